@@ -1,0 +1,1 @@
+"""What leaves the machine: one file for each format or protocol."""

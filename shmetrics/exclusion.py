@@ -1,0 +1,84 @@
+"""In-process exclusion for the writer: one token, taken and given back by two atomic list operations.
+
+A lock would be the obvious choice and costs more than everything else a write does: ``with lock`` takes about as long
+as the record itself (`benchmarks/write_path.py` prints it). Popping the only element of a list is atomic in CPython,
+with and without the GIL, takes a tenth of that, cannot be replaced by a framework that patches the threading module,
+and never blocks: whoever finds the list empty has a decision to make, and makes it here, off the fast path.
+
+Why could the token be out?
+
+1. *This very thread has it.* A signal handler, a GC callback or a destructor runs in the middle of a write and writes
+   itself. Waiting would be a deadlock. The new write is queued instead, and the interrupted one performs it before it
+   returns. We know by looking at our own stack: the interrupted write is on it.
+2. *Another thread has it.* It is inside a write, for a microsecond or for the length of a fold. We wait, yielding, so
+   that a write which has returned is in shared memory and survives a SIGKILL; a queued one would not.
+3. *Nobody has it.* A signal handler raised between the pop and the start of the ``try`` that gives the token back.
+   Then no thread has a write on its stack except waiters, which we can see as well, and the token is made anew. Waiters
+   queue behind one lock, so only one of them ever does that.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, Final, TypeVar
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_holders: Final[set[CodeType]] = set()
+_PATIENCE: Final = 0.005
+"""Seconds of fruitless waiting before we look whether anybody has the token at all."""
+
+
+def takes_token(function: _Function) -> _Function:
+    """Mark a method that takes the token of ``self.token``; it is known by its code from then on, at no cost."""
+    _holders.add(function.__code__)
+    return function
+
+
+class WriteToken:
+    """The token of one writer. ``take()`` raises IndexError when it is out; ``give(None)`` puts it back.
+
+    Any thread, signal handler or greenlet of the process may call. A child of fork starts with a fresh one.
+    """
+
+    def __init__(self) -> None:
+        self._token: list[None] = [None]
+        self._waiters = threading.Lock()
+        self.take: Callable[[], None] = self._token.pop
+        self.give: Callable[[None], None] = self._token.append
+
+    def wait(self) -> bool:
+        """After a failed ``take``: True when it is worth trying again, False when this very thread has the token."""
+        if self._is_on_stack(sys._getframe(2)):  # 0 is this frame, 1 the write that could not take the token
+            return False
+        with self._waiters:
+            deadline = time.monotonic() + _PATIENCE
+            while not self._token:
+                time.sleep(0)
+                if time.monotonic() > deadline:
+                    deadline += _PATIENCE
+                    if not self._has_holder():
+                        self._token[:] = [None]
+        return True
+
+    def _has_holder(self) -> bool:
+        """Whether a write that could have the token is on any thread's stack."""
+        return any(self._is_on_stack(frame) for frame in sys._current_frames().values())
+
+    def _is_on_stack(self, frame: FrameType | None) -> bool:
+        """Whether a write with this token is among a frame and its callers, not counting one that waits for it."""
+        waiting = False
+        while frame is not None:
+            if frame.f_code is _WAIT and frame.f_locals["self"] is self:
+                waiting = True
+            elif frame.f_code in _holders and frame.f_locals["self"].token is self:
+                if not waiting:
+                    return True
+                waiting = False
+            frame = frame.f_back
+        return False
+
+
+_WAIT: Final = WriteToken.wait.__code__

@@ -1,0 +1,209 @@
+"""The folded area: what remains of records once they have left the ring.
+
+Sketches, sums and a per-second ring (``layout.FOLDED``). The same three operations serve everyone: the owner of a slot
+adds rows to the inactive copy, a reader adds the rows that are not folded yet, the reaper adds one area to another.
+So a percentile cannot depend on who did the folding.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shmetrics import sketch
+from shmetrics.layout import FOLDED, MEASURES, SECONDS
+
+Rows = NDArray[np.void]
+"""A one-dimensional array of ``layout.RECORD``."""
+
+_RAW: Final = len(MEASURES) - 1
+_SKETCH_START: Final = (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
+_LATEST: Final = float(2**40)
+LIMIT: Final = 1e18
+"""Measurements from here on count as infinite: 30 billion years, and the point where sums would stop being exact."""
+
+
+def fill_measures(table: NDArray[np.float64], rows: Rows) -> None:
+    """Put the measures of n rows into `table`, shape (len(MEASURES), n); total_time is summed left to right."""
+    table[:_RAW] = rows.view(np.float64).reshape(len(rows), -1)[:, 1 : 1 + _RAW].T
+    with np.errstate(over="ignore", invalid="ignore"):  # nonsense in gives nonsense out, and is filtered as such
+        np.add(table[0], table[2], out=table[_RAW])
+        table[_RAW] += table[3]
+
+
+def measures_of(rows: Rows) -> NDArray[np.float64]:
+    """The measures of n rows: float64 of shape (len(MEASURES), n), contiguous."""
+    table = np.empty((len(MEASURES), len(rows)))
+    fill_measures(table, rows)
+    return table
+
+
+def is_valid(measures: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which columns hold only numbers from 0 up to LIMIT: bool of shape (n,)."""
+    valid: NDArray[np.bool_] = ((measures >= 0.0) & (measures < LIMIT)).all(axis=0)
+    return valid
+
+
+def all_valid(measures: NDArray[np.float64]) -> bool:
+    """Whether every column is valid. NaN makes min and max NaN, and every comparison with NaN is false."""
+    return bool(measures.min(initial=0.0) >= 0.0 and measures.max(initial=0.0) < LIMIT)
+
+
+def bytes_of(area: NDArray[np.void]) -> NDArray[np.uint8]:
+    """The bytes of a zero-dimensional array: a view."""
+    return np.ndarray((area.dtype.itemsize,), np.uint8, area.data)
+
+
+class Folded:
+    """One ``layout.FOLDED`` area, in shared memory or private, with its fields bound once.
+
+    ``area``: a zero-dimensional array of dtype FOLDED (``areas[i, ...]``); new private memory when left out.
+    Not synchronised: whoever calls owns the area it calls on.
+    """
+
+    __slots__ = ("area", "errors", "latency_max", "latency_sum", "maximum", "minimum", "requests", "second",
+                 "second_errors", "sketch", "sum", "valid", "invalid", "_bytes", "_sketch_flat")  # fmt: skip
+
+    def __init__(self, area: NDArray[np.void] | None = None) -> None:
+        self._bytes = np.zeros(FOLDED.itemsize, np.uint8) if area is None else bytes_of(area)
+        area = np.ndarray((), FOLDED, self._bytes.data)
+        self.area = area
+        self.valid: NDArray[np.uint64] = area["valid"]
+        self.invalid: NDArray[np.uint64] = area["invalid"]
+        self.errors: NDArray[np.uint64] = area["errors"]
+        self.sum: NDArray[np.float64] = area["sum"]
+        self.minimum: NDArray[np.float64] = area["min"]
+        self.maximum: NDArray[np.float64] = area["max"]
+        self.sketch: NDArray[np.uint64] = area["sketch"]
+        self.second: NDArray[np.uint64] = area["second"]
+        self.requests: NDArray[np.uint64] = area["requests"]
+        self.second_errors: NDArray[np.uint64] = area["second_errors"]
+        self.latency_sum: NDArray[np.float64] = area["latency_sum"]
+        self.latency_max: NDArray[np.float64] = area["latency_max"]
+        self._sketch_flat = self.sketch.reshape(-1)
+
+    def copy_from(self, other: "Folded") -> None:
+        """Become a copy of `other`, byte by byte."""
+        self._bytes[:] = other._bytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._bytes[:] = 0
+
+    def add_rows(self, rows: Rows) -> None:
+        """Add records, oldest first. Invalid ones are counted and otherwise left out."""
+        if not len(rows):
+            return
+        measures, times, errors = measures_of(rows), rows["time"], rows["errors"]
+        low, high = measures.min(axis=1), measures.max(axis=1)
+        if not (low.min() >= 0.0 and high.max() < LIMIT):
+            good = is_valid(measures)
+            self.invalid += np.uint64(len(rows) - np.count_nonzero(good))
+            measures, times, errors = measures[:, good], times[good], errors[good]
+            if not len(times):
+                return
+            low, high = measures.min(axis=1), measures.max(axis=1)
+        if self.valid:
+            np.minimum(self.minimum, low, out=self.minimum)
+            np.maximum(self.maximum, high, out=self.maximum)
+        else:
+            self.minimum[:] = low
+            self.maximum[:] = high
+        self.sum += measures.sum(axis=1)
+        self.valid += np.uint64(len(times))
+        index = sketch.bucket_index(measures)
+        index += _SKETCH_START
+        self._sketch_flat += np.bincount(index.reshape(-1), minlength=self._sketch_flat.size).view(np.uint64)
+        self._add_seconds(times, errors, measures[-1])
+
+    def _add_seconds(
+        self, times: NDArray[np.float64], errors: NDArray[np.uint64], latency: NDArray[np.float64]
+    ) -> None:
+        """Add valid records to the per-second ring, one step for each run of records in the same second.
+
+        The errors of a second are what the cumulative column grew by up to its last record.
+        """
+        seconds = _whole_seconds(times)
+        if seconds[0] == seconds[-1]:  # a busy worker: the whole batch within one second
+            starts = np.zeros(1, np.intp)
+        else:
+            starts = np.concatenate(([0], np.flatnonzero(seconds[1:] != seconds[:-1]) + 1))[-SECONDS:]
+        ends = [*starts[1:].tolist(), len(times)]
+        known_errors = int(self.errors)
+        for start, end, latency_sum, latency_max in zip(
+            starts.tolist(),
+            ends,
+            np.add.reduceat(latency, starts).tolist(),
+            np.maximum.reduceat(latency, starts).tolist(),
+            strict=True,
+        ):
+            second = int(seconds[start])
+            at = second % SECONDS
+            if self.second[at] != second:
+                self.second[at] = second
+                self.requests[at] = self.second_errors[at] = 0
+                self.latency_sum[at] = self.latency_max[at] = 0.0
+            self.requests[at] += np.uint64(end - start)
+            self.latency_sum[at] += latency_sum
+            self.latency_max[at] = max(self.latency_max[at], latency_max)
+            errors_by_now = int(errors[end - 1])
+            if errors_by_now > known_errors:
+                self.second_errors[at] += np.uint64(errors_by_now - known_errors)
+                known_errors = errors_by_now
+        self.errors[...] = known_errors
+
+
+def _whole_seconds(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Times rounded down; one that no clock can have given (shared bytes are not trusted) becomes 0."""
+    seconds = np.floor(times)
+    plausible = (seconds >= 0.0) & (seconds < _LATEST)
+    return seconds if plausible.all() else np.where(plausible, seconds, 0.0)
+
+
+def merge(areas: NDArray[np.void]) -> Folded:
+    """Add areas together: ``areas`` has shape (k,) and dtype FOLDED; the result is private memory.
+
+    In the per-second ring the newest second wins its place, and areas that hold it are added.
+    """
+    merged = Folded()
+    if not len(areas):
+        return merged
+    merged.valid[...] = areas["valid"].sum()
+    merged.invalid[...] = areas["invalid"].sum()
+    merged.errors[...] = areas["errors"].sum()
+    used = areas["valid"] > 0
+    if used.any():
+        merged.sum[:] = areas["sum"].sum(axis=0)
+        merged.minimum[:] = areas["min"][used].min(axis=0)
+        merged.maximum[:] = areas["max"][used].max(axis=0)
+        areas["sketch"].sum(axis=0, out=merged.sketch)
+    seconds = areas["second"]
+    seconds.max(axis=0, out=merged.second)
+    current = seconds == merged.second
+    for source, target in (("requests", merged.requests), ("second_errors", merged.second_errors),
+                           ("latency_sum", merged.latency_sum)):  # fmt: skip
+        areas[source].sum(axis=0, where=current, out=target)
+    np.max(areas["latency_max"], axis=0, where=current, initial=0.0, out=merged.latency_max)
+    return merged
+
+
+def flaw(area: Any, folded_records: int) -> str | None:
+    """What is impossible about an area that claims to hold `folded_records`, or None.
+
+    ``area``: a zero-dimensional FOLDED array from a shared segment, whose every byte is taken to be hostile.
+    """
+    if int(area["valid"]) + int(area["invalid"]) != folded_records:
+        return "its counts do not add up to the records folded"
+    with np.errstate(over="ignore"):
+        if (area["sketch"].sum(axis=1) != area["valid"]).any():
+            return "its sketches do not add up to its count"
+    numbers = np.concatenate(
+        [np.asarray(area[name]) for name in ("sum", "min", "max", "latency_sum", "latency_max")]
+    )
+    if not ((numbers >= 0.0) & (numbers < np.inf)).all():
+        return "its sums are not plausible numbers"
+    if (area["min"] > area["max"]).any():
+        return "a minimum is above its maximum"
+    if (area["second"] > _LATEST).any() or (area["requests"] > folded_records).any():
+        return "its per-second ring is out of range"
+    return None

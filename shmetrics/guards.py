@@ -1,0 +1,171 @@
+"""Named semaphores: the guard of each slot, the fence of strict mode, the aggregator's doorbell.
+
+A guard keeps a reader's copy of a slot and its owner's fold apart, so that in the common case no copy is ever repeated.
+Nothing *rests* on it. A POSIX semaphore has no owner: when its holder is killed it stays at 0, and no bystander can tell
+"dead" from "slow" without a race. So nobody ever releases on behalf of another, every acquire is bounded, and a guard
+that stays busy is replaced by the slot's owner alone, under a new number.
+
+Acquires are polls on the monotonic clock: ``sem_timedwait`` counts on the wall clock, and a clock set back an hour would
+make a wait of 5 ms last that hour.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+import posix_ipc
+
+from shmetrics import naming
+
+_POLL: Final = 0.0002
+_SEMAPHORE_BYTES: Final = 32  # sizeof(sem_t), 64-bit Linux
+
+
+class Semaphore:
+    """One named semaphore with bounded operations only. Not for use by two threads at once.
+
+    As a context manager it closes (not releases) itself.
+    """
+
+    def __init__(self, semaphore: "posix_ipc.Semaphore") -> None:
+        self._semaphore = semaphore
+
+    def try_acquire(self) -> bool:
+        """Take it without waiting; False when it is busy."""
+        try:
+            self._semaphore.acquire(0)
+        except posix_ipc.BusyError:
+            return False
+        return True
+
+    def acquire(
+        self, patience: float, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> bool:
+        """Poll for at most `patience` seconds."""
+        if self.try_acquire():
+            return True
+        deadline = clock() + patience
+        while clock() < deadline:
+            sleep(_POLL)
+            if self.try_acquire():
+                return True
+        return False
+
+    def release(self) -> None:
+        """Give back what this object acquired."""
+        self._semaphore.release()
+
+    @property
+    def value(self) -> int:
+        """The semaphore's value at some recent instant; a guard's is 0 or 1."""
+        return int(self._semaphore.value)
+
+    def close(self) -> None:
+        """Unmap it; the name stays."""
+        self._semaphore.close()
+
+    def __enter__(self) -> "Semaphore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def guard_name(prefix: str, slot: int, number: int) -> str:
+    """The name of the `number`-th guard of a slot; ``prefix`` from `naming.semaphore_prefix`."""
+    return f"{prefix}g{slot}.{number}"
+
+
+def bell_name(prefix: str) -> str:
+    """The name of the hub's doorbell."""
+    return f"{prefix}bell"
+
+
+def create(name: str, value: int) -> Semaphore | None:
+    """Make a new semaphore of mode 0600, replacing a leftover of that name; None when the system has no room for one.
+
+    Only a name's one rightful creator calls this (a guard's is the owner of the slot).
+    """
+    for _ in range(2):
+        try:
+            semaphore = posix_ipc.Semaphore("/" + name, posix_ipc.O_CREX, 0o600, value)
+        except posix_ipc.ExistentialError:
+            if not unlink(name):
+                return None
+            continue
+        except (OSError, posix_ipc.Error):  # no space, no descriptors: go on without
+            return None
+        os.chmod(_path(name), 0o600)  # the umask took its share of the mode
+        return Semaphore(semaphore)
+    return None
+
+
+def open_existing(name: str) -> Semaphore | None:
+    """Open a semaphore if a safe one of that name exists.
+
+    The file is looked at first: glibc maps whatever it finds, and a short file would kill this process with SIGBUS. Since
+    it must be ours and /dev/shm is sticky, nobody else can exchange it between the look and the opening.
+    """
+    try:
+        status = os.lstat(_path(name))
+    except FileNotFoundError:
+        return None
+    safe = (
+        stat.S_ISREG(status.st_mode)
+        and status.st_uid == os.geteuid()
+        and not status.st_mode & 0o077
+        and status.st_size == _SEMAPHORE_BYTES
+    )
+    if not safe:
+        return None
+    try:
+        return Semaphore(posix_ipc.Semaphore("/" + name))
+    except (OSError, posix_ipc.Error):
+        return None
+
+
+def unlink(name: str) -> bool:
+    """Remove a name; whoever has the semaphore open keeps it. False when that is not possible."""
+    try:
+        os.unlink(_path(name))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _path(name: str) -> str:
+    return f"{naming.SHM_DIR}/sem.{name}"
+
+
+class Fence:
+    """A full memory barrier, for CPUs that reorder plain stores or loads.
+
+    ``sem_post`` followed by ``sem_trywait`` on a semaphore of this process alone: POSIX lists both among the functions
+    that synchronise memory (XBD 4.12), and a release followed by an acquire is a full barrier in practice. Unlike a
+    Python lock it stays what it is when a framework replaces the threading module. It never waits.
+    """
+
+    def __init__(self) -> None:
+        name = f"{naming.segment_file('')}fence.{os.getpid()}.{id(self):x}"
+        semaphore = posix_ipc.Semaphore("/" + name, posix_ipc.O_CREX, 0o600, 1)
+        semaphore.unlink()  # nobody else needs it: only the mapping is used, and a fork may share it
+        self._release = semaphore.release
+        self._acquire = semaphore.acquire
+        self._close = semaphore.close
+
+    def __call__(self) -> None:
+        """Let no load or store of this thread cross this point."""
+        self._release()
+        self._acquire(0)
+
+    def __del__(self) -> None:
+        close = getattr(self, "_close", None)
+        if close is not None:
+            close()

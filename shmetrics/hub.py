@@ -1,0 +1,141 @@
+"""A hub as any process sees it: read-only, whole, at once."""
+
+import os
+from types import TracebackType
+from typing import Any
+
+from shmetrics import merge, naming, segment
+from shmetrics.errors import HubClosedError, HubInUseError, HubNotFoundError, HubRefusedError
+from shmetrics.locks import ROLE, is_locked, slot_byte
+from shmetrics.reader import Reader
+from shmetrics.resources import Resources
+from shmetrics.segment import Segment
+from shmetrics.snapshot import Snapshot
+from shmetrics.statistics import Statistics, comprehensive
+
+
+class View:
+    """What can be read from a mapped segment: the part that `Hub` and `PerformanceMetrics` have in common.
+
+    Any thread may call. Reading waits for guards for 5 ms at most and never makes a worker wait.
+    """
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment: Segment | None = segment
+        self._reader = Reader(segment)
+        self._resources = Resources()
+        self._last: Snapshot | None = None
+
+    @property
+    def segment(self) -> Segment:
+        """The mapped segment; HubClosedError after `close`."""
+        if self._segment is None:
+            raise HubClosedError("this hub was closed; attach again to read it")
+        return self._segment
+
+    def snapshot(self) -> Snapshot:
+        """The fleet at this instant."""
+        _ = self.segment
+        self._last = merge.snapshot(self._reader.read(), self._last)
+        return self._last
+
+    def comprehensive(self, **options: Any) -> Statistics:
+        """`statistics.comprehensive` of a fresh snapshot, with each worker's CPU and memory."""
+        fleet = self.snapshot()
+        figures = comprehensive(fleet, **options)
+        for row, worker in zip(figures["workers"], (w for w in fleet.workers if w.counted), strict=True):
+            row |= self._resources.usage(worker)._asdict()
+        return figures
+
+    def close(self) -> None:
+        """Let the mapping go."""
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+
+class Hub:
+    """A read-only view of a hub, for any process of the same user: a monitor, a script, a worker.
+
+    Made by `Hub.attach`; usable as a context manager. Any thread may call.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    @classmethod
+    def attach(cls, name: str) -> "Hub":
+        """The hub of that name.
+
+        Raises ValueError for a name that no hub can have, HubNotFoundError where there is none, and a HubRefusedError
+        (HubFileTypeError, HubOwnerError, HubPermissionError, HubLayoutError, HubStaleError) that says what is wrong
+        with the file under that name and what to do.
+        """
+        return cls(View(segment.attach(name)))
+
+    @property
+    def name(self) -> str:
+        """The hub's name."""
+        return self._view.segment.name
+
+    def snapshot(self) -> Snapshot:
+        """The fleet at this instant, as immutable data."""
+        return self._view.snapshot()
+
+    def statistics(
+        self, *, detailed: bool = True, percentiles: bool = True, max_age: float | None = None
+    ) -> Statistics:
+        """Every figure of the fleet, a row for each worker, and the hub's health: a JSON-ready dictionary."""
+        return self._view.comprehensive(detailed=detailed, percentiles=percentiles, max_age=max_age)
+
+    def workers(self) -> list[Statistics]:
+        """A row for each worker that lives, or ended less than a minute ago."""
+        rows: list[Statistics] = self.statistics(percentiles=False, detailed=False)["workers"]
+        return rows
+
+    @property
+    def has_aggregator(self) -> bool:
+        """Whether some process holds ROLE."""
+        return is_locked(self._view.segment.descriptor, ROLE)
+
+    def close(self) -> None:
+        """Let the mapping go; reading then raises HubClosedError."""
+        self._view.close()
+
+    def __enter__(self) -> "Hub":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def remove(name: str, *, force: bool = False) -> None:
+    """Remove a hub by name: the segment and its semaphores.
+
+    Raises HubNotFoundError where there is none, and HubInUseError while a worker or an aggregator lives, whose records
+    would be lost to everyone else. ``force`` removes it under them, and removes a file that is refused as a hub.
+    """
+    try:
+        target = segment.attach(name)
+    except HubNotFoundError:
+        raise
+    except HubRefusedError:
+        path = naming.segment_path(name)
+        if not force or os.lstat(path).st_uid != os.geteuid():
+            raise
+        os.unlink(path)
+        return
+    try:
+        live = [slot for slot in range(target.layout.max_workers) if is_locked(target.descriptor, slot_byte(slot))]
+        aggregated = is_locked(target.descriptor, ROLE)
+        if (live or aggregated) and not force:
+            holders = [f"{len(live)} live worker{'s' if len(live) != 1 else ''}"] if live else []
+            holders += ["an aggregator"] if aggregated else []
+            raise HubInUseError(
+                f"hub {name!r} is in use by {' and '.join(holders)}; stop the server first, or use --force"
+            )
+        segment.unlink(name, target.instance)
+    finally:
+        target.close()

@@ -1,0 +1,268 @@
+"""The memory layout of a hub: the one place where bytes get their meaning. Pure: no I/O, no processes, no clocks.
+
+::
+
+    segment  /dev/shm/shmetrics.<uid>.<name>                       (every part starts on a 64-byte line)
+    +----------+-----------+-------------+-------------+--------+--------+-----+----------+
+    | header   | catalog   | retired A   | retired B   | slot 0 | slot 1 | ... | slot N-1 |
+    +----------+-----------+-------------+-------------+--------+--------+-----+----------+
+         |          |          |                            |
+         |          |          |                            +-- one per worker process; only its owner writes it
+         |          |          +-- what dead workers left, folded together; `retired_index` & 1 says which copy is good
+         |          +-- metric and series definitions: append-only, `count` is stored last
+         +-- magic, version, hash, dimensions, clocks, `retired_index`, peak
+
+    slot
+    +-------------------+-------------------+---------------+----------------+------------+------------+----------+
+    | owner             | hot               | board         | ring           | folded A   | folded B   | cells    |
+    | state, generation | head (THE COMMIT  | requests in   | capacity x     | sketches,  | `fold` & 1 | float64, |
+    | pid, start, role  | WORD), fold,      | flight: start | 64-byte record | sums,      | says which | one run  |
+    | guard, times      | errors, hits, ... | time, label   |                | seconds    | is good    | a series |
+    +-------------------+-------------------+---------------+----------------+------------+------------+----------+
+
+    record   0       8                16          24                   32                  40      48    56      64
+             +-------+----------------+-----------+--------------------+-------------------+-------+-----+-------+
+             | time  | inference_time | batch_size| preprocessing_time | quantization_time | errors| hits| misses|
+             +-------+----------------+-----------+--------------------+-------------------+-------+-----+-------+
+               s, monotonic; float64    float64     s, float64           s, float64          uint64, cumulative
+
+Every number is 8 bytes, naturally aligned, in the machine's byte order, so that one store of one word is atomic on
+every 64-bit CPU. Each offset is computed from the end of the part before it; nothing here is written down twice.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+
+from shmetrics import sketch
+
+MAGIC: Final = int.from_bytes(b"SHMETRIC", "little")
+VERSION: Final = 1
+
+LINE: Final = 64
+"""Bytes in a cache line; every part starts on one."""
+
+FOLD_BATCH: Final = 256
+"""Records between two folds."""
+
+SECONDS: Final = 300
+"""Seconds of history in each per-second ring."""
+
+BOARD_SIZE: Final = 64
+"""Requests in flight that one worker can show at once."""
+
+CELLS_PER_SERIES: Final = 8
+
+MEASURES: Final = ("inference_time", "batch_size", "preprocessing_time", "quantization_time", "total_time")
+"""What is measured, in the order of every array with a measure axis. The last is the sum of the three times."""
+
+FREE: Final = 0
+CLAIMED: Final = 1
+
+_U8: Final = np.dtype(np.uint64)
+_F8: Final = np.dtype(np.float64)
+_Field = tuple[str, Any] | tuple[str, Any, Any]
+
+
+def _struct(*fields: _Field, align: int = 8, multiple_of: int = 8) -> np.dtype[np.void]:
+    """A structured dtype whose fields each start where the one before ended, rounded up to `align` bytes."""
+    names, formats, offsets, end = [], [], [], 0
+    for name, *rest in fields:
+        dtype = np.dtype(rest[0]) if len(rest) == 1 else np.dtype((rest[0], rest[1]))
+        names.append(name)
+        formats.append(dtype)
+        offsets.append(_round_up(end, align))
+        end = offsets[-1] + dtype.itemsize
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": _round_up(end, max(align, multiple_of))})
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def offset_of(dtype: np.dtype[Any], name: str) -> int:
+    """Bytes from the start of a structured dtype to one of its fields."""
+    assert dtype.fields is not None
+    return dtype.fields[name][1]
+
+
+HEADER: Final = _struct(
+    ("magic", _U8),
+    ("version", _U8),
+    ("layout_hash", _U8),
+    ("size", _U8),
+    ("max_workers", _U8),
+    ("window_size", _U8),
+    ("max_series", _U8),
+    ("instance", _U8),  # random; tells this hub from an earlier one of the same name, also in semaphore names
+    ("boot", "S40"),
+    ("creator_pid", _U8),
+    ("created_monotonic", _F8),
+    ("created_wall", _F8),
+    ("retired_index", _U8),  # counts reaps; its lowest bit names the good retired copy
+    ("dropped", _U8),  # records of workers that never got a slot; written under REGISTRY
+    ("corrupt", _U8),  # dead slots whose words failed their checks and were freed unread; written under REGISTRY
+    ("peak_throughput", _F8),  # written by the holder of ROLE
+)
+
+RECORD: Final = _struct(
+    ("time", _F8),
+    ("inference_time", _F8),
+    ("batch_size", _F8),
+    ("preprocessing_time", _F8),
+    ("quantization_time", _F8),
+    ("errors", _U8),
+    ("cache_hits", _U8),
+    ("cache_misses", _U8),
+)
+
+FOLDED: Final = _struct(
+    ("valid", _U8),  # records in the sketches and sums
+    ("invalid", _U8),  # records kept out of them: NaN, infinite or negative
+    ("errors", _U8),  # cumulative errors at the last folded record
+    ("sum", _F8, (len(MEASURES),)),
+    ("min", _F8, (len(MEASURES),)),
+    ("max", _F8, (len(MEASURES),)),
+    ("sketch", _U8, (len(MEASURES), sketch.SIZE)),
+    # The per-second ring: second s lives at s % SECONDS, and `second` says which one that is.
+    ("second", _U8, (SECONDS,)),
+    ("requests", _U8, (SECONDS,)),
+    ("second_errors", _U8, (SECONDS,)),
+    ("latency_sum", _F8, (SECONDS,)),
+    ("latency_max", _F8, (SECONDS,)),
+    multiple_of=LINE,  # so that the two copies never share a line
+)
+
+OWNER: Final = _struct(
+    ("state", _U8),
+    ("generation", _U8),  # incarnations that ever claimed this slot
+    ("pid", _U8),  # for display only; liveness is a kernel lock
+    ("start_ticks", _U8),  # tells a reused pid from the original
+    ("guard", _U8),  # number in the guard semaphore's name
+    ("claimed_at", _F8),
+    ("ended_at", _F8),
+    ("heartbeat", _F8),
+    ("role", "S32"),
+)
+
+HOT: Final = _struct(
+    ("head", _U8),
+    ("fold", _U8),  # records folded so far, shifted left by one; the lowest bit names the good folded copy
+    ("errors", _U8),
+    ("cache_hits", _U8),
+    ("cache_misses", _U8),
+    ("dropped", _U8),
+    ("uncounted", _U8),  # requests that were counted without a record (a subclass adding to total_requests)
+)
+
+BOARD_ENTRY: Final = _struct(("start", _F8), ("label", _U8))
+
+CATALOG_ENTRY: Final = np.dtype("V256")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layout for one set of dimensions. Immutable and cheap to compare; the dimensions are its identity."""
+
+    max_workers: int = 64
+    window_size: int = 100
+    max_series: int = 1024
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("max_workers", 1, 1024),
+            ("window_size", 1, 1_000_000),
+            ("max_series", 1, 65_536),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be from {low} to {high}, not {value}")
+
+    @cached_property
+    def capacity(self) -> int:
+        """Records in a ring: a power of two with room for the window, the batch being folded and a deferred one."""
+        wanted = self.window_size + 1 + 2 * FOLD_BATCH
+        return max(4 * FOLD_BATCH, 1 << (wanted - 1).bit_length())
+
+    @cached_property
+    def catalog(self) -> np.dtype[np.void]:
+        """Metric and series definitions."""
+        return _struct(("count", _U8), ("entries", CATALOG_ENTRY, (self.max_series,)), align=LINE)
+
+    @cached_property
+    def retired(self) -> np.dtype[np.void]:
+        """What dead workers left: one of two copies."""
+        return _struct(
+            ("incarnations", _U8),
+            ("requests", _U8),
+            ("errors", _U8),
+            ("cache_hits", _U8),
+            ("cache_misses", _U8),
+            ("dropped", _U8),
+            ("folded_generation", _U8, (self.max_workers,)),
+            ("folded", FOLDED),
+            ("cells", _F8, (self.cells,)),
+            align=LINE,
+        )
+
+    @cached_property
+    def slot(self) -> np.dtype[np.void]:
+        """One worker's part."""
+        return _struct(
+            ("owner", OWNER),
+            ("hot", HOT),
+            ("board", BOARD_ENTRY, (BOARD_SIZE,)),
+            ("ring", RECORD, (self.capacity,)),
+            ("folded", FOLDED, (2,)),
+            ("cells", _F8, (self.cells,)),
+            align=LINE,
+        )
+
+    @property
+    def cells(self) -> int:
+        """float64 cells for custom series in each slot."""
+        return self.max_series * CELLS_PER_SERIES
+
+    @property
+    def catalog_offset(self) -> int:
+        """Where the catalog starts."""
+        return _round_up(HEADER.itemsize, LINE)
+
+    @property
+    def retired_offset(self) -> int:
+        """Where the two retired copies start."""
+        return self.catalog_offset + self.catalog.itemsize
+
+    @property
+    def slots_offset(self) -> int:
+        """Where slot 0 starts."""
+        return self.retired_offset + 2 * self.retired.itemsize
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole segment."""
+        return self.slots_offset + self.max_workers * self.slot.itemsize
+
+    @cached_property
+    def hash(self) -> int:
+        """64 bits over the version, every dimension and every offset: two layouts agree only if all of them do."""
+        parts = [repr((VERSION, self.max_workers, self.window_size, self.max_series, self.size))]
+        parts += [_describe(dtype) for dtype in (HEADER, self.catalog, self.retired, self.slot)]
+        digest = hashlib.sha256("\n".join(parts).encode()).digest()
+        return int.from_bytes(digest[:8], "little")
+
+
+def _describe(dtype: np.dtype[Any]) -> str:
+    """A text that two dtypes share only when every name, type, shape and offset in them is the same."""
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return f"{_describe(base)}{shape}"
+    if dtype.fields is None:
+        return dtype.str
+    inner = ",".join(f"{name}@{field[1]}:{_describe(field[0])}" for name, field in dtype.fields.items())
+    return f"{{{inner}}}{dtype.itemsize}"

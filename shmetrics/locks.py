@@ -1,0 +1,99 @@
+"""Kernel locks: who is alive, who may change the registry, who leads.
+
+Open-file-description locks (``F_OFD_SETLK``, fcntl(2)) on single bytes of the segment. The kernel frees them when the
+last descriptor of the description closes, whatever killed the process, for zombies and across PID namespaces, where
+``kill(pid, 0)`` lies. Two rules make that true:
+
+* a lock lives on a descriptor of its own, opened for it alone and never mapped (a mapping would keep it alive);
+* a child of fork shares its parent's descriptions, so it closes those of the parent's locks at once
+  (`shmetrics.forks`), or a dead parent would look alive.
+"""
+
+import errno
+import fcntl
+import os
+import random
+import struct
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+REGISTRY: Final = 0
+"""Held while claiming, reaping and defining; always briefly."""
+ROLE: Final = 1
+"""Held by the one aggregator that samples and alerts."""
+_SLOT_ZERO: Final = 16
+
+_FLOCK: Final = struct.Struct("@hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid: struct flock, 64-bit Linux
+_BUSY: Final = (errno.EAGAIN, errno.EACCES)
+
+
+def slot_byte(slot: int) -> int:
+    """The byte whose lock says that the owner of a slot is alive."""
+    return _SLOT_ZERO + slot
+
+
+def is_locked(descriptor: int, byte: int) -> bool:
+    """Whether any *other* open file description holds the byte. One system call; a read-only descriptor will do."""
+    probe = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0)
+    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, probe)
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
+class ByteLock:
+    """One byte, exclusively locked on a description of its own, until closed or until the process ends.
+
+    ``descriptor``: any open descriptor of the segment; it is opened anew through /proc, which works for an unlinked
+    file too. Use `try_acquire` or the context manager; never shared between threads.
+    """
+
+    def __init__(self, descriptor: int, byte: int) -> None:
+        self._source = descriptor
+        self._byte = byte
+        self._descriptor = -1
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor >= 0
+
+    def try_acquire(self) -> bool:
+        """Take the lock without waiting; False when another description has it."""
+        descriptor = os.open(f"/proc/self/fd/{self._source}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(
+                descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, self._byte, 1, 0)
+            )
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in _BUSY:
+                return False
+            raise
+        self._descriptor = descriptor
+        return True
+
+    def acquire(
+        self, patience: float, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> bool:
+        """Poll for the lock for at most `patience` seconds. Jitter keeps a crowd of starters from marching in step."""
+        deadline = clock() + patience
+        while not self.try_acquire():
+            if clock() >= deadline:
+                return False
+            sleep(random.uniform(0.0002, 0.002))
+        return True
+
+    def release(self) -> None:
+        """Give the lock up; harmless when it is not held."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __enter__(self) -> "ByteLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

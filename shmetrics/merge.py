@@ -1,0 +1,103 @@
+"""Merging: from one read's copies of slots to one `Snapshot` of the fleet. Pure."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from shmetrics.folded import Folded, merge
+from shmetrics.reader import HubCopy, SlotCopy
+from shmetrics.slots import LINGER
+from shmetrics.snapshot import Counters, Health, RequestInFlight, Snapshot, WorkerSnapshot
+
+_COUNTERS = ("requests", "errors", "cache_hits", "cache_misses", "dropped")
+
+
+def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
+    """The fleet as `copy` shows it: live workers, the windows of those that ended, and what the retired area keeps.
+
+    A slot that changed faster than it could be copied is shown as `previous` had it, marked stale. The folded data of
+    `copy` becomes the snapshot's: each worker's tail is added to it in place.
+    """
+    retired, header = copy.retired, copy.header
+    # A worker reaped while we were reading is in the retired area already; whoever is not, counts from its slot.
+    retired_generation = retired["folded_generation"]
+    is_retired = [not slot.claimed or int(retired_generation[slot.slot]) == slot.generation for slot in copy.slots]
+    workers = [_worker(slot, copy, retired=done) for slot, done in zip(copy.slots, is_retired, strict=True)]
+    counted = [worker for worker, done in zip(workers, is_retired, strict=True) if not done]
+    Folded(copy.areas[0, ...]).copy_from(Folded(np.asarray(retired["folded"])))
+    areas = copy.areas[[True, *(not done for done in is_retired)]] if any(is_retired) else copy.areas
+    if copy.stale and previous is not None:
+        stale = [replace(worker, stale=True) for worker in previous.workers if worker.slot in copy.stale]
+        workers = sorted(workers + stale, key=lambda worker: worker.slot)
+        still = [worker for worker in stale if int(retired_generation[worker.slot]) != worker.generation]
+        counted += still
+        areas = np.concatenate([areas, *(worker.folded.area.reshape(1) for worker in still)])
+    total = Counters(*(int(retired[name]) for name in _COUNTERS)) + Counters(dropped=int(header["dropped"]))
+    return Snapshot(
+        name=copy.name,
+        taken_at=copy.taken_at,
+        taken_at_wall=copy.taken_at_wall,
+        created_at=_time(header["created_monotonic"], copy.taken_at),
+        window_size=copy.layout.window_size,
+        counters=sum((worker.counters for worker in counted), total),
+        folded=merge(areas),
+        workers_seen=int(retired["incarnations"]) + len(counted),
+        peak_recorded=float(np.nan_to_num(header["peak_throughput"], posinf=0.0)),
+        workers=tuple(workers),
+        health=Health(
+            bytes=copy.layout.size,
+            slots_total=copy.layout.max_workers,
+            slots_live=sum(worker.alive for worker in workers),
+            slots_dead=sum(not worker.alive for worker in counted),
+            stale_slots=len(copy.stale),
+            corrupt=copy.flaws,
+            corrupt_reaped=int(header["corrupt"]),
+            unlinked=copy.unlinked,
+            seconds_waited=copy.seconds_waited,
+        ),
+    )
+
+
+def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
+    hot, owner, rows, now = copy.hot, copy.owner, copy.rows, hub.taken_at
+    alive = copy.alive and not retired
+    folded = Folded(copy.folded)
+    folded.add_rows(rows[hot.folded - copy.first :])
+    window_start = max(0, hot.head - hub.layout.window_size)
+    window = rows[window_start - copy.first :]
+    before = Counters()
+    if window_start:
+        last = rows[window_start - copy.first - 1]
+        before = Counters(window_start, int(last["errors"]), int(last["cache_hits"]), int(last["cache_misses"]))
+    last_seen = max(_time(owner["heartbeat"], now), _time(rows["time"][-1], now) if len(rows) else 0.0)
+    ended_at = _time(owner["ended_at"], now) or None
+    return WorkerSnapshot(
+        slot=copy.slot,
+        generation=copy.generation,
+        alive=alive,
+        counted=alive or (ended_at or last_seen) > now - LINGER,
+        stale=False,
+        pid=int(owner["pid"]),
+        start_ticks=int(owner["start_ticks"]),
+        role=_printable(bytes(owner["role"])),
+        claimed_at=_time(owner["claimed_at"], now),
+        last_seen=last_seen,
+        ended_at=None if alive else ended_at,
+        counters=Counters(*(getattr(hot, name) for name in _COUNTERS)),
+        folded=folded,
+        window=window,
+        before_window=before,
+        in_flight=tuple(RequestInFlight(_time(start, now), int(label)) for start, label in copy.in_flight.tolist()),
+    )
+
+
+def _time(value: Any, now: float) -> float:
+    """A time read from shared memory, made plausible: from 0 to now."""
+    number = float(value)
+    return min(number, now) if number > 0.0 else 0.0
+
+
+def _printable(role: bytes) -> str:
+    """A role for people; bytes that could drive a terminal do not get there."""
+    return "".join(char if char.isprintable() else "?" for char in role.decode("utf-8", "replace"))

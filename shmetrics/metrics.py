@@ -1,0 +1,276 @@
+"""PerformanceMetrics: what an application holds. It records in this process and reads the whole fleet."""
+
+import operator
+import os
+import threading
+import weakref
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from shmetrics import forks, naming, segment
+from shmetrics.compat import InferenceTimes
+from shmetrics.errors import HubClosedError
+from shmetrics.hub import View
+from shmetrics.layout import Layout
+from shmetrics.segment import Segment
+from shmetrics.slots import CACHE_HITS, CACHE_MISSES, ERRORS, UNCOUNTED
+from shmetrics.snapshot import Snapshot
+from shmetrics.statistics import Statistics, statistics
+from shmetrics.writer import Recorder, Writer
+
+HUB_VARIABLE: Final = "SHMETRICS_HUB"
+"""Environment variable that names the hub of every PerformanceMetrics made without a name."""
+
+_MAX_COUNT: Final = 1 << 40
+_OWN_STATE: Final = frozenset({"_attachment", "_private", "_release", "lock", "inference_times"})
+
+_Self = TypeVar("_Self", bound="PerformanceMetrics")
+
+
+class _Attachment:
+    """A hub attached for writing, shared by all objects of this process that name it: one process, one slot."""
+
+    _open: Final[dict[tuple[int, int], "_Attachment"]] = {}
+
+    def __init__(self, target: Segment, key: tuple[int, int], role: str | None) -> None:
+        self.segment = target
+        self.writer = Writer(target, role=role)
+        self.view = View(target)
+        self._key = key
+        self._users = 0
+
+    @classmethod
+    def of(cls, target: Segment, role: str | None) -> "_Attachment":
+        """The attachment to this very segment, new or already there; `release` it once."""
+        status = os.fstat(target.descriptor)
+        key = (status.st_dev, status.st_ino)
+        attachment = cls._open.get(key)
+        if attachment is None:
+            attachment = cls._open[key] = cls(target, key, role)
+        else:
+            target.close()
+        attachment._users += 1
+        return attachment
+
+    def release(self, private_to: int | None) -> None:
+        """One user less; the last gives up the slot. A private hub goes with the process that created it."""
+        self._users -= 1
+        if self._users == 0:
+            self._open.pop(self._key, None)
+            self.writer.close()
+            self.view.close()
+        if private_to == os.getpid():
+            segment.unlink(self.segment.name, self.segment.instance)
+
+
+class PerformanceMetrics:
+    """Performance metrics of all worker processes of a server, in one shared-memory hub.
+
+    Args:
+        window_size: records of each worker that the rolling window holds, 1 to 1,000,000.
+        enable_detailed_stats: compute minimum, maximum, standard deviation and the detail of each stage.
+        track_percentiles: compute P50, P95 and P99.
+        name: create or attach to the hub of that name (``[a-z0-9_-]{1,48}``), which lives until it is removed, so
+            totals survive a restart of the server. Without a name: the hub that ``SHMETRICS_HUB`` names, else a private
+            one, shared with forked children and removed when the creating process exits.
+        max_workers: worker processes that can record at once, 1 to 1024.
+        max_series: series of custom metrics the hub has room for, 1 to 65,536.
+        role: what this process is, for people; by default the name multiprocessing gives it.
+
+    Raises:
+        ValueError: an argument is out of range; the message names it, its value and the range.
+        HubLayoutError: the named hub exists with other dimensions.
+        HubSpaceError: /dev/shm has no room for the hub.
+        HubRefusedError: the file under the hub's name cannot be trusted.
+
+    It works unchanged in threads, in children of fork (also when it was made and used before the fork) and in children
+    of spawn and forkserver, where it pickles by name. A process takes its slot at its first record.
+
+    The recording methods may be called from any thread, signal handler or greenlet. They wait for no other process
+    (save that the first record of a process waits for its slot, normally under a millisecond, two seconds at most), and
+    raise only for arguments that are not numbers. Once they have returned, the record survives the death of any process.
+    """
+
+    def __init__(
+        self,
+        window_size: int = 100,
+        enable_detailed_stats: bool = True,
+        track_percentiles: bool = True,
+        *,
+        name: str | None = None,
+        max_workers: int = 64,
+        max_series: int = 1024,
+        role: str | None = None,
+    ) -> None:
+        dims = Layout(max_workers=max_workers, window_size=window_size, max_series=max_series)
+        if name is None:
+            name = os.environ.get(HUB_VARIABLE) or None
+        if name is None:
+            target, private = segment.create(naming.private_name(), dims), True
+        else:
+            target, private = segment.create_or_attach(name, dims)[0], False
+        self._enable_detailed_stats = enable_detailed_stats
+        self._track_percentiles = track_percentiles
+        self._role = role
+        self._attach(target, private=private)
+
+    def _attach(self, target: Segment, *, private: bool) -> None:
+        self._attachment = attachment = _Attachment.of(target, self._role)
+        self._private = private
+        self._release = weakref.finalize(self, attachment.release, os.getpid() if private else None)
+        self.lock = threading.RLock()
+        self.inference_times = InferenceTimes(attachment.writer, attachment.segment.layout.window_size)
+        forks.register(self)
+
+    # Recording --------------------------------------------------------------------------------------------------------
+
+    def update_inference(
+        self,
+        inference_time: float,
+        batch_size: float = 1,
+        preprocessing_time: float = 0.0,
+        quantization_time: float = 0.0,
+    ) -> None:
+        """Record one request. Times in seconds; ``total_time`` is the sum of the three.
+
+        NaN, infinite and negative values are kept out of every statistic but ``total_requests`` and counted as
+        ``invalid_records``. TypeError for what is not a number.
+        """
+        self._attachment.writer.record(inference_time, batch_size, preprocessing_time, quantization_time)
+
+    def record_error(self, count: int = 1) -> None:
+        """Count failed requests. ``count``: a whole number, not negative."""
+        self._attachment.writer.add(ERRORS, count if count == 1 else _whole(count))
+
+    def record_cache_hit(self, count: int = 1) -> None:
+        """Count answers that came from a cache."""
+        self._attachment.writer.add(CACHE_HITS, count if count == 1 else _whole(count))
+
+    def record_cache_miss(self, count: int = 1) -> None:
+        """Count answers that a cache did not have."""
+        self._attachment.writer.add(CACHE_MISSES, count if count == 1 else _whole(count))
+
+    def claim(self) -> bool:
+        """Take this process's slot now rather than at its first record, so that no request waits for it.
+
+        Waits two seconds at most. False when every slot belongs to a live worker, or the registry stayed busy.
+        """
+        return self._attachment.writer.claim()
+
+    @property
+    def recorder(self) -> Recorder:
+        """The writer of this process: what wrappers of servers record with."""
+        return self._attachment.writer
+
+    # Reading ----------------------------------------------------------------------------------------------------------
+
+    def get_statistics(self, *, max_age: float | None = None) -> Statistics:
+        """The figures of the whole fleet: a JSON-ready dictionary (`docs/statistics.md` lists the keys).
+
+        ``max_age``: look at the part of the window that is at most so many seconds old.
+        """
+        figures = statistics(self.snapshot(), max_age=_age(max_age), **self._options())
+        self._mention_invalid(figures)
+        return figures
+
+    def get_comprehensive_statistics(self, *, max_age: float | None = None) -> Statistics:
+        """`get_statistics`, and with it lifetime percentiles, a row for each worker, and the health of the hub."""
+        figures = self._view().comprehensive(max_age=_age(max_age), **self._options())
+        self._mention_invalid(figures)
+        return figures
+
+    def snapshot(self) -> Snapshot:
+        """The fleet at this instant, as immutable data. HubClosedError after `close`."""
+        return self._view().snapshot()
+
+    def _view(self) -> View:
+        if not self._release.alive:
+            raise HubClosedError("these metrics were closed; make a new object, or attach with Hub.attach(name)")
+        return self._attachment.view
+
+    def _options(self) -> dict[str, bool]:
+        return {"detailed": self._enable_detailed_stats, "percentiles": self._track_percentiles}
+
+    def _mention_invalid(self, figures: Statistics) -> None:
+        if figures["invalid_records"]:
+            self._attachment.writer.warn_of_invalid()
+
+    # The hub ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The hub's name, for `Hub.attach` and the command line."""
+        return self._attachment.segment.name
+
+    @property
+    def window_size(self) -> int:
+        """Records of each worker that the rolling window holds."""
+        return self._attachment.segment.layout.window_size
+
+    def close(self) -> None:
+        """Give up this process's slot. A named hub stays, with its totals; a private one goes with its creator."""
+        self._release()
+
+    def unlink(self) -> None:
+        """Remove the hub's name and semaphores. Processes that have it go on, but nobody new will find it."""
+        segment.unlink(self._attachment.segment.name, self._attachment.segment.instance)
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(name={self.name!r}, window_size={self.window_size})"
+
+    # For subclasses of the original class -----------------------------------------------------------------------------
+
+    @property
+    def total_requests(self) -> int:
+        """Requests of *this process*; may be added to. The fleet's are in `get_statistics`."""
+        return self._attachment.writer.total - self.inference_times.unacknowledged
+
+    @total_requests.setter
+    def total_requests(self, value: int) -> None:
+        grown = operator.index(value) - self.total_requests
+        if grown < 0:
+            raise ValueError(f"total_requests only grows: it is {self.total_requests} and cannot become {value}")
+        # An append to inference_times has recorded its request already; only what exceeds those is new.
+        known = min(grown, self.inference_times.unacknowledged)
+        self.inference_times.unacknowledged -= known
+        if grown > known:
+            self._attachment.writer.add(UNCOUNTED, grown - known)
+
+    # Other processes --------------------------------------------------------------------------------------------------
+
+    def after_fork_in_child(self) -> None:
+        """Replace what a thread of the parent may have held. Called by `forks`."""
+        self.lock = threading.RLock()
+        self.inference_times = InferenceTimes(self._attachment.writer, self.window_size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {key: value for key, value in self.__dict__.items() if key not in _OWN_STATE}
+        return state | {"name": self.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        name = state.pop("name")
+        self.__dict__.update(state)
+        self._attach(segment.attach(name, writable=True), private=False)
+
+
+def _whole(count: int) -> int:
+    """`count`, or an error: TypeError when it is not a whole number, ValueError when it is out of range."""
+    number = operator.index(count)
+    if not 0 <= number <= _MAX_COUNT:
+        raise ValueError(f"count must be from 0 to {_MAX_COUNT}, not {count}")
+    return number
+
+
+def _age(max_age: float | None) -> float | None:
+    """`max_age`, or ValueError when it is not a length of time."""
+    if max_age is not None and not max_age >= 0.0:
+        raise ValueError(f"max_age must be seconds, 0 or more, not {max_age!r}")
+    return max_age

@@ -1,0 +1,50 @@
+"""Names: of hubs as users say them, and of the files they stand for in /dev/shm.
+
+A hub ``resnet`` of user 1000 is the file ``shmetrics.1000.resnet``; its semaphores start with
+``sem.shmetrics.1000.resnet.<instance>.``. The instance is random, so a new hub of an old name shares nothing with it.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from typing import Final
+
+SHM_DIR: Final = "/dev/shm"  # where glibc keeps POSIX shared memory and named semaphores (shm_overview(7))
+
+_NAME: Final = re.compile(r"[a-z0-9_-]{1,48}")
+
+
+def check_name(name: str) -> str:
+    """Return the name, or raise ValueError when it is not one a hub can have."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"hub name must be 1 to 48 characters of a-z, 0-9, '_' and '-', not {name!r}")
+    return name
+
+
+def private_name() -> str:
+    """A name for a hub that nobody needs to know."""
+    return f"private-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def segment_file(name: str) -> str:
+    """The file name, without directory, of a hub of this user."""
+    return f"shmetrics.{os.geteuid()}.{name}"
+
+
+def segment_path(name: str) -> str:
+    """The full path of a hub of this user."""
+    return f"{SHM_DIR}/{segment_file(name)}"
+
+
+def semaphore_prefix(name: str, instance: int) -> str:
+    """What the POSIX names of one hub's semaphores start with, after the leading slash."""
+    return f"{segment_file(name)}.{instance:016x}."
+
+
+def hub_names() -> Iterator[str]:
+    """Names of all hubs of this user, sorted; being a directory listing, it may be out of date at once."""
+    prefix = segment_file("")
+    for file in sorted(os.listdir(SHM_DIR)):
+        if file.startswith(prefix) and _NAME.fullmatch(name := file[len(prefix) :]):
+            yield name

@@ -1,0 +1,288 @@
+"""The segment: one file in /dev/shm, created whole or not at all, attached only when everything about it is right.
+
+Creation: ``O_TMPFILE`` (a file without a name), mode 0600 whatever the umask, every byte reserved by
+``posix_fallocate`` so that a full /dev/shm is a clear error now and never a SIGBUS later, header written, and only then
+linked under its name. Whoever loses the race for the name attaches to the winner's. A name is never freed to be taken
+again, and a file never opened with a size, so no process can see half a hub.
+"""
+
+import errno
+import mmap
+import os
+import secrets
+import stat
+import sys
+import time
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shmetrics import layout, naming
+from shmetrics.errors import (
+    HubFileTypeError,
+    HubLayoutError,
+    HubNotFoundError,
+    HubOwnerError,
+    HubPermissionError,
+    HubSpaceError,
+    HubStaleError,
+    PlatformError,
+)
+from shmetrics.layout import HEADER, Layout
+from shmetrics.process import boot_id
+from shmetrics.strict import new_fence
+
+_RETIRED_INDEX: Final = layout.offset_of(HEADER, "retired_index")
+
+
+class Segment:
+    """A mapped hub: its bytes, its layout, and typed views of its parts.
+
+    Made by `create`, `attach` and `create_or_attach`. Any process and thread may hold one; it is not synchronised: the
+    protocol in `slots`, `writer` and `reader` says who may touch which byte when. The mapping is inherited by fork.
+    """
+
+    def __init__(self, name: str, descriptor: int, dims: Layout, *, writable: bool) -> None:
+        self.name = name
+        self.layout = dims
+        self.writable = writable
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        self.memory = mmap.mmap(descriptor, dims.size, mmap.MAP_SHARED, protection)
+        self.raw: NDArray[np.uint8] = np.frombuffer(self.memory, np.uint8)
+        self.header: NDArray[np.void] = self._view(HEADER, 0)
+        self.slots: NDArray[np.void] = np.ndarray(
+            (dims.max_workers,), dims.slot, self.memory, dims.slots_offset, (dims.slot.itemsize,)
+        )
+        self.instance = int(self.header["instance"])
+        self.fence = new_fence()
+        self.descriptor = descriptor  # last: until here the caller is the one to close it
+
+    def _view(self, dtype: np.dtype[np.void], offset: int) -> NDArray[np.void]:
+        return np.ndarray((), dtype, self.memory, offset)
+
+    @property
+    def retired_index(self) -> int:
+        """How many reaps there were; its lowest bit names the good retired copy."""
+        return int(self.header["retired_index"])
+
+    def retired(self, index: int) -> NDArray[np.void]:
+        """The retired copy that is good while `retired_index` is `index`: zero-dimensional, shared memory."""
+        dims = self.layout
+        return self._view(dims.retired, dims.retired_offset + (index & 1) * dims.retired.itemsize)
+
+    def flip_retired(self, index: int) -> None:
+        """Make the other retired copy the good one, in a single 8-byte store. The caller holds REGISTRY."""
+        self.fence()
+        memoryview(self.memory)[_RETIRED_INDEX : _RETIRED_INDEX + 8].cast("Q")[0] = index
+        self.fence()
+
+    def slot_offset(self, slot: int) -> int:
+        """Bytes from the start of the segment to a slot."""
+        return self.layout.slots_offset + slot * self.layout.slot.itemsize
+
+    @property
+    def is_unlinked(self) -> bool:
+        """Whether the hub's name was removed; this mapping goes on working, but nobody new can find it."""
+        return os.fstat(self.descriptor).st_nlink == 0
+
+    def close(self) -> None:
+        """Close the descriptor. The mapping goes when the last view of it does."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        if getattr(self, "descriptor", -1) >= 0:
+            self.close()
+
+
+def create(name: str, dims: Layout) -> Segment:
+    """Create a hub; FileExistsError when the name is taken, HubSpaceError when /dev/shm cannot hold it."""
+    naming.check_name(name)
+    _check_platform()
+    descriptor = os.open(naming.SHM_DIR, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+        _reserve(descriptor, name, dims)
+        os.pwrite(descriptor, _new_header(dims).tobytes(), 0)
+        _link(descriptor, naming.segment_file(name))
+        return Segment(name, descriptor, dims, writable=True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def attach(name: str, *, writable: bool = False) -> Segment:
+    """Attach to an existing hub, after checking everything that can be checked; see the errors for what that is."""
+    naming.check_name(name)
+    _check_platform()
+    path = naming.segment_path(name)
+    access = os.O_RDWR if writable else os.O_RDONLY
+    try:
+        # O_NONBLOCK: a FIFO squatting on the name must not make us wait for its other end.
+        descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        known = ", ".join(naming.hub_names()) or "none"
+        raise HubNotFoundError(
+            f"no hub named {name!r} for user {os.geteuid()} (there are: {known}); start the server first, or run "
+            f"`shmetrics ls`"
+        ) from None
+    except OSError as error:
+        raise _refusal_to_open(path, error) from error
+    try:
+        dims = _check(descriptor, path, name)
+        return Segment(name, descriptor, dims, writable=writable)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def create_or_attach(name: str, dims: Layout) -> tuple[Segment, bool]:
+    """The hub of that name with exactly these dimensions, and whether this call created it."""
+    while True:
+        try:
+            segment = attach(name, writable=True)
+        except HubNotFoundError:
+            try:
+                return create(name, dims), True
+            except FileExistsError:
+                continue  # another starter was faster: attach to its hub
+        if segment.layout != dims:
+            found = segment.layout
+            segment.close()
+            raise HubLayoutError(
+                f"hub {name!r} exists with {_dimensions(found)}, but {_dimensions(dims)} was asked for; "
+                f"use the same numbers, another name, or remove it with `shmetrics rm {name}`"
+            )
+        return segment, False
+
+
+def unlink(name: str, instance: int) -> None:
+    """Remove a hub's name and its semaphores; processes that have it mapped go on undisturbed.
+
+    Only files of this user and of this very instance are touched. Harmless when they are gone already.
+    """
+    path = naming.segment_path(name)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        descriptor = -1
+    if descriptor >= 0:
+        try:
+            header = os.pread(descriptor, HEADER.itemsize, 0)
+            same = len(header) == HEADER.itemsize and int(np.frombuffer(header, HEADER)[0]["instance"]) == instance
+        finally:
+            os.close(descriptor)
+        if same:
+            os.unlink(path)
+    prefix = "sem." + naming.semaphore_prefix(name, instance)
+    for file in os.listdir(naming.SHM_DIR):
+        if file.startswith(prefix):
+            try:
+                os.unlink(f"{naming.SHM_DIR}/{file}")
+            except FileNotFoundError:
+                continue  # its owner replaced it meanwhile
+
+
+def _check_platform() -> None:
+    if not sys.platform.startswith("linux") or sys.maxsize < 2**32:
+        raise PlatformError(
+            f"shmetrics needs a 64-bit Linux (O_TMPFILE, open-file-description locks), and this is {sys.platform}"
+        )
+
+
+def _reserve(descriptor: int, name: str, dims: Layout) -> None:
+    try:
+        os.posix_fallocate(descriptor, 0, dims.size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM, errno.EDQUOT):
+            raise
+        free = os.statvfs(naming.SHM_DIR)
+        raise HubSpaceError(
+            f"hub {name!r} needs {dims.size:,} bytes of shared memory for {_dimensions(dims)}, but {naming.SHM_DIR} has "
+            f"{free.f_bavail * free.f_frsize:,} of {free.f_blocks * free.f_frsize:,} free; ask for fewer workers or a "
+            f"smaller window, remove old hubs (`shmetrics ls`), or give the container more: docker run --shm-size=256m, "
+            f"or in Kubernetes an emptyDir with medium: Memory mounted at {naming.SHM_DIR}"
+        ) from error
+
+
+def _link(descriptor: int, file: str) -> None:
+    """Give an O_TMPFILE file its name (open(2)). A directory descriptor makes os.link follow the /proc link."""
+    directory = os.open(naming.SHM_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", file, dst_dir_fd=directory, follow_symlinks=True)
+    finally:
+        os.close(directory)
+
+
+def _new_header(dims: Layout) -> NDArray[np.void]:
+    header = np.zeros((), HEADER)
+    header["magic"] = layout.MAGIC
+    header["version"] = layout.VERSION
+    header["layout_hash"] = dims.hash
+    header["size"] = dims.size
+    header["max_workers"] = dims.max_workers
+    header["window_size"] = dims.window_size
+    header["max_series"] = dims.max_series
+    header["instance"] = secrets.randbits(64)
+    header["boot"] = boot_id().encode()
+    header["creator_pid"] = os.getpid()
+    header["created_monotonic"] = time.monotonic()
+    header["created_wall"] = time.time()
+    return header
+
+
+def _refusal_to_open(path: str, error: OSError) -> Exception:
+    if error.errno == errno.ELOOP:
+        return HubFileTypeError(f"{path} is a symbolic link, not a hub; find out who made it, and remove it")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return HubOwnerError(f"{path} may not be opened by user {os.geteuid()}; run as the user who started the server")
+    if error.errno in (errno.EISDIR, errno.ENXIO, errno.ENODEV):
+        return HubFileTypeError(f"{path} is not a regular file and so not a hub; find out who made it, and remove it")
+    return error
+
+
+def _check(descriptor: int, path: str, name: str) -> Layout:
+    """Everything that makes a file a hub we may map. Reads with pread, so a short file cannot raise SIGBUS."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise HubFileTypeError(f"{path} is not a regular file and so not a hub; find out who made it, and remove it")
+    if status.st_uid != os.geteuid():
+        raise HubOwnerError(f"{path} belongs to user {status.st_uid}, and this process runs as {os.geteuid()}; "
+                            f"run as the user who started the server")  # fmt: skip
+    if status.st_mode & 0o077:
+        raise HubPermissionError(
+            f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, but a hub is 0600: others could have changed it; "
+            f"if you trust its contents `chmod 600 {path}`, else remove it"
+        )
+    remedy = f"remove it with `shmetrics rm --force {name}` and restart the server"
+    data = os.pread(descriptor, HEADER.itemsize, 0)
+    if len(data) < HEADER.itemsize:
+        raise HubLayoutError(f"{path} holds only {len(data)} bytes, too few for a hub; {remedy}")
+    header: Any = np.frombuffer(data, HEADER)[0]
+    if int(header["magic"]) != layout.MAGIC:
+        raise HubLayoutError(f"{path} does not start as a hub does; {remedy}")
+    if int(header["version"]) != layout.VERSION:
+        raise HubLayoutError(
+            f"hub {name!r} has layout version {int(header['version'])}, this shmetrics has {layout.VERSION}; "
+            f"run the same shmetrics everywhere, or {remedy}"
+        )
+    try:
+        dims = Layout(int(header["max_workers"]), int(header["window_size"]), int(header["max_series"]))
+    except ValueError as error:
+        raise HubLayoutError(f"hub {name!r} has impossible dimensions ({error}); {remedy}") from None
+    if int(header["layout_hash"]) != dims.hash:
+        raise HubLayoutError(
+            f"hub {name!r} was laid out differently (hash {int(header['layout_hash']):016x}, here {dims.hash:016x}); "
+            f"run the same shmetrics everywhere, or {remedy}"
+        )
+    if not int(header["size"]) == status.st_size == dims.size:
+        raise HubLayoutError(f"hub {name!r} has {status.st_size:,} bytes instead of {dims.size:,}; {remedy}")
+    if bytes(header["boot"]).decode("ascii", "replace") != boot_id():
+        raise HubStaleError(f"hub {name!r} was created before the machine last booted; {remedy}")
+    return dims
+
+
+def _dimensions(dims: Layout) -> str:
+    return f"max_workers={dims.max_workers}, window_size={dims.window_size}, max_series={dims.max_series}"

@@ -1,0 +1,101 @@
+"""The sketch: how a measurement becomes a bucket, and how buckets become a percentile again.
+
+Base-2 exponential buckets at scale 5, as in OpenTelemetry's exponential histogram and Prometheus' native histogram
+(schema 5): 32 buckets an octave, each 2**(1/32) times as wide as the one before, a bucket's *upper* bound inclusive.
+Reporting a bucket by ``2 * upper / (growth + 1)`` keeps the relative error at or under
+``(growth - 1) / (growth + 1)`` = 1.083 % (the DDSketch bound; Masson, Rim and Lee, VLDB 2019).
+
+The range is 2**-20 to 2**20, the powers of two around 1e-6 and 1e6: in seconds from about a microsecond to twelve
+days, and every batch size in use. It is fixed, so that sketches of all workers merge by plain addition.
+
+Index in the array::
+
+    0          exactly zero (a stage that did not run)
+    1          underflow: 0 < v <= 2**-20
+    2 .. 1281  the buckets: index i holds 2**(-20 + (i-2)/32) < v <= 2**(-20 + (i-1)/32)
+    1282       overflow: v > 2**20
+
+Everything here is a pure function and may be called from anywhere.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCALE: Final = 5
+PER_OCTAVE: Final = 2**SCALE
+MIN_EXPONENT: Final = -20
+MAX_EXPONENT: Final = 20
+BUCKETS: Final = (MAX_EXPONENT - MIN_EXPONENT) * PER_OCTAVE
+
+ZERO: Final = 0
+UNDERFLOW: Final = 1
+FIRST: Final = 2
+OVERFLOW: Final = FIRST + BUCKETS
+SIZE: Final = OVERFLOW + 1
+
+GROWTH: Final = 2.0 ** (1 / PER_OCTAVE)
+RELATIVE_ERROR: Final = (GROWTH - 1) / (GROWTH + 1)
+
+_ORIGIN: Final = float(UNDERFLOW - MIN_EXPONENT * PER_OCTAVE)
+
+
+def bucket_index(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The array index of each value.
+
+    ``values``: float64 of any shape, finite and not negative (the caller has filtered). Returns intp of that shape,
+    each in ``[0, SIZE)``. Powers of two land exactly on their bound.
+    """
+    with np.errstate(divide="ignore"):  # log2(0) is -inf, which becomes UNDERFLOW and then, by the factor below, ZERO
+        position = np.log2(values)
+    position *= PER_OCTAVE
+    np.ceil(position, out=position)
+    position += _ORIGIN
+    np.maximum(position, UNDERFLOW, out=position)
+    np.minimum(position, OVERFLOW, out=position)
+    position *= values != 0.0
+    return position.astype(np.intp)
+
+
+def upper_bounds() -> NDArray[np.float64]:
+    """Inclusive upper bound of each index: float64 of shape (SIZE,); 0.0 for ZERO, +inf for OVERFLOW."""
+    bounds = np.empty(SIZE)
+    bounds[ZERO] = 0.0
+    bounds[UNDERFLOW:OVERFLOW] = 2.0 ** (MIN_EXPONENT + np.arange(BUCKETS + 1) / PER_OCTAVE)
+    bounds[OVERFLOW] = np.inf
+    return bounds
+
+
+def _representatives() -> NDArray[np.float64]:
+    """The value that stands for each index, within RELATIVE_ERROR of everything in a regular bucket."""
+    values = 2.0 * upper_bounds() / (GROWTH + 1)
+    values[UNDERFLOW] = 2.0 ** (MIN_EXPONENT - 1)
+    values[OVERFLOW] = 2.0**MAX_EXPONENT
+    return values
+
+
+_REPRESENTATIVES: Final = _representatives()
+
+
+def quantiles(
+    counts: NDArray[Any], fractions: NDArray[np.float64], minimum: float, maximum: float
+) -> NDArray[np.float64]:
+    """Estimate quantiles the way ``numpy.percentile`` (linear) defines them.
+
+    ``counts``: integers of shape (SIZE,); ``fractions``: shape (k,), each in [0, 1]; ``minimum`` and ``maximum``: the
+    exact extremes of what was counted, which bound the open buckets. Returns float64 of shape (k,), zeros when empty.
+
+    The two order statistics around the rank are each estimated within RELATIVE_ERROR, and so is any point between
+    them: the bound holds against the exact linear percentile, not only against some sample near it.
+    """
+    cumulative = np.cumsum(counts)
+    total = int(cumulative[-1])
+    if total == 0:
+        return np.zeros(len(fractions))
+    rank = fractions * (total - 1)
+    below = np.floor(rank)
+    estimate = np.clip(_REPRESENTATIVES, minimum, maximum)
+    lower = estimate[np.searchsorted(cumulative, below, side="right")]
+    upper = estimate[np.searchsorted(cumulative, np.ceil(rank), side="right")]
+    return lower + (upper - lower) * (rank - below)

@@ -1,0 +1,278 @@
+"""The life of a slot: FREE, CLAIMED by a worker, reaped into the retired area when the worker is dead, FREE again.
+
+Both transitions happen under REGISTRY. Each is a sequence of steps with one deciding store at the end, so a process may
+be killed after any of them: what is left is the state before or the state after, and every step may be repeated.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from shmetrics import guards, naming
+from shmetrics.folded import Folded, bytes_of, flaw, merge
+from shmetrics.layout import CLAIMED, FREE, HOT, OWNER, Layout, offset_of
+from shmetrics.locks import REGISTRY, ByteLock, is_locked, slot_byte
+from shmetrics.process import ROLE_BYTES, Identity
+from shmetrics.segment import Segment
+from shmetrics.strict import FencedWords, Words, is_strict
+
+LINGER: Final = 60.0
+"""Seconds for which the window of a dead worker still counts in the statistics."""
+
+
+def _word(part: str, dtype: np.dtype[Any], field: str) -> int:
+    """Index of a field among the 8-byte words of a slot. It does not depend on the dimensions."""
+    return (offset_of(Layout().slot, part) + offset_of(dtype, field)) // 8
+
+
+STATE: Final = _word("owner", OWNER, "state")
+GENERATION: Final = _word("owner", OWNER, "generation")
+GUARD: Final = _word("owner", OWNER, "guard")
+HEAD: Final = _word("hot", HOT, "head")
+FOLD: Final = _word("hot", HOT, "fold")
+ERRORS: Final = _word("hot", HOT, "errors")
+CACHE_HITS: Final = _word("hot", HOT, "cache_hits")
+CACHE_MISSES: Final = _word("hot", HOT, "cache_misses")
+DROPPED: Final = _word("hot", HOT, "dropped")
+UNCOUNTED: Final = _word("hot", HOT, "uncounted")
+BOARD: Final = offset_of(Layout().slot, "board")
+"""Byte offset of the in-flight board; the words are all before it."""
+RING: Final = offset_of(Layout().slot, "ring")
+"""Byte offset of the ring."""
+
+_MAX_COUNT: Final = 1 << 62
+
+
+def words_of(segment: Segment, slot: int) -> Words:
+    """The words of a slot, each stored and loaded whole; fenced in strict mode."""
+    start = segment.slot_offset(slot)
+    words = memoryview(segment.memory)[start : start + BOARD].cast("Q")
+    return FencedWords(words, segment.fence) if is_strict() else words
+
+
+@dataclass(frozen=True)
+class Hot:
+    """The hot words of a slot, each loaded once."""
+
+    head: int
+    fold: int
+    errors: int
+    cache_hits: int
+    cache_misses: int
+    dropped: int
+    uncounted: int
+
+    @property
+    def folded(self) -> int:
+        """Records folded so far."""
+        return self.fold >> 1
+
+    @property
+    def active(self) -> int:
+        """Which folded copy is good."""
+        return self.fold & 1
+
+    @property
+    def requests(self) -> int:
+        """Requests counted by this incarnation."""
+        return self.head + self.uncounted
+
+
+def read_hot(words: Words) -> Hot:
+    """Load the hot words of a slot, the commit word first."""
+    return Hot(
+        head=words[HEAD],
+        fold=words[FOLD],
+        errors=words[ERRORS],
+        cache_hits=words[CACHE_HITS],
+        cache_misses=words[CACHE_MISSES],
+        dropped=words[DROPPED],
+        uncounted=words[UNCOUNTED],
+    )
+
+
+def hot_flaw(hot: Hot, capacity: int) -> str | None:
+    """What is impossible about the hot words of a slot, or None."""
+    if not hot.folded <= hot.head <= hot.folded + capacity:
+        return f"its commit word is {hot.head}, but {hot.folded} records are folded and the ring holds {capacity}"
+    counters = (hot.head, hot.errors, hot.cache_hits, hot.cache_misses, hot.dropped, hot.uncounted)
+    return "a counter is out of range" if max(counters) >= _MAX_COUNT else None
+
+
+@dataclass
+class Claim:
+    """A slot that this process owns until it releases it or dies."""
+
+    slot: int
+    generation: int
+    alive: ByteLock
+    guard: guards.Semaphore | None
+    guard_number: int
+
+
+class RegistryBusyError(Exception):
+    """Another process held REGISTRY for longer than the caller was ready to wait."""
+
+
+class NoFreeSlotError(Exception):
+    """Every slot belongs to a live worker."""
+
+
+def claim(
+    segment: Segment,
+    identity: Identity,
+    *,
+    patience: float,
+    unplaced: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Claim:
+    """Take a FREE slot for this process, reaping the dead if none is free.
+
+    ``patience``: seconds to wait for REGISTRY at most. ``unplaced``: records this worker had to drop so far, which are
+    added to the hub's count when there is no slot again. Raises RegistryBusyError or NoFreeSlotError.
+
+    Order: generation (a reader in the middle of the slot notices), contents, guard, state last.
+    """
+    registry = ByteLock(segment.descriptor, REGISTRY)
+    if not registry.acquire(patience, clock):
+        raise RegistryBusyError
+    with registry:
+        taken = _lock_free_slot(segment, clock()) or (
+            _lock_free_slot(segment, clock()) if _reap_dead(segment, clock()) else None
+        )
+        if taken is None:
+            segment.header["dropped"] += np.uint64(unplaced)
+            raise NoFreeSlotError
+        slot, alive = taken
+        try:
+            return _take(segment, slot, alive, identity, clock())
+        except BaseException:
+            alive.release()
+            raise
+
+
+def _lock_free_slot(segment: Segment, now: float) -> tuple[int, ByteLock] | None:
+    """Lock a FREE slot: the lowest whose last worker ended long ago, else the one that ended first.
+
+    Low numbers come first so that slot numbers stay few and stable; a recent window is kept readable while others do.
+    """
+    owners = segment.slots["owner"]
+    free = np.flatnonzero(owners["state"] == FREE)
+    ended = np.nan_to_num(owners["ended_at"][free])
+    ended[ended < now - LINGER] = 0.0
+    for slot in free[np.argsort(ended, kind="stable")].tolist():
+        alive = ByteLock(segment.descriptor, slot_byte(slot))
+        if alive.try_acquire():
+            return slot, alive
+    return None
+
+
+def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now: float) -> Claim:
+    words = words_of(segment, slot)
+    generation = (words[GENERATION] + 1) % _MAX_COUNT
+    words[GENERATION] = generation
+    for word in (HEAD, FOLD, ERRORS, CACHE_HITS, CACHE_MISSES, DROPPED, UNCOUNTED):
+        words[word] = 0
+    part = segment.slots[slot]
+    Folded(part["folded"][0, ...]).clear()
+    part["board"][:] = np.zeros((), part["board"].dtype)
+    owner = part["owner"]
+    owner["pid"] = identity.pid
+    owner["start_ticks"] = identity.start_ticks
+    owner["claimed_at"] = owner["heartbeat"] = now
+    owner["ended_at"] = 0.0
+    owner["role"] = identity.role.encode()[:ROLE_BYTES]
+    guard, number = renew_guard(segment, slot, words)
+    words[STATE] = CLAIMED
+    return Claim(slot, generation, alive, guard, number)
+
+
+def renew_guard(segment: Segment, slot: int, words: Words) -> tuple[guards.Semaphore | None, int]:
+    """Make the next guard of a slot and remove the one before. Only the slot's owner may.
+
+    Returns no guard where the system refuses one, or when the hub was unlinked (nobody would clean it up): the guard
+    spares readers a retry, so the slot works without.
+    """
+    old = words[GUARD]
+    number = (old + 1) % _MAX_COUNT
+    prefix = naming.semaphore_prefix(segment.name, segment.instance)
+    guard = None if segment.is_unlinked else guards.create(guards.guard_name(prefix, slot, number), 1)
+    words[GUARD] = number
+    guards.unlink(guards.guard_name(prefix, slot, old))
+    return guard, number
+
+
+def is_alive(segment: Segment, slot: int) -> bool:
+    """Whether some process holds the slot's liveness lock. For the claimed slots of other descriptions only."""
+    return is_locked(segment.descriptor, slot_byte(slot))
+
+
+def reap(segment: Segment, *, patience: float = 0.0, clock: Callable[[], float] = time.monotonic) -> int:
+    """Fold the slots of dead workers into the retired area and free them; returns how many.
+
+    Cheap when nobody died: one system call for each claimed slot. When another process holds REGISTRY for longer than
+    `patience`, the dead wait for the next call.
+    """
+    claimed = np.flatnonzero(segment.slots["owner"]["state"] == CLAIMED).tolist()
+    if all(is_alive(segment, slot) for slot in claimed):
+        return 0
+    with ByteLock(segment.descriptor, REGISTRY) as registry:
+        return _reap_dead(segment, clock()) if registry.acquire(patience, clock) else 0
+
+
+def _reap_dead(segment: Segment, now: float) -> int:
+    """Reap every dead slot. The caller holds REGISTRY."""
+    reaped = 0
+    for slot in np.flatnonzero(segment.slots["owner"]["state"] != FREE).tolist():
+        with ByteLock(segment.descriptor, slot_byte(slot)) as alive:
+            if alive.try_acquire():  # nobody owns it, and nobody can while we hold this and REGISTRY
+                _retire(segment, slot, now)
+                reaped += 1
+    return reaped
+
+
+def _retire(segment: Segment, slot: int, now: float) -> None:
+    """Move a dead worker's totals to the retired area, then free its slot.
+
+    The flip of `retired_index` is the deciding store; `folded_generation`, flipped with it, makes a repetition after a
+    SIGKILL between the flip and the freeing harmless.
+    """
+    index = segment.retired_index
+    active = segment.retired(index)
+    part = segment.slots[slot]
+    words = words_of(segment, slot)
+    generation = words[GENERATION]
+    if int(active["folded_generation"][slot]) != generation:
+        hot = read_hot(words)
+        leavings = _leavings(segment, slot, hot)
+        if leavings is None:
+            segment.header["corrupt"] += np.uint64(1)
+        else:
+            target = segment.retired(index + 1)
+            bytes_of(target)[:] = bytes_of(active)
+            target["incarnations"] += np.uint64(1)
+            for counter in ("requests", "errors", "cache_hits", "cache_misses", "dropped"):
+                target[counter] += np.uint64(getattr(hot, counter))
+            both = np.stack([active["folded"], leavings.area])
+            Folded(target["folded"]).copy_from(merge(both))
+            target["folded_generation"][slot] = generation
+            segment.flip_retired(index + 1)
+    part["owner"]["ended_at"] = now
+    words[STATE] = FREE
+
+
+def _leavings(segment: Segment, slot: int, hot: Hot) -> Folded | None:
+    """Everything a dead worker recorded, folded together; None when its slot cannot be believed."""
+    capacity = segment.layout.capacity
+    if hot_flaw(hot, capacity) is not None:
+        return None
+    part = segment.slots[slot]
+    total = Folded()
+    total.copy_from(Folded(part["folded"][hot.active, ...]))
+    if flaw(total.area, hot.folded) is not None:
+        return None
+    total.add_rows(part["ring"][np.arange(hot.folded, hot.head) & (capacity - 1)])
+    return total

@@ -1,0 +1,71 @@
+"""Strict mode: the same stores in the same order, on CPUs that would reorder them.
+
+x86-64 makes the stores of one CPU visible in the order they were made, and its loads are not reordered either
+(Intel SDM vol. 3, 8.2). Elsewhere (AArch64, POWER, RISC-V) the commit word could become visible before the record it
+commits. There, and wherever ``SHMETRICS_STRICT=1`` says so, the writer's words are wrapped: every store of a word is
+preceded by a full barrier, and readers put one between their steps. Nothing else changes, and the mode costs nothing
+where it is off.
+"""
+
+import os
+import platform
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from shmetrics.guards import Fence
+
+_TRUE: Final = ("1", "true", "yes", "on")
+_FALSE: Final = ("0", "false", "no", "off", "")
+
+
+class Words(Protocol):
+    """The 8-byte words of a slot: what the writer needs of a ``memoryview`` cast to "Q"."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class FencedWords:
+    """Words whose every store comes after all stores before it, on any CPU."""
+
+    __slots__ = ("_fence", "_words")
+
+    def __init__(self, words: Words, fence: Callable[[], None]) -> None:
+        self._words = words
+        self._fence = fence
+
+    def __getitem__(self, index: int) -> int:
+        return self._words[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._fence()
+        self._words[index] = value
+        self._fence()
+
+    def release(self) -> None:
+        """Make every further use raise ValueError."""
+        self._words.release()
+
+
+def is_strict() -> bool:
+    """Whether this process orders memory explicitly: ``SHMETRICS_STRICT``, else by the CPU. Read at each call."""
+    setting = os.environ.get("SHMETRICS_STRICT")
+    if setting is None:
+        return platform.machine() not in ("x86_64", "AMD64")
+    if setting.lower() in _TRUE:
+        return True
+    if setting.lower() in _FALSE:
+        return False
+    raise ValueError(f"SHMETRICS_STRICT must be 1 or 0, not {setting!r}")
+
+
+def new_fence() -> Callable[[], None]:
+    """What orders memory in this process: a full barrier in strict mode, else nothing at all."""
+    return Fence() if is_strict() else _no_fence
+
+
+def _no_fence() -> None:
+    """The CPU keeps the order by itself."""

@@ -1,0 +1,421 @@
+"""The writer: how one worker process records, without a system call and without waiting for any other process.
+
+A record goes to ``ring[head & mask]`` and becomes real by storing ``head + 1``, the commit word. Every FOLD_BATCH records
+the owner folds what is new into the inactive folded copy and flips ``fold``, one word that says both how many records
+are folded and which copy is good. So a SIGKILL at any instruction leaves the state before or the state after.
+
+Until the first write in a process there is no slot: a module-level object made before a fork works in every child. And
+when no slot is to be had, the same code writes to a private slot of the same shape, whose records move to the shared
+one when it comes.
+
+The contract behind which another (native) writer could stand is `Recorder`, over the bytes that `layout` describes.
+"""
+
+import logging
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from shmetrics import forks, slots
+from shmetrics.exclusion import WriteToken, takes_token
+from shmetrics.folded import Folded, Rows
+from shmetrics.layout import BOARD_SIZE, CLAIMED, FOLD_BATCH, RECORD
+from shmetrics.process import Identity, current_identity
+from shmetrics.segment import Segment
+from shmetrics.slots import (
+    BOARD,
+    CACHE_HITS,
+    CACHE_MISSES,
+    DROPPED,
+    ERRORS,
+    FOLD,
+    GENERATION,
+    HEAD,
+    RING,
+    STATE,
+    UNCOUNTED,
+    Claim,
+    NoFreeSlotError,
+    RegistryBusyError,
+)
+from shmetrics.strict import Words
+
+CLAIM_PATIENCE: Final = 2.0
+"""Seconds the first write of a process may wait for its slot, at most; later tries never wait."""
+RETRY_INTERVAL: Final = 0.25
+"""Seconds between tries to get a slot."""
+GUARD_PATIENCE: Final = 1.0
+"""Seconds after which a guard that was busy at every try is taken for abandoned and replaced."""
+
+# time, inference, batch, preprocessing, quantization; errors, hits, misses: layout.RECORD. Native order ("@"), so that
+# each number is stored whole. pack_into zeroes its target first, which is harmless: the record is not committed yet.
+_RECORD: Final = struct.Struct("@5d3Q")
+_pack_into: Final = _RECORD.pack_into
+_RECORD_SHIFT: Final = 6
+assert _RECORD.size == RECORD.itemsize == 1 << _RECORD_SHIFT
+
+_log: Final = logging.getLogger("shmetrics")
+
+
+class Recorder(Protocol):
+    """What records: the few operations on the path of a request."""
+
+    def record(
+        self, inference_time: float, batch_size: float, preprocessing_time: float, quantization_time: float, /
+    ) -> None:
+        """Commit one record."""
+
+    def add(self, word: int, amount: int, /) -> None:
+        """Add to one of the slot's counters."""
+
+    def enter(self, label: int, /) -> int:
+        """Show a request on the in-flight board; returns its ticket."""
+
+    def leave(self, ticket: int, /) -> None:
+        """Take it off again."""
+
+
+class Writer:
+    """Writes one process's slot of a hub. Any thread, greenlet or signal handler of the process may call any method.
+
+    Nothing here raises for want of resources: records that find no room are counted.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        *,
+        role: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        identity: Callable[[str | None], Identity] = current_identity,
+    ) -> None:
+        self._segment = segment
+        self._role = role
+        self._clock = clock
+        self._identity = identity
+        self._capacity = segment.layout.capacity
+        self._mask = self._capacity - 1
+        self._closed = False
+        self._warned: set[str] = set()
+        self._claim: Claim | None = None
+        self._renew_token()
+        self._leave_slot()
+        forks.register(self)
+
+    # The path of a request --------------------------------------------------------------------------------------------
+
+    @takes_token
+    def record(
+        self,
+        inference_time: float,
+        batch_size: float = 1,
+        preprocessing_time: float = 0.0,
+        quantization_time: float = 0.0,
+    ) -> None:
+        """Commit one record. Times in seconds. Raises TypeError for what is not a number, and nothing else.
+
+        NaN, infinite and negative values are stored as they are and filtered when records are folded and read.
+        """
+        give = self._give
+        while True:
+            try:
+                self._take()
+                break
+            except IndexError:
+                if not self.token.wait():
+                    args = (inference_time, batch_size, preprocessing_time, quantization_time)
+                    self._pending.append((self.record, args))
+                    return
+        try:
+            words = self._words
+            head = words[HEAD]
+            if head >= self._advance_at:
+                self._advance()
+                words = self._words
+                head = words[HEAD]
+            _pack_into(
+                self._ring,
+                (head & self._mask) << _RECORD_SHIFT,
+                self._clock(),
+                inference_time,
+                batch_size,
+                preprocessing_time,
+                quantization_time,
+                words[ERRORS],
+                words[CACHE_HITS],
+                words[CACHE_MISSES],
+            )
+            words[HEAD] = head + 1
+        except struct.error as error:
+            values = (inference_time, batch_size, preprocessing_time, quantization_time)
+            raise TypeError(f"measurements must be real numbers, not {values!r} ({error})") from None
+        finally:
+            give(None)
+            if self._pending:
+                self._perform_pending()
+
+    @takes_token
+    def add(self, word: int, amount: int) -> None:
+        """Add to a counter: ``word`` is ERRORS, CACHE_HITS, CACHE_MISSES or UNCOUNTED, ``amount`` an int >= 0."""
+        give = self._give
+        while True:
+            try:
+                self._take()
+                break
+            except IndexError:
+                if not self.token.wait():
+                    self._pending.append((self.add, (word, amount)))
+                    return
+        try:
+            if self._claim is None:
+                self._advance()
+            self._words[word] += amount
+        finally:
+            give(None)
+            if self._pending:
+                self._perform_pending()
+
+    def enter(self, label: int = 0) -> int:
+        """Show a request on the in-flight board; returns its ticket, -1 when the board is full."""
+        try:
+            ticket = self._board_free.pop()
+        except IndexError:
+            return -1
+        self._board_labels[2 * ticket + 1] = label
+        self._board_starts[2 * ticket] = self._clock()
+        return ticket
+
+    def leave(self, ticket: int) -> None:
+        """Take a request off the board; harmless for -1, and for a ticket from before a fork."""
+        if ticket >= 0 and self._board_starts[2 * ticket]:
+            self._board_starts[2 * ticket] = 0.0
+            self._board_free.append(ticket)
+
+    # The rest ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def slot(self) -> int | None:
+        """The number of this process's slot; None before the first write."""
+        return None if self._claim is None else self._claim.slot
+
+    @property
+    def committed(self) -> int:
+        """Records this process has committed since it claimed its slot."""
+        return self._words[HEAD]
+
+    @property
+    def total(self) -> int:
+        """Requests this process has counted since it claimed its slot."""
+        return self._words[HEAD] + self._words[UNCOUNTED]
+
+    def latest(self, count: int) -> Rows:
+        """This process's last `count` records at most, oldest first: a copy."""
+        head = self._words[HEAD]
+        start = max(0, head - min(count, self._capacity - 1))
+        rows: Rows = np.frombuffer(self._ring, RECORD)[np.arange(start, head) & self._mask]
+        overwritten = self._words[HEAD] - self._capacity + 1 - start  # by other threads while we copied
+        return rows[max(0, overwritten) :]
+
+    def claim(self) -> bool:
+        """Take a slot now rather than at the first write; whether there is one. Waits CLAIM_PATIENCE at most."""
+        self._retry_at = -1.0
+        self.add(UNCOUNTED, 0)
+        return self._claim is not None
+
+    def close(self) -> None:
+        """Give the slot up. Records still waiting for one get a last chance; what comes later is dropped."""
+        if self._claim is None and self._words[HEAD]:
+            self.claim()
+        self._exclusively(self._close)
+
+    def warn_of_invalid(self) -> None:
+        """Say once that measurements were unusable."""
+        self._warn("invalid", "some measurements were NaN, infinite or negative; they are counted as invalid_records")
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's slot, its liveness lock and its threads. Called by `forks`.
+
+        The parent's words are released, so that a write which the fork itself interrupted (a signal handler that forks
+        and returns) cannot go on in the parent's slot.
+        """
+        words = self._words
+        self._renew_token()
+        self._leave_slot()
+        words.release()
+
+    @takes_token
+    def _exclusively(self, action: Callable[[], None]) -> None:
+        """Do something rare with no write of this process under way."""
+        give = self._give
+        while True:
+            try:
+                self._take()
+                break
+            except IndexError:
+                if not self.token.wait():
+                    self._pending.append((self._exclusively, (action,)))
+                    return
+        try:
+            action()
+        finally:
+            give(None)
+            if self._pending:
+                self._perform_pending()
+
+    def _renew_token(self) -> None:
+        self.token = WriteToken()
+        self._take = self.token.take
+        self._give = self.token.give
+        self._pending: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+
+    def _perform_pending(self) -> None:
+        """Perform what handlers queued while a write had the token. They find it free now."""
+        while True:
+            try:
+                write, args = self._pending.popleft()
+            except IndexError:
+                return
+            write(*args)
+
+    # From here on the caller has the token ----------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Before a write that finds no room: claim a slot, or fold."""
+        claim = self._claim
+        if claim is not None and (self._words[GENERATION] != claim.generation or self._words[STATE] != CLAIMED):
+            self._warn("evicted", "lost its slot (was its descriptor closed, or the segment overwritten?)")
+            self._leave_slot()
+        if self._claim is None:
+            self._try_to_claim()
+        else:
+            self._fold(self._claim)
+
+    def _leave_slot(self) -> None:
+        """Own no slot: write to a private one, as big as the shared one, until there is."""
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            claim.alive.release()
+            if claim.guard is not None:
+                claim.guard.close()
+        self._retry_at = -1.0
+        self._patience = CLAIM_PATIENCE
+        memory = memoryview(bytearray(RING + RECORD.itemsize * self._capacity))
+        self._use(memory[:BOARD].cast("Q"), memory)
+        self._advance_at = 0  # every write passes _advance, which tries to claim
+
+    def _use(self, words: Words, memory: memoryview) -> None:
+        """Write to this slot from now on: its words, and all its bytes up to the end of the ring."""
+        self._board_free = list(range(BOARD_SIZE))
+        self._board_starts = memory[BOARD:RING].cast("d")
+        self._board_labels = memory[BOARD:RING].cast("Q")
+        self._ring = memory[RING : RING + RECORD.itemsize * self._capacity]
+        self._words = words
+
+    def _try_to_claim(self) -> None:
+        if self._closed:
+            return self._warn("closed", "records after close() are dropped")
+        if self._clock() < self._retry_at:
+            return None
+        private = self._words
+        patience, self._patience = self._patience, 0.0
+        try:
+            claim = slots.claim(
+                self._segment,
+                self._identity(self._role),
+                patience=patience,
+                unplaced=private[HEAD],
+                clock=self._clock,
+            )
+        except RegistryBusyError:
+            self._warn("busy", "another process holds the registry; records wait in this process meanwhile")
+        except NoFreeSlotError:
+            private[HEAD] = 0  # they are counted as dropped
+            self._warn(
+                "full",
+                f"all {self._segment.layout.max_workers} slots belong to live workers, so the records of this one are "
+                f"dropped; create the hub with a larger max_workers",
+            )
+        except OSError as error:  # no descriptors left, /proc not mounted: this must not reach a request
+            self._warn("os", f"cannot claim a slot: {error}")
+        else:
+            self._move_in(claim)
+        self._retry_at = self._clock() + RETRY_INTERVAL
+        return None
+
+    def _move_in(self, claim: Claim) -> None:
+        """Start writing to the claimed slot, with what was recorded so far. Its commit word is stored last."""
+        private = self._words
+        kept = self.latest(self._capacity - FOLD_BATCH)
+        start = self._segment.slot_offset(claim.slot)
+        memory = memoryview(self._segment.memory)[start : start + self._segment.layout.slot.itemsize]
+        words = slots.words_of(self._segment, claim.slot)
+        self._use(words, memory)
+        self._ring[: kept.nbytes] = kept.tobytes()
+        for word in (ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED):
+            words[word] = private[word]
+        words[DROPPED] = private[HEAD] - len(kept)
+        words[HEAD] = len(kept)
+        part = self._segment.slots[claim.slot]
+        self._owner = part["owner"]
+        self._ring_rows: Rows = part["ring"]
+        self._copies = [Folded(part["folded"][copy, ...]) for copy in (0, 1)]
+        self._guard_busy_since: float | None = None
+        self._claim = claim
+        self._advance_at = FOLD_BATCH
+
+    def _fold(self, claim: Claim) -> None:
+        """Fold the records since the last fold into the inactive copy, then make it the active one.
+
+        A reader that holds the guard puts it off, while the ring has room.
+        """
+        words = self._words
+        head, fold = words[HEAD], words[FOLD]
+        folded, active = fold >> 1, fold & 1
+        guard = claim.guard
+        held = guard is not None and guard.try_acquire()
+        try:
+            if guard is not None and not held:
+                self._heed_busy_guard(claim)
+                if head - folded < self._capacity - FOLD_BATCH:
+                    self._advance_at = head + FOLD_BATCH // 8
+                    return
+            else:
+                self._guard_busy_since = None
+            target = self._copies[1 - active]
+            target.copy_from(self._copies[active])
+            target.add_rows(self._ring_rows[np.arange(folded, head) & self._mask])
+            words[FOLD] = (head << 1) | (1 - active)
+        finally:
+            if held and guard is not None:
+                guard.release()
+        self._advance_at = head + FOLD_BATCH
+        self._owner["heartbeat"] = self._clock()
+        if target.invalid:
+            self.warn_of_invalid()
+
+    def _heed_busy_guard(self, claim: Claim) -> None:
+        """Replace a guard that was busy at every try for GUARD_PATIENCE: its holder died, or might as well have."""
+        now = self._clock()
+        if self._guard_busy_since is None:
+            self._guard_busy_since = now
+        elif now - self._guard_busy_since >= GUARD_PATIENCE:
+            if claim.guard is not None:
+                claim.guard.close()
+            claim.guard, claim.guard_number = slots.renew_guard(self._segment, claim.slot, self._words)
+            self._guard_busy_since = None
+
+    def _close(self) -> None:
+        if self._claim is not None:
+            self._owner["ended_at"] = self._clock()
+        self._leave_slot()
+        self._closed = True
+
+    def _warn(self, kind: str, message: str) -> None:
+        """Say something once. By logging, which unlike the warnings module cannot be made to raise into a request."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            _log.warning("hub %r, pid %d: %s", self._segment.name, self._identity(None).pid, message)
