@@ -1,6 +1,6 @@
 """What a snapshot with all statistics costs: 64 live workers, each with a full window of 1,000 records.
 
-    python -m benchmarks.read_side [--workers 64] [--window 1000] [--rounds 30] [--json]
+python -m benchmarks.read_side [--workers 64] [--window 1000] [--rounds 30] [--json]
 """
 
 import argparse
@@ -72,7 +72,8 @@ def main() -> None:
     if options.json:
         print(json.dumps(result, indent=2))
         return
-    print(f"Python {result['python']}, {result['cpus']} CPUs, {options.workers} live workers, {rows} rows in the window")
+    print(f"Python {result['python']}, {result['cpus']} CPUs")
+    print(f"{options.workers} live workers, {rows} rows in the window")
     print(f"{'':32}{'median':>9}{'min':>9}{'max':>9}  ms per call")
     for name, times in milliseconds.items():
         print(f"{name:32}{statistics.median(times):9.2f}{min(times):9.2f}{max(times):9.2f}")

@@ -1,4 +1,4 @@
-"""Timing that a noisy machine cannot fool easily: candidates take turns, round after round, and medians are compared."""
+"""Timing that a noisy machine cannot fool easily: candidates take turns round by round, and medians are compared."""
 
 import statistics
 import sys

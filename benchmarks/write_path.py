@@ -83,7 +83,8 @@ def main() -> None:
     if options.json:
         print(json.dumps(result, indent=2))
         return
-    print(f"Python {result['python']}, {result['cpus']} CPUs, {options.rounds} interleaved rounds of {options.calls} calls")
+    print(f"Python {result['python']}, {result['cpus']} CPUs")
+    print(f"{options.rounds} interleaved rounds of {options.calls} calls")
     print(f"{'':58}{'median':>9}{'min':>9}{'max':>9}  us per call")
     for name, timing in timings.items():
         print(f"{name:58}{timing.median:9.3f}{timing.low:9.3f}{timing.high:9.3f}")

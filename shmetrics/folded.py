@@ -40,8 +40,7 @@ def measures_of(rows: Rows) -> NDArray[np.float64]:
 
 def is_valid(measures: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which columns hold only numbers from 0 up to LIMIT: bool of shape (n,)."""
-    valid: NDArray[np.bool_] = ((measures >= 0.0) & (measures < LIMIT)).all(axis=0)
-    return valid
+    return np.asarray(((measures >= 0.0) & (measures < LIMIT)).all(axis=0))
 
 
 def all_valid(measures: NDArray[np.float64]) -> bool:
@@ -51,7 +50,8 @@ def all_valid(measures: NDArray[np.float64]) -> bool:
 
 def bytes_of(area: NDArray[np.void]) -> NDArray[np.uint8]:
     """The bytes of a zero-dimensional array: a view."""
-    return np.ndarray((area.dtype.itemsize,), np.uint8, area.data)
+    view: NDArray[np.uint8] = np.ndarray((area.dtype.itemsize,), np.uint8, area.data)
+    return view
 
 
 class Folded:
@@ -61,8 +61,23 @@ class Folded:
     Not synchronised: whoever calls owns the area it calls on.
     """
 
-    __slots__ = ("area", "errors", "latency_max", "latency_sum", "maximum", "minimum", "requests", "second",
-                 "second_errors", "sketch", "sum", "valid", "invalid", "_bytes", "_sketch_flat")  # fmt: skip
+    __slots__ = (
+        "_bytes",
+        "_sketch_flat",
+        "area",
+        "errors",
+        "invalid",
+        "latency_max",
+        "latency_sum",
+        "maximum",
+        "minimum",
+        "requests",
+        "second",
+        "second_errors",
+        "sketch",
+        "sum",
+        "valid",
+    )  # fmt: skip
 
     def __init__(self, area: NDArray[np.void] | None = None) -> None:
         self._bytes = np.zeros(FOLDED.itemsize, np.uint8) if area is None else bytes_of(area)
@@ -197,9 +212,7 @@ def flaw(area: Any, folded_records: int) -> str | None:
     with np.errstate(over="ignore"):
         if (area["sketch"].sum(axis=1) != area["valid"]).any():
             return "its sketches do not add up to its count"
-    numbers = np.concatenate(
-        [np.asarray(area[name]) for name in ("sum", "min", "max", "latency_sum", "latency_max")]
-    )
+    numbers = np.concatenate([np.asarray(area[name]) for name in ("sum", "min", "max", "latency_sum", "latency_max")])
     if not ((numbers >= 0.0) & (numbers < np.inf)).all():
         return "its sums are not plausible numbers"
     if (area["min"] > area["max"]).any():

@@ -1,12 +1,12 @@
 """Named semaphores: the guard of each slot, the fence of strict mode, the aggregator's doorbell.
 
 A guard keeps a reader's copy of a slot and its owner's fold apart, so that in the common case no copy is ever repeated.
-Nothing *rests* on it. A POSIX semaphore has no owner: when its holder is killed it stays at 0, and no bystander can tell
-"dead" from "slow" without a race. So nobody ever releases on behalf of another, every acquire is bounded, and a guard
-that stays busy is replaced by the slot's owner alone, under a new number.
+Nothing *rests* on it. A POSIX semaphore has no owner: when its holder is killed it stays at 0, and no bystander can
+tell "dead" from "slow" without a race. So nobody ever releases on behalf of another, every acquire is bounded, and a
+guard that stays busy is replaced by the slot's owner alone, under a new number.
 
-Acquires are polls on the monotonic clock: ``sem_timedwait`` counts on the wall clock, and a clock set back an hour would
-make a wait of 5 ms last that hour.
+Acquires are polls on the monotonic clock: ``sem_timedwait`` counts on the wall clock, and a clock set back an hour
+would make a wait of 5 ms last that hour.
 """
 
 import os
@@ -108,8 +108,8 @@ def create(name: str, value: int) -> Semaphore | None:
 def open_existing(name: str) -> Semaphore | None:
     """Open a semaphore if a safe one of that name exists.
 
-    The file is looked at first: glibc maps whatever it finds, and a short file would kill this process with SIGBUS. Since
-    it must be ours and /dev/shm is sticky, nobody else can exchange it between the look and the opening.
+    The file is looked at first: glibc maps whatever it finds, and a short file would kill this process with SIGBUS.
+    Since it must be ours and /dev/shm is sticky, nobody else can exchange it between the look and the opening.
     """
     try:
         status = os.lstat(_path(name))

@@ -44,7 +44,7 @@ class View:
         fleet = self.snapshot()
         figures = comprehensive(fleet, **options)
         for row, worker in zip(figures["workers"], (w for w in fleet.workers if w.counted), strict=True):
-            row |= self._resources.usage(worker)._asdict()
+            row.update(self._resources.usage(worker)._asdict())
         return figures
 
     def close(self) -> None:

@@ -76,7 +76,8 @@ def _struct(*fields: _Field, align: int = 8, multiple_of: int = 8) -> np.dtype[n
         formats.append(dtype)
         offsets.append(_round_up(end, align))
         end = offsets[-1] + dtype.itemsize
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": _round_up(end, max(align, multiple_of))})
+    size = _round_up(end, max(align, multiple_of))
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
 
 
 def _round_up(number: int, step: int) -> int:
@@ -263,6 +264,6 @@ def _describe(dtype: np.dtype[Any]) -> str:
         base, shape = dtype.subdtype
         return f"{_describe(base)}{shape}"
     if dtype.fields is None:
-        return dtype.str
+        return str(dtype.str)
     inner = ",".join(f"{name}@{field[1]}:{_describe(field[0])}" for name, field in dtype.fields.items())
     return f"{{{inner}}}{dtype.itemsize}"

@@ -62,9 +62,7 @@ class ByteLock:
         """Take the lock without waiting; False when another description has it."""
         descriptor = os.open(f"/proc/self/fd/{self._source}", os.O_RDWR | os.O_CLOEXEC)
         try:
-            fcntl.fcntl(
-                descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, self._byte, 1, 0)
-            )
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, self._byte, 1, 0))
         except OSError as error:
             os.close(descriptor)
             if error.errno in _BUSY:

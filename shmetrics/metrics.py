@@ -30,7 +30,7 @@ _Self = TypeVar("_Self", bound="PerformanceMetrics")
 class _Attachment:
     """A hub attached for writing, shared by all objects of this process that name it: one process, one slot."""
 
-    _open: Final[dict[tuple[int, int], "_Attachment"]] = {}
+    open: Final[dict[tuple[int, int], "_Attachment"]] = {}
 
     def __init__(self, target: Segment, key: tuple[int, int], role: str | None) -> None:
         self.segment = target
@@ -44,9 +44,9 @@ class _Attachment:
         """The attachment to this very segment, new or already there; `release` it once."""
         status = os.fstat(target.descriptor)
         key = (status.st_dev, status.st_ino)
-        attachment = cls._open.get(key)
+        attachment = cls.open.get(key)
         if attachment is None:
-            attachment = cls._open[key] = cls(target, key, role)
+            attachment = cls.open[key] = cls(target, key, role)
         else:
             target.close()
         attachment._users += 1
@@ -56,7 +56,7 @@ class _Attachment:
         """One user less; the last gives up the slot. A private hub goes with the process that created it."""
         self._users -= 1
         if self._users == 0:
-            self._open.pop(self._key, None)
+            self.open.pop(self._key, None)
             self.writer.close()
             self.view.close()
         if private_to == os.getpid():
@@ -88,7 +88,8 @@ class PerformanceMetrics:
 
     The recording methods may be called from any thread, signal handler or greenlet. They wait for no other process
     (save that the first record of a process waits for its slot, normally under a millisecond, two seconds at most), and
-    raise only for arguments that are not numbers. Once they have returned, the record survives the death of any process.
+    raise only for arguments that are not numbers. Once they have returned, the record survives any process's death.
+
     """
 
     def __init__(
@@ -259,6 +260,18 @@ class PerformanceMetrics:
         name = state.pop("name")
         self.__dict__.update(state)
         self._attach(segment.attach(name, writable=True), private=False)
+
+
+def claim_all() -> bool:
+    """Take a slot in every hub this process records in; whether there was one in each. For wrappers of servers."""
+    claimed = [attachment.writer.claim() for attachment in list(_Attachment.open.values())]
+    return all(claimed)
+
+
+def close_all() -> None:
+    """Give up this process's slots. For wrappers of servers, at the orderly end of a worker."""
+    for attachment in list(_Attachment.open.values()):
+        attachment.writer.close()
 
 
 def _whole(count: int) -> int:

@@ -1,4 +1,4 @@
-"""Who a process is: the identity that a worker writes into its slot. Injected everywhere, so that tests can forge it."""
+"""Who a process is: the identity a worker writes into its slot. Injected everywhere, so that tests can forge it."""
 
 import multiprocessing
 import os

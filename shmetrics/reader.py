@@ -204,7 +204,8 @@ class Reader:
 
     def _copy(self, offset: int, dtype: np.dtype[Any], count: int = 1) -> NDArray[np.void]:
         """A private copy of `count` elements at a byte offset: as bytes, which costs one memcpy."""
-        return self._segment.raw[offset : offset + count * dtype.itemsize].copy().view(dtype)
+        copy: NDArray[np.void] = self._segment.raw[offset : offset + count * dtype.itemsize].copy().view(dtype)
+        return copy
 
     def _copy_ring(self, offset: int, first: int, head: int) -> Rows:
         """Rows `first` to `head` of the ring that starts at a byte offset: in one piece or two."""

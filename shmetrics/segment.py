@@ -59,7 +59,8 @@ class Segment:
         self.descriptor = descriptor  # last: until here the caller is the one to close it
 
     def _view(self, dtype: np.dtype[np.void], offset: int) -> NDArray[np.void]:
-        return np.ndarray((), dtype, self.memory, offset)
+        view: NDArray[np.void] = np.ndarray((), dtype, self.memory, offset)
+        return view
 
     @property
     def retired_index(self) -> int:
@@ -200,10 +201,10 @@ def _reserve(descriptor: int, name: str, dims: Layout) -> None:
             raise
         free = os.statvfs(naming.SHM_DIR)
         raise HubSpaceError(
-            f"hub {name!r} needs {dims.size:,} bytes of shared memory for {_dimensions(dims)}, but {naming.SHM_DIR} has "
-            f"{free.f_bavail * free.f_frsize:,} of {free.f_blocks * free.f_frsize:,} free; ask for fewer workers or a "
-            f"smaller window, remove old hubs (`shmetrics ls`), or give the container more: docker run --shm-size=256m, "
-            f"or in Kubernetes an emptyDir with medium: Memory mounted at {naming.SHM_DIR}"
+            f"hub {name!r} needs {dims.size:,} bytes of shared memory for {_dimensions(dims)}, but {naming.SHM_DIR} "
+            f"has {free.f_bavail * free.f_frsize:,} of {free.f_blocks * free.f_frsize:,} free; ask for fewer workers "
+            f"or a smaller window, remove old hubs (`shmetrics ls`), or give the container more: "
+            f"docker run --shm-size=256m, or in Kubernetes an emptyDir with medium: Memory mounted at {naming.SHM_DIR}"
         ) from error
 
 

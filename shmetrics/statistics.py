@@ -111,9 +111,7 @@ def worker_row(worker: WorkerSnapshot, now: float) -> Statistics:
         "requests": worker.counters.requests,
         "errors": worker.counters.errors,
         "error_rate": _ratio(worker.counters.errors, worker.counters.requests),
-        "cache_hit_rate": _ratio(
-            worker.counters.cache_hits, worker.counters.cache_hits + worker.counters.cache_misses
-        ),
+        "cache_hit_rate": _ratio(worker.counters.cache_hits, worker.counters.cache_hits + worker.counters.cache_misses),
         "throughput": window.throughput,
         "current_throughput": seconds.rate(CURRENT_SECONDS) if worker.alive else 0.0,
         "busy_fraction": min(1.0, seconds.busy(BUSY_SECONDS)) if worker.alive else 0.0,
@@ -131,9 +129,7 @@ def lifetime_percentiles(folded: Folded) -> Statistics:
     fractions = np.array(PERCENTILES) / 100.0
     figures: Statistics = {}
     for row, measure in enumerate(MEASURES):
-        values = sketch.quantiles(
-            folded.sketch[row], fractions, float(folded.minimum[row]), float(folded.maximum[row])
-        )
+        values = sketch.quantiles(folded.sketch[row], fractions, float(folded.minimum[row]), float(folded.maximum[row]))
         for percent, value in zip(PERCENTILES, values.tolist(), strict=True):
             figures[f"lifetime_p{percent}_{measure}"] = value
     return figures
@@ -176,7 +172,7 @@ def _percentiles(values: NDArray[np.float64], measure: str) -> Statistics:
 
 
 def _ratio(part: int, whole: int) -> float:
-    """part / whole from 0 to 1; 0.0 of nothing; 1.0 when the part is larger (errors of requests never recorded)."""
+    """Part / whole from 0 to 1; 0.0 of nothing; 1.0 when the part is larger (errors of requests never recorded)."""
     if whole <= 0:
         return 1.0 if part > 0 else 0.0
     return min(1.0, part / whole)

@@ -25,7 +25,8 @@ class Words(Protocol):
 
     def __setitem__(self, index: int, value: int, /) -> None: ...
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Make every further use raise ValueError."""
 
 
 class FencedWords:

@@ -30,7 +30,7 @@ class Window:
     @property
     def count(self) -> int:
         """Valid records."""
-        return self.measures.shape[1]
+        return int(self.measures.shape[1])
 
 
 def window_of(workers: Iterable[WorkerSnapshot], *, since: float = 0.0) -> Window:

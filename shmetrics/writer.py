@@ -1,8 +1,8 @@
 """The writer: how one worker process records, without a system call and without waiting for any other process.
 
-A record goes to ``ring[head & mask]`` and becomes real by storing ``head + 1``, the commit word. Every FOLD_BATCH records
-the owner folds what is new into the inactive folded copy and flips ``fold``, one word that says both how many records
-are folded and which copy is good. So a SIGKILL at any instruction leaves the state before or the state after.
+A record goes to ``ring[head & mask]`` and becomes real by storing ``head + 1``, the commit word. Every FOLD_BATCH
+records the owner folds what is new into the inactive folded copy and flips ``fold``, one word that says both how many
+records are folded and which copy is good. So a SIGKILL at any instruction leaves the state before or the state after.
 
 Until the first write in a process there is no slot: a module-level object made before a fork works in every child. And
 when no slot is to be had, the same code writes to a private slot of the same shape, whose records move to the shared

@@ -1,0 +1,7 @@
+"""`python -m shmetrics`: the command line."""
+
+import sys
+
+from shmetrics.cli import main
+
+sys.exit(main())

@@ -1,0 +1,45 @@
+"""`shmetrics stats`: the fleet's figures."""
+
+import argparse
+import json
+import sys
+import time
+from typing import Final
+
+from shmetrics.cli import render
+from shmetrics.cli.options import add_hub, add_json, add_seconds, add_switch
+from shmetrics.hub import Hub
+
+HELP: Final = "print the figures of the whole fleet"
+EXAMPLES: Final = """\
+  shmetrics stats resnet
+  shmetrics stats resnet --watch --interval 2
+  shmetrics stats resnet --json | jq .p99_inference_time
+  shmetrics stats resnet --max-age 10      only what the last ten seconds recorded"""
+
+_HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    add_hub(parser)
+    add_json(parser)
+    add_switch(parser, "--watch", "print again and again until interrupted; with --json one object a line")
+    add_seconds(parser, "--interval", 1.0, "seconds between two prints of --watch")
+    add_seconds(parser, "--max-age", None, "narrow the window to the last so many seconds")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print once, or until interrupted."""
+    with Hub.attach(options.name) as hub:
+        while True:
+            figures = hub.statistics(max_age=options.max_age)
+            if options.json:
+                print(json.dumps(figures, indent=None if options.watch else 2), flush=True)
+            else:
+                if options.watch and sys.stdout.isatty():
+                    print(_HOME_AND_CLEAR, end="")
+                print("\n".join(render.fleet(figures, colour=render.colourful())), flush=True)
+            if not options.watch:
+                return 0
+            time.sleep(options.interval)

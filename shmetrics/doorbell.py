@@ -1,0 +1,61 @@
+"""The doorbell: one named semaphore per hub, by which anybody wakes the aggregator before its next tick.
+
+The aggregator that leads makes it; without one there is no bell and nobody to wake, and ringing does nothing.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from shmetrics import guards, naming
+from shmetrics.segment import Segment
+
+_POLL: Final = 0.02
+
+
+def _name(segment: Segment) -> str:
+    return guards.bell_name(naming.semaphore_prefix(segment.name, segment.instance))
+
+
+def ring(segment: Segment) -> bool:
+    """Wake the aggregator, if there is one. Any process may call; it never waits. Two rings may count as one."""
+    bell = guards.open_existing(_name(segment))
+    if bell is None:
+        return False
+    with bell:
+        if bell.value == 0:
+            bell.release()
+    return True
+
+
+class Doorbell:
+    """The listener's side; made by the holder of ROLE alone."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._name = _name(segment)
+        self._bell = None if segment.is_unlinked else guards.create(self._name, 0)
+
+    def wait(
+        self,
+        seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> bool:
+        """Sleep for `seconds`, or until somebody rings; whether somebody did.
+
+        A poll, fifty times a second: ``sem_timedwait`` counts on the wall clock, which may be set back.
+        """
+        deadline = clock() + seconds
+        while (left := deadline - clock()) > 0.0:
+            if self._bell is not None and self._bell.try_acquire():
+                return True
+            sleep(min(_POLL, left))
+        return False
+
+    def close(self) -> None:
+        """Remove the bell."""
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            guards.unlink(self._name)
+            bell.close()

@@ -1,0 +1,81 @@
+"""Fixtures: names nobody else uses, clean-up, and the rule that every test leaves /dev/shm as it found it."""
+
+import itertools
+import os
+import re
+
+import pytest
+
+from shmetrics import naming, segment
+from shmetrics.errors import ShmetricsError
+from shmetrics.layout import Layout
+
+_count = itertools.count()
+_PID = re.compile(r"\b(?:private|gunicorn|demo|fence|t)[-.](\d+)")
+
+
+def _entries() -> set[str]:
+    return {file for file in os.listdir(naming.SHM_DIR) if "shmetrics." in file}
+
+
+def _is_ours(file: str) -> bool:
+    """Whether a file in /dev/shm is of this test process, or of a process that is gone. Other tests run beside us."""
+    match = _PID.search(file)
+    if match is None:
+        return False
+    pid = int(match[1])
+    return pid == os.getpid() or not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.fixture(autouse=True)
+def _shm_as_found(monkeypatch):
+    """Fail a test that leaves a segment or a semaphore behind."""
+    monkeypatch.delenv("SHMETRICS_HUB", raising=False)
+    before = _entries()
+    yield
+    left = sorted(file for file in _entries() - before if _is_ours(file))
+    for file in left:
+        os.unlink(f"{naming.SHM_DIR}/{file}")
+    assert not left, f"left behind in {naming.SHM_DIR}: {left}"
+
+
+@pytest.fixture
+def hub_name():
+    """A hub name of this test alone; the hub is removed afterwards if the test made one."""
+    name = f"t-{os.getpid()}-{next(_count)}"
+    yield name
+    try:
+        target = segment.attach(name)
+    except ShmetricsError:
+        return
+    segment.unlink(name, target.instance)
+    target.close()
+
+
+@pytest.fixture
+def make_segment(hub_name):
+    """A function that makes this test's segment with the dimensions given."""
+
+    def make(**dims):
+        return segment.create(hub_name, Layout(**{"max_workers": 4, "max_series": 16, **dims}))
+
+    return make
+
+
+class FakeClock:
+    """A clock that moves when told to, and a sleep that moves it."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock():
+    """A clock under the test's control."""
+    return FakeClock()

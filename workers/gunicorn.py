@@ -1,0 +1,95 @@
+"""gunicorn: hooks for its configuration file.
+
+    # gunicorn.conf.py
+    import shmetrics.workers.gunicorn
+    shmetrics.workers.gunicorn.install(globals())          # last line: chains with hooks defined above
+
+All workers then share the hub that ``SHMETRICS_HUB`` names, or one named after the arbiter, which goes with it. A
+worker takes its slot before its first request, and gives it up when it leaves; after a SIGKILL only the arbiter's
+`child_exit` runs, which rings the aggregator's doorbell. The hooks hold nothing together: without them everything
+still works, only a little later. Each may also be imported by itself.
+
+What each hook receives is documented at https://docs.gunicorn.org/en/stable/settings.html#server-hooks. gunicorn itself
+is not imported here.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+from shmetrics import doorbell, hub, metrics, segment
+from shmetrics.errors import ShmetricsError
+from shmetrics.metrics import HUB_VARIABLE
+
+__all__ = ["child_exit", "on_exit", "on_starting", "post_worker_init", "worker_exit"]
+
+Hook = Callable[..., Any]
+
+
+def on_starting(server: Any) -> None:
+    """In the arbiter, before any fork: name the hub that the workers share, unless it has a name."""
+    if not os.environ.get(HUB_VARIABLE):
+        os.environ[HUB_VARIABLE] = _own_name()
+    server.log.info("shmetrics: hub %s", os.environ[HUB_VARIABLE])
+
+
+def post_worker_init(worker: Any) -> None:
+    """In the worker, with the application loaded: take the slot now, so that no request waits for it."""
+    if not metrics.claim_all():
+        worker.log.warning("shmetrics: no slot for worker %s yet", worker.pid)
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """In the worker, at its orderly end: give the slot up."""
+    metrics.close_all()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """In the arbiter, after a worker ended in whatever way: let the aggregator notice at once."""
+    try:
+        target = segment.attach(os.environ.get(HUB_VARIABLE, ""), writable=True)
+    except (ShmetricsError, ValueError):
+        return  # no hub was made, so nobody is to be told
+    doorbell.ring(target)
+    target.close()
+
+
+def on_exit(server: Any) -> None:
+    """In the arbiter, at its end: remove the hub that `on_starting` named."""
+    name = os.environ.get(HUB_VARIABLE)
+    if name == _own_name():
+        try:
+            hub.remove(name)
+        except ShmetricsError as error:
+            server.log.info("shmetrics: hub %s stays: %s", name, error)
+
+
+_HOOKS: Final[tuple[Hook, ...]] = (on_starting, post_worker_init, worker_exit, child_exit, on_exit)
+
+
+def install(namespace: dict[str, Any]) -> None:
+    """Add the hooks to a configuration's namespace, ``globals()``, each after the user's own of that name."""
+    for hook in _HOOKS:
+        own = namespace.get(hook.__name__)
+        namespace[hook.__name__] = hook if own is None or own is hook else _chain(own, hook)
+
+
+def _chain(first: Hook, second: Hook) -> Hook:
+    """Call one hook, then the other. gunicorn counts a hook's parameters, so they are spelled out."""
+    if second in (worker_exit, child_exit):
+
+        def two(server: Any, worker: Any) -> None:
+            first(server, worker)
+            second(server, worker)
+
+        return two
+
+    def one(subject: Any) -> None:
+        first(subject)
+        second(subject)
+
+    return one
+
+
+def _own_name() -> str:
+    return f"gunicorn-{os.getpid()}"
