@@ -1,13 +1,19 @@
-"""What must happen in the child of a fork, in one place.
+"""What must happen around a fork, in one place.
 
 A forked child inherits locks it does not own, a slot that is its parent's, and in-process locks that another thread of
 the parent may have held at that instant. Objects with such state register here and get ``after_fork_in_child()`` called
 before any other code runs in the child.
+
+That leaves one gap: a descriptor opened by one thread while another forks, before its object could register it. `epoch`
+closes it: who registers a descriptor looks at the epoch before and after, and starts anew when there was a fork between.
 """
 
 import os
+import time
 import weakref
-from typing import Protocol
+from typing import Final, Protocol
+
+_PATIENCE: Final = 0.01
 
 
 class ForkAware(Protocol):
@@ -17,7 +23,9 @@ class ForkAware(Protocol):
         """Drop what is the parent's; called in the child, with only one thread alive."""
 
 
-_registered: dict[int, "weakref.ref[ForkAware]"] = {}
+_registered: Final[dict[int, "weakref.ref[ForkAware]"]] = {}
+_in_progress: Final[list[None]] = []
+_started = 0
 
 
 def register(aware: ForkAware) -> None:
@@ -26,11 +34,33 @@ def register(aware: ForkAware) -> None:
     _registered[key] = weakref.ref(aware, lambda _: _registered.pop(key, None))
 
 
+def epoch() -> int:
+    """A number that changes with every fork of this process or of its ancestors.
+
+    Returns while no fork is under way in another thread, or after 10 ms: the caller itself may be a before-fork hook.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while _in_progress and time.monotonic() < deadline:
+        time.sleep(0)
+    return _started
+
+
+def _before_fork() -> None:
+    global _started  # noqa: PLW0603  the module is the singleton
+    _in_progress.append(None)
+    _started += 1
+
+
+def _after_fork_in_parent() -> None:
+    _in_progress.pop()
+
+
 def _after_fork_in_child() -> None:
+    _in_progress.clear()
     for reference in list(_registered.values()):
         aware = reference()
         if aware is not None:
             aware.after_fork_in_child()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

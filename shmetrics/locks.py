@@ -2,11 +2,12 @@
 
 Open-file-description locks (``F_OFD_SETLK``, fcntl(2)) on single bytes of the segment. The kernel frees them when the
 last descriptor of the description closes, whatever killed the process, for zombies and across PID namespaces, where
-``kill(pid, 0)`` lies. Two rules make that true:
+``kill(pid, 0)`` lies. Three rules make that true:
 
 * a lock lives on a descriptor of its own, opened for it alone and never mapped (a mapping would keep it alive);
-* a child of fork shares its parent's descriptions, so it closes those of the parent's locks at once
-  (`shmetrics.forks`), or a dead parent would look alive.
+* a child of fork shares its parent's descriptions, so it closes those of the parent's locks at once (`forks`), or a
+  dead parent would look alive; it never *unlocks* them, which would free them for the parent too;
+* whoever releases a lock unlocks it before closing it, since a child that was just forked may hold it a moment longer.
 """
 
 import errno
@@ -18,6 +19,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final
+
+from shmetrics import forks
 
 REGISTRY: Final = 0
 """Held while claiming, reaping and defining; always briefly."""
@@ -36,22 +39,26 @@ def slot_byte(slot: int) -> int:
 
 def is_locked(descriptor: int, byte: int) -> bool:
     """Whether any *other* open file description holds the byte. One system call; a read-only descriptor will do."""
-    probe = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0)
-    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, probe)
+    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _request(fcntl.F_RDLCK, byte))
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
+def _request(kind: int, byte: int) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
+
+
 class ByteLock:
-    """One byte, exclusively locked on a description of its own, until closed or until the process ends.
+    """One byte, exclusively locked on a description of its own, until released or until the process ends.
 
     ``descriptor``: any open descriptor of the segment; it is opened anew through /proc, which works for an unlinked
-    file too. Use `try_acquire` or the context manager; never shared between threads.
+    file too. One thread uses it; a child of fork finds it released, and the lock still its parent's.
     """
 
     def __init__(self, descriptor: int, byte: int) -> None:
         self._source = descriptor
         self._byte = byte
         self._descriptor = -1
+        self._owner = 0
 
     @property
     def held(self) -> bool:
@@ -60,15 +67,14 @@ class ByteLock:
 
     def try_acquire(self) -> bool:
         """Take the lock without waiting; False when another description has it."""
-        descriptor = os.open(f"/proc/self/fd/{self._source}", os.O_RDWR | os.O_CLOEXEC)
+        self._open()
         try:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, self._byte, 1, 0))
+            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK, self._byte))
         except OSError as error:
-            os.close(descriptor)
+            self._close()
             if error.errno in _BUSY:
                 return False
             raise
-        self._descriptor = descriptor
         return True
 
     def acquire(
@@ -84,6 +90,26 @@ class ByteLock:
 
     def release(self) -> None:
         """Give the lock up; harmless when it is not held."""
+        if self._descriptor >= 0 and self._owner == os.getpid():
+            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, self._byte))
+        self._close()
+
+    def after_fork_in_child(self) -> None:
+        """Close what is the parent's. Called by `forks`."""
+        self._close()
+
+    def _open(self) -> None:
+        """Open a description that no child of fork has a descriptor of, now or later."""
+        forks.register(self)
+        while True:
+            epoch = forks.epoch()
+            self._descriptor = os.open(f"/proc/self/fd/{self._source}", os.O_RDWR | os.O_CLOEXEC)
+            self._owner = os.getpid()
+            if forks.epoch() == epoch:
+                return
+            self._close()
+
+    def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

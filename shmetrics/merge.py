@@ -16,13 +16,20 @@ _COUNTERS = ("requests", "errors", "cache_hits", "cache_misses", "dropped")
 def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
     """The fleet as `copy` shows it: live workers, the windows of those that ended, and what the retired area keeps.
 
-    A slot that changed faster than it could be copied is shown as `previous` had it, marked stale. The folded data of
-    `copy` becomes the snapshot's: each worker's tail is added to it in place.
+    What changed faster than it could be copied, or cannot be believed, is shown as `previous` had it, marked stale: a
+    slot, or where it is the retired area, everything. The folded data of `copy` becomes the snapshot's: each worker's
+    tail is added to it in place.
     """
+    if copy.retired is None and previous is not None:
+        corrupt = previous.health.corrupt | copy.flaws
+        return replace(previous, health=replace(previous.health, stale=True, corrupt=corrupt))
     retired, header = copy.retired, copy.header
-    # A worker reaped while we were reading is in the retired area already; whoever is not, counts from its slot.
-    retired_generation = retired["folded_generation"]
-    is_retired = [not slot.claimed or int(retired_generation[slot.slot]) == slot.generation for slot in copy.slots]
+    if retired is None:
+        retired = np.zeros((), copy.layout.retired)
+    # A worker reaped while we were reading is in the retired area already, and so may be its successor in the slot;
+    # whoever is not, counts from its slot.
+    retired_generation = retired["folded_generation"].tolist()
+    is_retired = [not slot.claimed or retired_generation[slot.slot] >= slot.generation for slot in copy.slots]
     workers = [_worker(slot, copy, retired=done) for slot, done in zip(copy.slots, is_retired, strict=True)]
     counted = [worker for worker, done in zip(workers, is_retired, strict=True) if not done]
     Folded(copy.areas[0, ...]).copy_from(Folded(np.asarray(retired["folded"])))
@@ -30,7 +37,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
     if copy.stale and previous is not None:
         stale = [replace(worker, stale=True) for worker in previous.workers if worker.slot in copy.stale]
         workers = sorted(workers + stale, key=lambda worker: worker.slot)
-        still = [worker for worker in stale if int(retired_generation[worker.slot]) != worker.generation]
+        still = [worker for worker in stale if retired_generation[worker.slot] < worker.generation]
         counted += still
         areas = np.concatenate([areas, *(worker.folded.area.reshape(1) for worker in still)])
     total = Counters(*(int(retired[name]) for name in _COUNTERS)) + Counters(dropped=int(header["dropped"]))
@@ -50,6 +57,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
             slots_total=copy.layout.max_workers,
             slots_live=sum(worker.alive for worker in workers),
             slots_dead=sum(not worker.alive for worker in counted),
+            stale=copy.retired is None,
             stale_slots=len(copy.stale),
             corrupt=copy.flaws,
             corrupt_reaped=int(header["corrupt"]),

@@ -31,6 +31,8 @@ from shmetrics.strict import Words
 
 GUARD_PATIENCE: Final = 0.005
 """Seconds that one read waits for guards, all together."""
+RETIRED_PATIENCE: Final = 0.003
+"""Seconds that one read tries to copy the retired area."""
 _ATTEMPTS: Final = 5
 
 
@@ -73,6 +75,7 @@ class HubCopy:
     areas: NDArray[np.void]
     """FOLDED, shape (1 + len(slots),): room for the retired area, then the folded copy of each slot."""
     retired: Any
+    """The good retired copy; None when there was none to be had."""
     stale: list[int]
     """Slots that changed faster than they could be copied."""
     flaws: dict[str, str]
@@ -96,7 +99,6 @@ class Reader:
         self._sleep = sleep
         self._prefix = naming.semaphore_prefix(segment.name, segment.instance)
         self._words: list[Words] = [slots.words_of(segment, slot) for slot in range(segment.layout.max_workers)]
-        self._good_retired: Any = np.zeros((), segment.layout.retired)
 
     def read(self) -> HubCopy:
         """Copy every slot that was ever used, then the retired area."""
@@ -119,8 +121,9 @@ class Reader:
                 if guard is not None:
                     guard.release()
                     guard.close()
+        retired = None
         try:
-            self._good_retired = self._read_retired()
+            retired = self._read_retired()
         except CorruptError as error:
             flaws["retired area"] = str(error)
         return HubCopy(
@@ -133,7 +136,7 @@ class Reader:
             slots=copies,
             areas=areas[: 1 + len(copies)],
             stale=stale,
-            retired=self._good_retired,
+            retired=retired,
             flaws=flaws,
             seconds_waited=waited,
         )
@@ -219,10 +222,14 @@ class Reader:
         return rows.view(RECORD)
 
     def _read_retired(self) -> Any:
-        """A copy of the good retired area. While one is copied the other is written, so two tries mostly do."""
+        """A copy of the good retired area, or None when it was flipped under our eyes for RETIRED_PATIENCE.
+
+        While one copy is read the other is written, so the first try mostly does; and a reap takes ten times as long.
+        """
         segment = self._segment
         size = segment.layout.retired.itemsize
-        for _ in range(_ATTEMPTS):
+        deadline = self._clock() + RETIRED_PATIENCE
+        while True:
             index = segment.retired_index
             segment.fence()
             copy = self._copy(segment.layout.retired_offset + (index & 1) * size, segment.layout.retired)[0]
@@ -232,4 +239,5 @@ class Reader:
                 if problem is not None:
                     raise CorruptError(problem)
                 return copy
-        return self._good_retired
+            if self._clock() > deadline:
+                return None

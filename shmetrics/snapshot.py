@@ -75,6 +75,8 @@ class Health:
     slots_live: int
     slots_dead: int
     slots_total: int
+    stale: bool
+    """Whether all of this is an earlier snapshot, because the retired area could not be copied now."""
     stale_slots: int
     corrupt: dict[str, str]
     """Which parts cannot be believed, and why; they are left out of every figure."""

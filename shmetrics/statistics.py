@@ -87,6 +87,7 @@ def comprehensive(
         "slots_fill": (health.slots_live + health.slots_dead) / health.slots_total,
         "dropped_records": snapshot.counters.dropped,
         "invalid_records": int(snapshot.folded.invalid),
+        "stale": health.stale,
         "stale_slots": health.stale_slots,
         "corrupt": dict(health.corrupt),
         "corrupt_reaped": health.corrupt_reaped,

@@ -167,6 +167,8 @@ def findings(figures: Statistics) -> list[str]:
     lines += [f"! {part} cannot be believed and is left out: {why}" for part, why in hub["corrupt"].items()]
     if hub["corrupt_reaped"]:
         lines.append(f"! {hub['corrupt_reaped']} dead workers left slots that could not be believed; theirs is lost")
+    if hub["stale"]:
+        lines.append("! these figures are older: what dead workers left could not be copied now")
     if hub["stale_slots"]:
         lines.append(f"! {hub['stale_slots']} slots changed too fast to be copied; shown as they were before")
     if hub["unlinked"]:
