@@ -1,0 +1,75 @@
+"""The read-only view of a hub, and the removal of hubs."""
+
+import os
+
+import pytest
+
+from shmetrics import Hub, HubClosedError, HubInUseError, HubNotFoundError, PerformanceMetrics, hub, naming
+from shmetrics.aggregator import Aggregator
+from shmetrics.segment import attach
+
+
+def test_a_view_cannot_write(hub_name):
+    with PerformanceMetrics(name=hub_name), Hub.attach(hub_name) as view:
+        assert view.name == hub_name
+        with pytest.raises(ValueError, match="read-only"):
+            view._view.segment.raw[0] = 1
+
+
+def test_workers_are_rows_with_cpu_and_memory(hub_name):
+    with PerformanceMetrics(name=hub_name) as metrics, Hub.attach(hub_name) as view:
+        metrics.update_inference(0.1)
+        (row,) = view.workers()
+        assert (row["pid"], row["requests"], row["alive"]) == (os.getpid(), 1, True)
+        assert row["rss_bytes"] > 1_000_000
+        assert row["cpu_percent"] >= 0.0
+
+
+def test_a_closed_view_says_so(hub_name):
+    with PerformanceMetrics(name=hub_name):
+        view = Hub.attach(hub_name)
+        view.close()
+        view.close()
+        with pytest.raises(HubClosedError, match="attach again"):
+            view.statistics()
+
+
+def test_a_view_of_a_removed_hub_still_reads_and_knows(hub_name):
+    with PerformanceMetrics(name=hub_name) as metrics, Hub.attach(hub_name) as view:
+        metrics.update_inference(0.1)
+        metrics.unlink()
+        assert view.snapshot().health.unlinked
+        assert view.snapshot().counters.requests == 1
+
+
+def test_a_hub_is_not_removed_under_a_live_worker_unless_forced(hub_name):
+    with PerformanceMetrics(name=hub_name) as metrics:
+        metrics.update_inference(0.1)
+        with pytest.raises(HubInUseError, match="1 live worker;"):
+            hub.remove(hub_name)
+        hub.remove(hub_name, force=True)
+        with pytest.raises(HubNotFoundError):
+            Hub.attach(hub_name)
+
+
+def test_a_hub_is_not_removed_under_its_aggregator(hub_name):
+    PerformanceMetrics(name=hub_name).close()
+    with Aggregator(attach(hub_name, writable=True)) as aggregator:
+        assert aggregator.try_lead()
+        with Hub.attach(hub_name) as view:
+            assert view.has_aggregator
+        with pytest.raises(HubInUseError, match="an aggregator"):
+            hub.remove(hub_name)
+    hub.remove(hub_name)
+    assert not os.path.exists(naming.segment_path(hub_name))
+
+
+def test_a_file_that_is_refused_as_a_hub_is_removed_by_force_only(hub_name):
+    path = naming.segment_path(hub_name)
+    with open(path, "wb") as file:
+        file.write(b"not a hub")
+    os.chmod(path, 0o600)
+    with pytest.raises(hub.HubRefusedError):
+        hub.remove(hub_name)
+    hub.remove(hub_name, force=True)
+    assert not os.path.exists(path)

@@ -1,0 +1,189 @@
+"""The reader: what it returns is consistent however fast the writer is, and nothing in the segment can hurt it."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from shmetrics import Hub, guards, naming, slots
+from shmetrics.folded import Folded
+from shmetrics.hub import View
+from shmetrics.layout import FOLD_BATCH
+from shmetrics.metrics import PerformanceMetrics
+from shmetrics.reader import GUARD_PATIENCE, Reader
+from shmetrics.segment import attach
+from shmetrics.statistics import comprehensive
+from shmetrics.writer import Writer
+
+
+def _write_for_ever(name):
+    """Rows carry a pattern: every measure follows from the inference time, so that a torn row shows."""
+    writer = Writer(attach(name, writable=True))
+    step = 0
+    while True:
+        step += 1
+        writer.record(step, 2 * step, 3 * step, 4 * step)
+
+
+@pytest.fixture
+def busy_writer(make_segment, hub_name):
+    """A process that writes as fast as it can; its segment."""
+    segment = make_segment(window_size=900)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _write_for_ever(hub_name)
+        finally:
+            os._exit(1)
+    deadline = time.monotonic() + 10
+    while not segment.slots[0]["hot"]["head"] > 2000:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    yield segment
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("guarded", [True, False], ids=["with the guard", "without it"])
+def test_no_row_is_torn_and_nothing_is_missing_while_the_writer_races_on(busy_writer, guarded, monkeypatch):
+    if not guarded:
+        monkeypatch.setattr(guards, "open_existing", lambda _name: None)
+    reader, last, steady = Reader(busy_writer), 0, 0
+    for _ in range(300):
+        copy = reader.read()
+        assert copy.flaws == {}
+        if copy.stale:
+            continue
+        steady += 1
+        (slot,) = copy.slots
+        rows = slot.rows
+        assert len(rows) == slot.hot.head - slot.first
+        assert rows["inference_time"].tolist() == list(range(slot.first + 1, slot.hot.head + 1))
+        for measure, factor in (("batch_size", 2), ("preprocessing_time", 3), ("quantization_time", 4)):
+            assert (rows[measure] == factor * rows["inference_time"]).all()
+        folded = Folded(slot.folded)
+        assert int(folded.valid) == slot.hot.folded
+        assert folded.sketch.sum(axis=1).tolist() == [slot.hot.folded] * 5
+        assert float(folded.sum[0]) == slot.hot.folded * (slot.hot.folded + 1) / 2
+        assert slot.hot.head >= last
+        last = slot.hot.head
+    assert steady > 200
+
+
+def test_a_reader_waits_for_all_guards_together_no_longer_than_its_patience(make_segment, clock):
+    segment = make_segment(max_workers=4)
+    writers = [Writer(segment) for _ in range(4)]
+    prefix = naming.semaphore_prefix(segment.name, segment.instance)
+    held = []
+    for writer in writers:
+        writer.record(0.5)
+        guard = guards.open_existing(guards.guard_name(prefix, writer.slot, 1))
+        assert guard.try_acquire()
+        held.append(guard)
+    copy = Reader(segment, clock=clock, sleep=clock.sleep).read()
+    assert copy.seconds_waited <= GUARD_PATIENCE + 0.001
+    assert len(copy.slots) == 4, "it reads without the guard"
+    for guard, writer in zip(held, writers, strict=True):
+        guard.release()
+        guard.close()
+        writer.close()
+
+
+def test_a_stopped_worker_that_holds_its_guard_does_not_stop_a_reader(hub_name):
+    with PerformanceMetrics(name=hub_name, max_workers=2) as metrics:
+        metrics.update_inference(0.5)
+        segment = metrics._attachment.segment
+        guard = guards.open_existing(guards.guard_name(naming.semaphore_prefix(hub_name, segment.instance), 0, 1))
+        pid = os.fork()
+        if pid == 0:
+            guard.try_acquire()
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os._exit(0)
+        os.waitid(os.P_PID, pid, os.WSTOPPED)
+        with Hub.attach(hub_name) as hub:
+            snapshot = hub.snapshot()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        guard.close()
+        assert snapshot.counters.requests == 1
+        assert GUARD_PATIENCE <= snapshot.health.seconds_waited
+
+
+def test_a_slot_that_never_keeps_still_is_shown_as_it_was_and_flagged(make_segment, monkeypatch):
+    segment = make_segment()
+    writer = Writer(segment)
+    for _ in range(10):
+        writer.record(0.5)
+    view = View(segment)
+    assert not view.snapshot().workers[0].stale
+    words = slots.words_of(segment, 0)
+
+    flips = iter(range(1000))
+
+    def copy_ring(self, offset, first, head):
+        words[slots.GENERATION] = 100 + next(flips)
+        return plain(self, offset, first, head)
+
+    plain = Reader._copy_ring
+    monkeypatch.setattr(Reader, "_copy_ring", copy_ring)
+    snapshot = view.snapshot()
+    assert snapshot.workers[0].stale
+    assert snapshot.health.stale_slots == 1
+    assert snapshot.counters.requests == 10
+    words[slots.GENERATION] = 1
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        (slots.HEAD, 2**63),
+        (slots.HEAD, 5),
+        (slots.FOLD, 2**64 - 1),
+        (slots.ERRORS, 2**63),
+        (slots.CACHE_HITS, 2**64 - 1),
+        (slots.UNCOUNTED, 2**63),
+    ],
+)
+def test_a_slot_whose_words_cannot_be_right_is_reported_and_the_others_still_count(make_segment, word, value):
+    segment = make_segment()
+    good, bad = Writer(segment), Writer(segment)
+    for _ in range(FOLD_BATCH + 10):
+        good.record(0.5)
+        bad.record(0.5)
+    slots.words_of(segment, bad.slot)[word] = value
+    figures = View(segment).comprehensive()
+    assert list(figures["hub"]["corrupt"]) == [f"slot {bad.slot}"]
+    assert figures["total_requests"] == FOLD_BATCH + 10
+    good.close()
+    bad._leave_slot()
+
+
+def test_random_bytes_anywhere_never_raise_out_of_a_read_nor_make_figures_that_json_cannot_hold(make_segment):
+    segment = make_segment(window_size=50)
+    writers = [Writer(segment) for _ in range(3)]
+    for writer in writers:
+        for step in range(FOLD_BATCH + 50):
+            writer.record(0.001 * step)
+    view, draw = View(segment), random.Random(11)
+    good = segment.raw.copy()
+    header = segment.layout.catalog_offset
+    for _ in range(400):
+        for _ in range(draw.choice((1, 3, 50))):
+            start = draw.randrange(header, segment.layout.size)
+            size = draw.choice((1, 8, 8, 64, 4096))
+            end = min(segment.layout.size, start + size)
+            fill = draw.choice((0, 255, None))
+            if fill is None:
+                segment.raw[start:end] = np.frombuffer(draw.randbytes(end - start), np.uint8)
+            else:
+                segment.raw[start:end] = fill
+        json.dumps(comprehensive(view.snapshot()), allow_nan=False)
+        slots.reap(segment)
+        segment.raw[header:] = good[header:]
+    for writer in writers:
+        writer._leave_slot()
