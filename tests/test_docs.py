@@ -1,0 +1,94 @@
+"""Every snippet of the README and the docs runs, and every command and key they name exists."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shmetrics import PerformanceMetrics, errors
+from shmetrics.cli import build_parser
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page, language):
+    return [text for kind, text in _BLOCK.findall(page.read_text()) if kind == language]
+
+
+def pages_with(language):
+    return [pytest.param(page, id=page.name) for page in PAGES if blocks(page, language)]
+
+
+@pytest.mark.parametrize("page", pages_with("python"))
+def test_the_python_snippets_of_a_page_run_in_order(page, tmp_path, hub_name):
+    code = "\n".join(blocks(page, "python")).replace('"resnet"', f'"{hub_name}"')
+    (tmp_path / "snippets.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "snippets.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", pages_with("console"))
+def test_the_commands_of_a_page_work(page, hub_name):
+    PerformanceMetrics(name=hub_name).close()
+    for line in blocks(page, "console")[0].splitlines():
+        command = shlex.split(line.removeprefix("$ ").split("#")[0].replace("resnet", hub_name))
+        assert command[0] == "shmetrics"
+        limited = ["timeout", "--signal=TERM", "3"] if "serve" in command else []
+        done = subprocess.run([*limited, sys.executable, "-m", *command], capture_output=True, text=True, timeout=60)
+        assert done.returncode in ((0, 124) if limited else (0,)), done.stderr
+        assert done.stdout
+
+
+@pytest.mark.parametrize("page", pages_with("sh"))
+def test_the_shell_lines_of_a_page_name_what_exists(page):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in "".join(blocks(page, "sh")).splitlines():
+        words = [word for word in shlex.split(line, comments=True) if "=" not in word or word.startswith("-")]
+        if words[0] == "make":
+            assert words[1] in targets
+        elif words[0] == "shmetrics":
+            build_parser().parse_args(words[1:])
+        else:
+            assert words[0] in ("pip", "gunicorn")
+
+
+def test_the_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_statistic_is_documented():
+    documented = (ROOT / "docs" / "statistics.md").read_text()
+    with PerformanceMetrics(max_workers=2) as metrics:
+        metrics.update_inference(0.1)
+        figures = metrics.get_comprehensive_statistics()
+    measured = re.compile(r"(avg|median|min|max|std|p\d\d|lifetime_p\d\d)_(\w+)")
+    for key in (*figures, *figures["hub"], *figures["workers"][0]):
+        match = measured.fullmatch(key)
+        parts = (f"{match[1]}_", match[2]) if match else (f"`{key}`",)
+        for part in parts:
+            assert part in documented, key
+
+
+def test_every_error_is_documented():
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    for name in vars(errors):
+        if name.endswith("Error") and name != "HubRefusedError":
+            assert name in guide
+
+
+def test_documented_environment_variables_and_verbs_are_those_of_the_help():
+    help_text = build_parser().format_help()
+    for verb in re.findall(r"^\$ shmetrics (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
+        assert re.search(rf"^    {verb}\s", help_text, re.MULTILINE), verb
+    assert "NO_COLOR" in help_text
+    assert not os.environ.get("SHMETRICS_HUB")

@@ -1,0 +1,98 @@
+"""The directions of imports that docs/architecture.md draws, held against the code."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LINKS = (("shmetrics", "workers"), ("shmetrics", "exporters"))
+CORE_DEPENDENCIES = {"numpy", "posix_ipc", "psutil"}
+OUTER = ("workers", "exporters", "cli", "demo")
+PURE = {"layout", "sketch", "folded", "snapshot", "window", "merge", "statistics"}
+TYPES_FOR_MERGE = {"reader", "slots"}
+"""What merge needs the types and constants of; it calls nothing of theirs."""
+IMPURE = {"os", "time", "mmap", "fcntl", "threading", "multiprocessing", "subprocess", "socket", "signal"}
+
+
+def _modules():
+    for folder in ("shmetrics", "workers", "exporters"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            relative = path.relative_to(ROOT)
+            if relative.parts[:2] in LINKS:
+                continue  # the folders they point at are visited themselves
+            name = relative.with_suffix("").as_posix().replace("/", ".")
+            yield (name if folder == "shmetrics" else f"shmetrics.{name}").removesuffix(".__init__"), path
+
+
+MODULES = dict(_modules())
+
+
+def imports(name):
+    """Every module that a module imports; ``from package import module`` counts as the module."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
+
+
+def within(name, package):
+    return name == package or name.startswith(package + ".")
+
+
+def of(package):
+    return [name for name in MODULES if within(name, f"shmetrics.{package}")]
+
+
+CORE = [name for name in MODULES if not any(name in of(package) for package in OUTER)]
+
+
+@pytest.mark.parametrize("name", [name for name in CORE if name != "shmetrics.__main__"])
+def test_the_core_never_imports_wrappers_exporters_commands_or_the_demo(name):
+    for imported in imports(name):
+        assert not any(within(imported, f"shmetrics.{package}") for package in OUTER), imported
+
+
+@pytest.mark.parametrize("name", of("workers"))
+def test_wrappers_never_import_exporters_or_commands(name):
+    for imported in imports(name):
+        assert not any(within(imported, f"shmetrics.{package}") for package in ("exporters", "cli", "demo")), imported
+
+
+@pytest.mark.parametrize("name", of("exporters"))
+def test_exporters_never_import_wrappers_or_commands(name):
+    for imported in imports(name):
+        assert not any(within(imported, f"shmetrics.{package}") for package in ("workers", "cli", "demo")), imported
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_modules_do_no_input_or_output(name):
+    for imported in imports(f"shmetrics.{name}"):
+        root, *rest = imported.split(".")
+        assert root not in IMPURE, imported
+        assert root != "shmetrics" or rest == [] or rest[0] in PURE | TYPES_FOR_MERGE, imported
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_imports_nothing_but_its_dependencies_and_the_standard_library(name):
+    for imported in imports(name):
+        assert imported.split(".")[0] in sys.stdlib_module_names | CORE_DEPENDENCIES | {"shmetrics"}, imported
+
+
+def test_the_writer_and_the_reader_do_not_know_each_other():
+    assert "shmetrics.reader" not in imports("shmetrics.writer")
+    assert "shmetrics.writer" not in imports("shmetrics.reader")
+
+
+def test_no_file_is_past_five_hundred_lines():
+    files = [
+        path
+        for folder in ("shmetrics", "workers", "exporters", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert [path.name for path in files if len(path.read_text().splitlines()) > 500] == []

@@ -1,0 +1,65 @@
+"""What is installed is what the tree holds, and the core stays as light as it promises."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import shmetrics
+
+ROOT = Path(__file__).parent.parent
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+CORE = {"numpy", "posix_ipc", "psutil", "prometheus_client"}
+FOLDERS = {"shmetrics": "shmetrics", "shmetrics.workers": "workers", "shmetrics.exporters": "exporters"}
+UNWANTED = (
+    "gunicorn",
+    "prometheus_client",
+    "shmetrics.workers",
+    "shmetrics.exporters",
+    "shmetrics.cli",
+    "shmetrics.demo",
+)
+
+
+def _declared(key):
+    return re.findall(r'"([^"]+)"', re.search(rf"^{key} = \[(.*?)\]", PYPROJECT, re.MULTILINE | re.DOTALL)[1])
+
+
+def test_every_package_of_the_tree_is_installed_and_no_other():
+    found = set()
+    for package, folder in FOLDERS.items():
+        for directory, _, files in os.walk(ROOT / folder):  # does not follow the two links
+            if "__init__.py" in files:
+                below = Path(directory).relative_to(ROOT / folder).parts
+                found.add(".".join((package, *below)))
+    assert set(_declared("packages")) == found
+
+
+def test_the_core_depends_on_four_packages():
+    assert {re.split("[<>=]", requirement)[0] for requirement in _declared("dependencies")} == CORE
+
+
+def test_the_links_for_type_checkers_point_at_the_folders():
+    for folder in ("workers", "exporters"):
+        assert os.readlink(ROOT / "shmetrics" / folder) == f"../{folder}"
+
+
+def test_the_version_is_the_same_everywhere():
+    assert f'version = "{shmetrics.__version__}"' in PYPROJECT
+    assert f"## [{shmetrics.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_importing_shmetrics_loads_no_framework_and_no_wrapper():
+    code = "import sys, shmetrics; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert [name for name in UNWANTED if name in loaded] == []
+
+
+def test_all_public_names_exist_and_are_documented():
+    for name in shmetrics.__all__:
+        assert getattr(shmetrics, name).__doc__, name
+
+
+def test_the_package_is_typed():
+    assert (Path(shmetrics.__file__).parent / "py.typed").exists()
