@@ -19,6 +19,7 @@ Rows = NDArray[np.void]
 _RAW: Final = len(MEASURES) - 1
 _SKETCH_START: Final = (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
 _LATEST: Final = float(2**40)
+_LARGEST_SUM: Final = 1e38
 LIMIT: Final = 1e18
 """Measurements from here on count as infinite: 30 billion years, and the point where sums would stop being exact."""
 
@@ -106,9 +107,12 @@ class Folded:
         self._bytes[:] = 0
 
     def add_rows(self, rows: Rows) -> None:
-        """Add records, oldest first. Invalid ones are counted and otherwise left out."""
-        if not len(rows):
-            return
+        """Add records, oldest first. Invalid ones are counted and otherwise left out. Never warns, never raises."""
+        if len(rows):
+            with np.errstate(all="ignore"):  # what is in the area may be hostile; the owner's request must not notice
+                self._add_rows(rows)
+
+    def _add_rows(self, rows: Rows) -> None:
         measures, times, errors = measures_of(rows), rows["time"], rows["errors"]
         low, high = measures.min(axis=1), measures.max(axis=1)
         if not (low.min() >= 0.0 and high.max() < LIMIT):
@@ -213,7 +217,7 @@ def flaw(area: Any, folded_records: int) -> str | None:
         if (area["sketch"].sum(axis=1) != area["valid"]).any():
             return "its sketches do not add up to its count"
     numbers = np.concatenate([np.asarray(area[name]) for name in ("sum", "min", "max", "latency_sum", "latency_max")])
-    if not ((numbers >= 0.0) & (numbers < np.inf)).all():
+    if not ((numbers >= 0.0) & (numbers <= _LARGEST_SUM)).all():
         return "its sums are not plausible numbers"
     if (area["min"] > area["max"]).any():
         return "a minimum is above its maximum"

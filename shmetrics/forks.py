@@ -4,8 +4,9 @@ A forked child inherits locks it does not own, a slot that is its parent's, and 
 the parent may have held at that instant. Objects with such state register here and get ``after_fork_in_child()`` called
 before any other code runs in the child.
 
-That leaves one gap: a descriptor opened by one thread while another forks, before its object could register it. `epoch`
-closes it: who registers a descriptor looks at the epoch before and after, and starts anew when there was a fork between.
+That leaves one gap: a descriptor opened by one thread while another forks, before its object could register it.
+`epoch` closes it: who registers a descriptor looks at the epoch before and after, and starts anew when there was a fork
+in between.
 """
 
 import os

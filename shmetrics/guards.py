@@ -13,6 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
@@ -100,7 +101,8 @@ def create(name: str, value: int) -> Semaphore | None:
             continue
         except (OSError, posix_ipc.Error):  # no space, no descriptors: go on without
             return None
-        os.chmod(_path(name), 0o600)  # the umask took its share of the mode
+        with suppress(OSError):  # removed under our hands, with its hub: it works all the same
+            os.chmod(_path(name), 0o600)  # the umask took its share of the mode
         return Semaphore(semaphore)
     return None
 

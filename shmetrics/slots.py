@@ -110,7 +110,6 @@ class Claim:
     generation: int
     alive: ByteLock
     guard: guards.Semaphore | None
-    guard_number: int
 
 
 class RegistryBusyError(Exception):
@@ -185,12 +184,12 @@ def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now:
     owner["claimed_at"] = owner["heartbeat"] = now
     owner["ended_at"] = 0.0
     owner["role"] = identity.role.encode()[:ROLE_BYTES]
-    guard, number = renew_guard(segment, slot, words)
+    guard = renew_guard(segment, slot, words)
     words[STATE] = CLAIMED
-    return Claim(slot, generation, alive, guard, number)
+    return Claim(slot, generation, alive, guard)
 
 
-def renew_guard(segment: Segment, slot: int, words: Words) -> tuple[guards.Semaphore | None, int]:
+def renew_guard(segment: Segment, slot: int, words: Words) -> guards.Semaphore | None:
     """Make the next guard of a slot and remove the one before. Only the slot's owner may.
 
     Returns no guard where the system refuses one, or when the hub was unlinked (nobody would clean it up): the guard
@@ -202,7 +201,7 @@ def renew_guard(segment: Segment, slot: int, words: Words) -> tuple[guards.Semap
     guard = None if segment.is_unlinked else guards.create(guards.guard_name(prefix, slot, number), 1)
     words[GUARD] = number
     guards.unlink(guards.guard_name(prefix, slot, old))
-    return guard, number
+    return guard
 
 
 def is_alive(segment: Segment, slot: int) -> bool:

@@ -16,6 +16,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -405,7 +406,9 @@ class Writer:
         elif now - self._guard_busy_since >= GUARD_PATIENCE:
             if claim.guard is not None:
                 claim.guard.close()
-            claim.guard, claim.guard_number = slots.renew_guard(self._segment, claim.slot, self._words)
+            claim.guard = None
+            with suppress(OSError):  # without a guard readers copy twice now and then
+                claim.guard = slots.renew_guard(self._segment, claim.slot, self._words)
             self._guard_busy_since = None
 
     def _close(self) -> None:

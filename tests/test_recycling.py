@@ -32,7 +32,9 @@ def _start(metrics, number):
 
 
 @pytest.mark.parametrize("with_aggregator", [False, True], ids=["workers reap", "an aggregator reaps"])
-def test_two_hundred_workers_through_eight_slots_are_counted_exactly_and_totals_never_go_down(hub_name, with_aggregator):
+def test_two_hundred_workers_through_eight_slots_are_counted_exactly_and_totals_never_go_down(
+    hub_name, with_aggregator
+):
     with PerformanceMetrics(name=hub_name, max_workers=SLOTS, window_size=100) as metrics:
         seen, stop = [], threading.Event()
         segment_of_hub = metrics._attachment.segment
