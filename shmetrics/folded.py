@@ -146,7 +146,7 @@ class Folded:
         if seconds[0] == seconds[-1]:  # a busy worker: the whole batch within one second
             starts = np.zeros(1, np.intp)
         else:
-            starts = np.concatenate(([0], np.flatnonzero(seconds[1:] != seconds[:-1]) + 1))[-SECONDS:]
+            starts = np.concatenate(([0], np.flatnonzero(seconds[1:] != seconds[:-1]) + 1))
         ends = [*starts[1:].tolist(), len(times)]
         known_errors = int(self.errors)
         for start, end, latency_sum, latency_max in zip(
@@ -221,6 +221,7 @@ def flaw(area: Any, folded_records: int) -> str | None:
         return "its sums are not plausible numbers"
     if (area["min"] > area["max"]).any():
         return "a minimum is above its maximum"
-    if (area["second"] > _LATEST).any() or (area["requests"] > folded_records).any():
+    in_seconds = (area["second"] > _LATEST) | (area["requests"] > folded_records)
+    if (in_seconds | (area["second_errors"] > area["errors"])).any():
         return "its per-second ring is out of range"
     return None

@@ -43,8 +43,9 @@ class View:
         """`statistics.comprehensive` of a fresh snapshot, with each worker's CPU and memory."""
         fleet = self.snapshot()
         figures = comprehensive(fleet, **options)
-        for row, worker in zip(figures["workers"], (w for w in fleet.workers if w.counted), strict=True):
-            row.update(self._resources.usage(worker)._asdict())
+        counted = [worker for worker in fleet.workers if worker.counted]
+        for row, usage in zip(figures["workers"], self._resources.usages(counted), strict=True):
+            row.update(usage._asdict())
         return figures
 
     def close(self) -> None:
@@ -90,7 +91,7 @@ class Hub:
 
     def workers(self) -> list[Statistics]:
         """A row for each worker that lives, or ended less than a minute ago."""
-        rows: list[Statistics] = self.statistics(percentiles=False, detailed=False)["workers"]
+        rows: list[Statistics] = self.statistics(detailed=False)["workers"]
         return rows
 
     @property

@@ -16,16 +16,14 @@ _COUNTERS = ("requests", "errors", "cache_hits", "cache_misses", "dropped")
 def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
     """The fleet as `copy` shows it: live workers, the windows of those that ended, and what the retired area keeps.
 
-    What changed faster than it could be copied, or cannot be believed, is shown as `previous` had it, marked stale: a
-    slot, or where it is the retired area, everything. The folded data of `copy` becomes the snapshot's: each worker's
+    What changed faster than it could be copied is shown as `previous` had it, marked stale: a slot, or where it is the
+    retired area, everything. The folded data of `copy` becomes the snapshot's: each worker's
     tail is added to it in place.
     """
     if copy.retired is None and previous is not None:
-        corrupt = previous.health.corrupt | copy.flaws
-        return replace(previous, health=replace(previous.health, stale=True, corrupt=corrupt))
-    retired, header = copy.retired, copy.header
-    if retired is None:
-        retired = np.zeros((), copy.layout.retired)
+        return replace(previous, health=replace(previous.health, stale=True, corrupt=copy.flaws))
+    header = copy.header
+    retired = np.zeros((), copy.layout.retired) if copy.retired is None else copy.retired
     # A worker reaped while we were reading is in the retired area already, and so may be its successor in the slot;
     # whoever is not, counts from its slot.
     retired_generation = retired["folded_generation"].tolist()
@@ -35,9 +33,13 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
     Folded(copy.areas[0, ...]).copy_from(Folded(np.asarray(retired["folded"])))
     areas = copy.areas[[True, *(not done for done in is_retired)]] if any(is_retired) else copy.areas
     if copy.stale and previous is not None:
-        stale = [replace(worker, stale=True) for worker in previous.workers if worker.slot in copy.stale]
+        stale = [
+            _as_stale(worker, copy, retired=retired_generation[worker.slot] >= worker.generation)
+            for worker in previous.workers
+            if worker.slot in copy.stale
+        ]
         workers = sorted(workers + stale, key=lambda worker: worker.slot)
-        still = [worker for worker in stale if retired_generation[worker.slot] < worker.generation]
+        still = [worker for worker in stale if worker.in_totals]
         counted += still
         areas = np.concatenate([areas, *(worker.folded.area.reshape(1) for worker in still)])
     total = Counters(*(int(retired[name]) for name in _COUNTERS)) + Counters(dropped=int(header["dropped"]))
@@ -85,6 +87,7 @@ def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
         generation=copy.generation,
         alive=alive,
         counted=alive or (ended_at or last_seen) > now - LINGER,
+        in_totals=not retired,
         stale=False,
         pid=int(owner["pid"]),
         start_ticks=int(owner["start_ticks"]),
@@ -97,6 +100,18 @@ def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
         window=window,
         before_window=before,
         in_flight=tuple(RequestInFlight(_time(start, now), int(label)) for start, label in copy.in_flight.tolist()),
+    )
+
+
+def _as_stale(worker: WorkerSnapshot, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
+    """A worker of an earlier snapshot, whose slot could not be copied now."""
+    alive = worker.alive and not retired
+    return replace(
+        worker,
+        stale=True,
+        alive=alive,
+        in_totals=worker.in_totals and not retired,
+        counted=alive or (worker.ended_at or worker.last_seen) > hub.taken_at - LINGER,
     )
 
 

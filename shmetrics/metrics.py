@@ -170,13 +170,13 @@ class PerformanceMetrics:
 
         ``max_age``: look at the part of the window that is at most so many seconds old.
         """
-        figures = statistics(self.snapshot(), max_age=_age(max_age), **self._options())
+        figures = statistics(self.snapshot(), max_age=max_age, **self._options())
         self._mention_invalid(figures)
         return figures
 
     def get_comprehensive_statistics(self, *, max_age: float | None = None) -> Statistics:
         """`get_statistics`, and with it lifetime percentiles, a row for each worker, and the health of the hub."""
-        figures = self._view().comprehensive(max_age=_age(max_age), **self._options())
+        figures = self._view().comprehensive(max_age=max_age, **self._options())
         self._mention_invalid(figures)
         return figures
 
@@ -280,10 +280,3 @@ def _whole(count: int) -> int:
     if not 0 <= number <= _MAX_COUNT:
         raise ValueError(f"count must be from 0 to {_MAX_COUNT}, not {count}")
     return number
-
-
-def _age(max_age: float | None) -> float | None:
-    """`max_age`, or ValueError when it is not a length of time."""
-    if max_age is not None and not max_age >= 0.0:
-        raise ValueError(f"max_age must be seconds, 0 or more, not {max_age!r}")
-    return max_age

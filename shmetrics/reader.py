@@ -75,7 +75,7 @@ class HubCopy:
     areas: NDArray[np.void]
     """FOLDED, shape (1 + len(slots),): room for the retired area, then the folded copy of each slot."""
     retired: Any
-    """The good retired copy; None when there was none to be had."""
+    """The good retired copy, or the last one that could be believed; None when it kept changing."""
     stale: list[int]
     """Slots that changed faster than they could be copied."""
     flaws: dict[str, str]
@@ -99,6 +99,7 @@ class Reader:
         self._sleep = sleep
         self._prefix = naming.semaphore_prefix(segment.name, segment.instance)
         self._words: list[Words] = [slots.words_of(segment, slot) for slot in range(segment.layout.max_workers)]
+        self._good_retired: Any = np.zeros((), segment.layout.retired)
 
     def read(self) -> HubCopy:
         """Copy every slot that was ever used, then the retired area."""
@@ -121,11 +122,13 @@ class Reader:
                 if guard is not None:
                     guard.release()
                     guard.close()
-        retired = None
         try:
             retired = self._read_retired()
+            if retired is not None:
+                self._good_retired = retired
         except CorruptError as error:
             flaws["retired area"] = str(error)
+            retired = self._good_retired
         return HubCopy(
             name=self._segment.name,
             layout=self._segment.layout,

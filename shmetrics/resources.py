@@ -6,6 +6,7 @@ wrote down: a reused pid, or one of another PID namespace, gives no figure rathe
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import psutil
@@ -28,25 +29,38 @@ class Resources:
     """Looks at worker processes, and remembers the last look at each. Any thread may call."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[int, int], tuple[psutil.Process, float, float]] = {}
+        self._last: dict[tuple[int, int], _Look] = {}
 
-    def usage(self, worker: WorkerSnapshot) -> Usage:
-        """CPU and memory of a worker now."""
-        key = (worker.pid, worker.start_ticks)
+    def usages(self, workers: Sequence[WorkerSnapshot]) -> list[Usage]:
+        """CPU and memory of each worker now; whoever is not among them is forgotten."""
+        looks = [self._look(worker) for worker in workers]
+        self._last = {look.key: look for look in looks if look is not None}
+        return [Usage(None, None) if look is None else look.usage for look in looks]
+
+    def _look(self, worker: WorkerSnapshot) -> "_Look | None":
         if not worker.alive or start_ticks(worker.pid) != worker.start_ticks:
-            self._last.pop(key, None)
-            return Usage(None, None)
+            return None
+        key = (worker.pid, worker.start_ticks)
+        last = self._last.get(key)
         try:
-            process, then, used_then = self._last.get(key) or (
-                psutil.Process(worker.pid),
-                worker.start_ticks / _TICKS_PER_SECOND,
-                0.0,
-            )
-            cpu = process.cpu_times()
+            process = psutil.Process(worker.pid) if last is None else last.process
+            times = process.cpu_times()
             rss = process.memory_info().rss
         except (psutil.Error, ValueError):
-            return Usage(None, None)
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)  # what start_ticks counts on (proc(5))
-        used = cpu.user + cpu.system
-        self._last[key] = (process, now, used)
-        return Usage(100.0 * max(0.0, used - used_then) / (now - then) if now > then else 0.0, int(rss))
+            return None
+        at = time.clock_gettime(time.CLOCK_BOOTTIME)  # what start_ticks counts on (proc(5))
+        used = times.user + times.system
+        elapsed = at - (worker.start_ticks / _TICKS_PER_SECOND if last is None else last.at)
+        worked = max(0.0, used - (0.0 if last is None else last.cpu_seconds))
+        percent = 100.0 * worked / elapsed if elapsed > 0.0 else 0.0
+        return _Look(key, process, at, used, Usage(percent, int(rss)))
+
+
+class _Look(NamedTuple):
+    """One look at one process."""
+
+    key: tuple[int, int]
+    process: psutil.Process
+    at: float
+    cpu_seconds: float
+    usage: Usage

@@ -183,7 +183,7 @@ def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now:
     owner["start_ticks"] = identity.start_ticks
     owner["claimed_at"] = owner["heartbeat"] = now
     owner["ended_at"] = 0.0
-    owner["role"] = identity.role.encode()[:ROLE_BYTES]
+    owner["role"] = identity.role.encode("utf-8", "replace")[:ROLE_BYTES]
     guard = renew_guard(segment, slot, words)
     words[STATE] = CLAIMED
     return Claim(slot, generation, alive, guard)

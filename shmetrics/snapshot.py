@@ -47,6 +47,8 @@ class WorkerSnapshot:
     alive: bool
     counted: bool
     """Whether its window is part of the fleet's: it lives, or ended less than a minute ago."""
+    in_totals: bool
+    """Whether its counters are part of the fleet's by themselves, not by way of the retired area."""
     stale: bool
     """Whether this is an earlier copy, because the slot changed too fast to be copied now."""
     pid: int

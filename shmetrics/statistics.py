@@ -35,8 +35,11 @@ def statistics(
     """The figures of the whole fleet.
 
     ``detailed=False`` leaves out minimum, maximum and standard deviation and the detail of each stage;
-    ``percentiles=False`` leaves out the percentiles; ``max_age`` narrows the window to the last so many seconds.
+    ``percentiles=False`` leaves out the percentiles; ``max_age`` narrows the window to the last so many seconds
+    (ValueError when it is negative or NaN).
     """
+    if max_age is not None and not max_age >= 0.0:
+        raise ValueError(f"max_age must be seconds, 0 or more, not {max_age!r}")
     since = 0.0 if max_age is None else snapshot.taken_at - max_age
     window = window_of((worker for worker in snapshot.workers if worker.counted), since=since)
     counters, runtime = snapshot.counters, snapshot.taken_at - snapshot.created_at
@@ -73,9 +76,11 @@ def comprehensive(
     """`statistics`, and beside them lifetime percentiles, a row for each worker, and the health of the hub."""
     figures = statistics(snapshot, detailed=detailed, percentiles=percentiles, max_age=max_age)
     if percentiles:
-        figures |= lifetime_percentiles(snapshot.folded)
+        figures |= lifetime_percentiles(snapshot.folded, detailed=detailed)
     health = snapshot.health
-    figures["workers"] = [worker_row(worker, snapshot.taken_at) for worker in snapshot.workers if worker.counted]
+    figures["workers"] = [
+        worker_row(worker, snapshot.taken_at, percentiles=percentiles) for worker in snapshot.workers if worker.counted
+    ]
     figures["hub"] = {
         "name": snapshot.name,
         "taken_at": snapshot.taken_at_wall,
@@ -96,12 +101,12 @@ def comprehensive(
     return figures
 
 
-def worker_row(worker: WorkerSnapshot, now: float) -> Statistics:
+def worker_row(worker: WorkerSnapshot, now: float, *, percentiles: bool = True) -> Statistics:
     """The figures of one worker."""
     window = window_of([worker])
     age = now - worker.claimed_at
     seconds = PerSecond(worker.folded, now, age)
-    return {
+    row = {
         "slot": worker.slot,
         "pid": worker.pid,
         "role": worker.role,
@@ -120,16 +125,20 @@ def worker_row(worker: WorkerSnapshot, now: float) -> Statistics:
         "oldest_in_flight": now - min((request.started_at for request in worker.in_flight), default=now),
         "window_count": window.count,
         "avg_inference_time": float(window.measures[0].mean()) if window.count else 0.0,
-        **_percentiles(np.sort(window.measures[0]) if window.count else np.zeros(1), "inference_time"),
         "stale": worker.stale,
     }
+    if percentiles:
+        row |= _percentiles(np.sort(window.measures[0]) if window.count else np.zeros(1), "inference_time")
+    return row
 
 
-def lifetime_percentiles(folded: Folded) -> Statistics:
+def lifetime_percentiles(folded: Folded, *, detailed: bool = True) -> Statistics:
     """``lifetime_p50_<measure>`` and so on, over every valid record ever, within 1.1 % (`sketch`)."""
     fractions = np.array(PERCENTILES) / 100.0
     figures: Statistics = {}
     for row, measure in enumerate(MEASURES):
+        if not detailed and measure not in _BASIC_MEASURES:
+            continue
         values = sketch.quantiles(folded.sketch[row], fractions, float(folded.minimum[row]), float(folded.maximum[row]))
         for percent, value in zip(PERCENTILES, values.tolist(), strict=True):
             figures[f"lifetime_p{percent}_{measure}"] = value

@@ -1,7 +1,9 @@
 """The window: the last records of every worker that counts, as one table, and the rates that follow from it. Pure."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,9 @@ from numpy.typing import NDArray
 from shmetrics.folded import Rows, all_valid, fill_measures, is_valid
 from shmetrics.layout import MEASURES
 from shmetrics.snapshot import WorkerSnapshot
+
+_SHORTEST_SPAN: Final = 1e-9
+"""Seconds; no two records are closer."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,8 @@ def window_of(workers: Iterable[WorkerSnapshot], *, since: float = 0.0) -> Windo
         times, batches = part.rows["time"], table[1, mine]
         if good is not None:
             times, batches = times[good[mine]], batches[good[mine]]
-        span = float(times[-1] - times[0]) if len(times) > 1 else 0.0
-        if span > 0.0:
+        span = float(times[-1]) - float(times[0]) if len(times) > 1 else 0.0
+        if _SHORTEST_SPAN <= span < math.inf:  # times are not trusted either
             rates[part.alive][0] += (len(times) - 1) / span
             rates[part.alive][1] += float(batches[1:].sum()) / span
     throughput, samples = rates[True] if rates[True][0] else rates[False]

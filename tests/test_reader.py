@@ -163,6 +163,23 @@ def test_a_slot_whose_words_cannot_be_right_is_reported_and_the_others_still_cou
     bad._leave_slot()
 
 
+def test_a_corrupt_retired_area_is_reported_shown_as_it_last_was_and_the_slots_go_on(make_segment):
+    segment = make_segment()
+    gone, going_on = Writer(segment), Writer(segment)
+    gone.record(0.5)
+    going_on.record(0.5)
+    gone.close()
+    slots.reap(segment)
+    view = View(segment)
+    assert view.snapshot().counters.requests == 2
+    segment.retired(segment.retired_index)["folded"]["valid"] = 77
+    going_on.record(0.5)
+    snapshot = view.snapshot()
+    assert snapshot.counters.requests == 3
+    assert list(snapshot.health.corrupt) == ["retired area"]
+    going_on.close()
+
+
 def test_random_bytes_anywhere_never_raise_out_of_a_read_nor_make_figures_that_json_cannot_hold(make_segment):
     segment = make_segment(window_size=50)
     writers = [Writer(segment) for _ in range(3)]

@@ -1,0 +1,118 @@
+"""CPU and memory of workers, of real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from shmetrics.process import start_ticks
+from shmetrics.resources import Resources, Usage
+from tests.forge import worker
+
+NOTHING = Usage(None, None)
+BUSY_THEN_IDLE = """
+import sys, time
+while time.process_time() < 0.2: pass
+print("idle", flush=True)
+sys.stdin.readline()
+"""
+
+
+def worker_of(pid, **fields):
+    """A forged worker that is a real process."""
+    return worker(**{"pid": pid, "start_ticks": start_ticks(pid), **fields})
+
+
+def look(resources, worker):
+    """One look at one worker."""
+    return resources.usages([worker])[0]
+
+
+def burn(seconds):
+    """Use that much CPU."""
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+@pytest.fixture
+def stopped_child():
+    """A process that used 0.2 s of CPU at least and, being stopped, uses no more."""
+    command = [sys.executable, "-c", BUSY_THEN_IDLE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout.readline() == "idle\n"
+            os.kill(child.pid, signal.SIGSTOP)
+            os.waitpid(child.pid, os.WUNTRACED)
+            yield child
+        finally:
+            child.kill()
+
+
+def test_a_live_process_has_figures():
+    burn(0.02)
+    usage = look(Resources(), worker_of(os.getpid()))
+    assert usage.cpu_percent > 0.0
+    assert 2**20 < usage.rss_bytes < 2**40
+
+
+def test_the_first_look_is_at_everything_since_the_process_started(stopped_child):
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks(stopped_child.pid) / os.sysconf("SC_CLK_TCK")
+    usage = look(Resources(), worker_of(stopped_child.pid))
+    assert usage.cpu_percent >= 100.0 * 0.19 / (age + 1.0)
+
+
+def test_the_second_look_is_at_what_was_used_since_the_first(stopped_child):
+    resources, idle = Resources(), worker_of(stopped_child.pid)
+    assert look(resources, idle).cpu_percent > 0.0
+    assert look(resources, idle).cpu_percent == 0.0
+
+
+def test_a_second_look_sees_what_was_used_meanwhile():
+    resources, me = Resources(), worker_of(os.getpid())
+    look(resources, me)
+    burn(0.05)
+    assert look(resources, me).cpu_percent > 0.0
+
+
+def test_each_process_is_remembered_for_itself(stopped_child):
+    resources, both = Resources(), [worker_of(os.getpid()), worker_of(stopped_child.pid)]
+    assert resources.usages(both)[1].cpu_percent > 0.0
+    burn(0.05)
+    me, idle = resources.usages(both)
+    assert me.cpu_percent > 0.0
+    assert idle.cpu_percent == 0.0
+
+
+def test_a_worker_that_is_not_looked_at_any_more_is_forgotten():
+    resources = Resources()
+    look(resources, worker_of(os.getpid()))
+    resources.usages([])
+    assert resources._last == {}
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_a_reused_pid_gives_nothing_rather_than_somebody_elses_figures(shift):
+    forged = worker_of(os.getpid(), start_ticks=start_ticks("self") + shift)
+    assert look(Resources(), forged) == NOTHING
+
+
+def test_a_worker_that_is_not_alive_gives_nothing():
+    assert look(Resources(), worker_of(os.getpid(), alive=False)) == NOTHING
+
+
+def test_a_process_that_is_gone_gives_nothing(stopped_child):
+    resources, gone = Resources(), worker_of(stopped_child.pid)
+    assert look(resources, gone) != NOTHING
+    stopped_child.kill()
+    stopped_child.wait()
+    assert look(resources, gone) == NOTHING
+
+
+@pytest.mark.parametrize("pid", [0, 2**22 + 1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("ticks", [0, 2**64 - 1])
+def test_a_hostile_pid_gives_nothing(pid, ticks):
+    assert look(Resources(), worker(pid=pid, start_ticks=ticks)) == NOTHING
