@@ -38,7 +38,7 @@ class Aggregator:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._segment = segment
-        self._view = View(segment)
+        self._view = View(segment, clock=clock, sleep=sleep)
         self._role = ByteLock(segment.descriptor, ROLE)
         self._bell: Doorbell | None = None
         self._clock = clock
@@ -50,14 +50,15 @@ class Aggregator:
         return self._role.held
 
     def try_lead(self) -> bool:
-        """Take ROLE if nobody has it; whether this process leads now."""
+        """Take ROLE if nobody has it; whether this process leads now. HubClosedError after `close`."""
+        segment = self._view.segment
         if not self._role.held and self._role.try_acquire():
-            self._bell = Doorbell(self._segment)
+            self._bell = Doorbell(segment)
         return self._role.held
 
     def tick(self) -> Statistics:
         """Reap the dead, look at the fleet, remember its best second. Only the leader calls."""
-        slots.reap(self._segment, clock=self._clock)
+        slots.reap(self._segment, clock=self._clock, sleep=self._sleep)
         figures = self._view.comprehensive()
         peak = self._segment.header["peak_throughput"]
         if not (math.isfinite(peak) and peak >= figures["peak_throughput"]):
@@ -72,9 +73,9 @@ class Aggregator:
         return self._bell.wait(seconds, clock=self._clock, sleep=self._sleep)
 
     def close(self) -> None:
-        """Give ROLE up; a standby takes over."""
+        """Give ROLE up, and the segment; a standby takes over."""
         if self._bell is not None:
-            self._bell.close()
+            self._bell.close(remove=self._role.held)
             self._bell = None
         self._role.release()
         self._view.close()

@@ -51,11 +51,12 @@ class Doorbell:
             if self._bell is not None and self._bell.try_acquire():
                 return True
             sleep(min(_POLL, left))
-        return False
+        return self._bell is not None and self._bell.try_acquire()
 
-    def close(self) -> None:
-        """Remove the bell."""
+    def close(self, *, remove: bool = True) -> None:
+        """Stop listening; ``remove=False`` leaves the bell to whoever still listens (the parent of a forked child)."""
         bell, self._bell = self._bell, None
         if bell is not None:
-            guards.unlink(self._name)
+            if remove:
+                guards.unlink(self._name)
             bell.close()

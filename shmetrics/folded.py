@@ -206,22 +206,23 @@ def merge(areas: NDArray[np.void]) -> Folded:
     return merged
 
 
-def flaw(area: Any, folded_records: int) -> str | None:
-    """What is impossible about an area that claims to hold `folded_records`, or None.
+def flaw(area: Any, folded_records: int, now: float) -> str | None:
+    """What is impossible about an area that claims to hold `folded_records` at the monotonic time `now`, or None.
 
     ``area``: a zero-dimensional FOLDED array from a shared segment, whose every byte is taken to be hostile.
     """
     if int(area["valid"]) + int(area["invalid"]) != folded_records:
         return "its counts do not add up to the records folded"
     with np.errstate(over="ignore"):
-        if (area["sketch"].sum(axis=1) != area["valid"]).any():
+        sketches = area["sketch"]  # each bucket too: sums wrap around
+        if (sketches.sum(axis=1) != area["valid"]).any() or (sketches > area["valid"]).any():
             return "its sketches do not add up to its count"
     numbers = np.concatenate([np.asarray(area[name]) for name in ("sum", "min", "max", "latency_sum", "latency_max")])
     if not ((numbers >= 0.0) & (numbers <= _LARGEST_SUM)).all():
         return "its sums are not plausible numbers"
     if (area["min"] > area["max"]).any():
         return "a minimum is above its maximum"
-    in_seconds = (area["second"] > _LATEST) | (area["requests"] > folded_records)
-    if (in_seconds | (area["second_errors"] > area["errors"])).any():
+    beyond = (area["second"] > now + 1.0) | (area["requests"] > folded_records)
+    if (beyond | (area["second_errors"] > area["errors"])).any():
         return "its per-second ring is out of range"
     return None

@@ -10,6 +10,7 @@ would make a wait of 5 ms last that hour.
 """
 
 import os
+import secrets
 import stat
 import time
 from collections.abc import Callable
@@ -142,6 +143,17 @@ def unlink(name: str) -> bool:
     return True
 
 
+def unlink_all(prefix: str) -> None:
+    """Remove every semaphore of this user whose name starts so; what cannot be removed is not ours to remove."""
+    start = f"sem.{prefix}"
+    for file in os.listdir(naming.SHM_DIR):
+        if file.startswith(start):
+            with suppress(OSError):  # its owner replaced it meanwhile, or it is somebody else's
+                path = f"{naming.SHM_DIR}/{file}"
+                if os.lstat(path).st_uid == os.geteuid():
+                    os.unlink(path)
+
+
 def _path(name: str) -> str:
     return f"{naming.SHM_DIR}/sem.{name}"
 
@@ -155,7 +167,7 @@ class Fence:
     """
 
     def __init__(self) -> None:
-        name = f"{naming.segment_file('')}fence.{os.getpid()}.{id(self):x}"
+        name = f"{naming.segment_file('')}fence.{os.getpid()}.{secrets.token_hex(8)}"
         semaphore = posix_ipc.Semaphore("/" + name, posix_ipc.O_CREX, 0o600, 1)
         semaphore.unlink()  # nobody else needs it: only the mapping is used, and a fork may share it
         self._release = semaphore.release

@@ -1,6 +1,8 @@
 """A hub as any process sees it: read-only, whole, at once."""
 
 import os
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -20,9 +22,15 @@ class View:
     Any thread may call. Reading waits for guards for 5 ms at most and never makes a worker wait.
     """
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(
+        self,
+        segment: Segment,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._segment: Segment | None = segment
-        self._reader = Reader(segment)
+        self._reader = Reader(segment, clock=clock, sleep=sleep)
         self._resources = Resources()
         self._last: Snapshot | None = None
 

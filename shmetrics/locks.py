@@ -66,7 +66,9 @@ class ByteLock:
         return self._descriptor >= 0
 
     def try_acquire(self) -> bool:
-        """Take the lock without waiting; False when another description has it."""
+        """Take the lock without waiting; False when another description has it. True again while it is held."""
+        if self.held:
+            return True
         self._open()
         try:
             fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK, self._byte))

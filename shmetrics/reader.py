@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from shmetrics import guards, naming, slots
 from shmetrics.folded import Rows, bytes_of, flaw
-from shmetrics.layout import BOARD_ENTRY, BOARD_SIZE, CLAIMED, FOLDED, HEADER, OWNER, RECORD, Layout, offset_of
+from shmetrics.layout import BOARD_ENTRY, BOARD_SIZE, CLAIMED, FOLDED, FREE, HEADER, OWNER, RECORD, Layout, offset_of
 from shmetrics.segment import Segment
 from shmetrics.slots import BOARD, FOLD, GENERATION, GUARD, HEAD, RING, STATE, Hot, hot_flaw, read_hot
 from shmetrics.strict import Words
@@ -182,6 +182,8 @@ class Reader:
         fence()
         hot = read_hot(words)
         problem = hot_flaw(hot, dims.capacity)
+        if before[0] not in (FREE, CLAIMED):
+            problem = f"its state is {before[0]}"
         first, rows = 0, np.empty(0, RECORD)
         if problem is None:
             first = max(0, min(hot.folded, hot.head - dims.window_size - 1))
@@ -189,7 +191,7 @@ class Reader:
             fence()
             if first <= words[HEAD] - dims.capacity:
                 return None
-            problem = flaw(area, hot.folded)
+            problem = flaw(area, hot.folded, self._clock())
         fence()
         if (words[STATE], words[GENERATION], words[FOLD]) != before:
             return None
@@ -238,7 +240,8 @@ class Reader:
             copy = self._copy(segment.layout.retired_offset + (index & 1) * size, segment.layout.retired)[0]
             segment.fence()
             if segment.retired_index == index:
-                problem = flaw(copy["folded"], int(copy["folded"]["valid"]) + int(copy["folded"]["invalid"]))
+                folded = copy["folded"]
+                problem = flaw(folded, int(folded["valid"]) + int(folded["invalid"]), self._clock())
                 if problem is not None:
                     raise CorruptError(problem)
                 return copy

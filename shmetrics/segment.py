@@ -13,12 +13,13 @@ import secrets
 import stat
 import sys
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shmetrics import layout, naming
+from shmetrics import guards, layout, naming
 from shmetrics.errors import (
     HubFileTypeError,
     HubLayoutError,
@@ -107,11 +108,16 @@ def create(name: str, dims: Layout) -> Segment:
         os.fchmod(descriptor, 0o600)
         _reserve(descriptor, name, dims)
         os.pwrite(descriptor, _new_header(dims).tobytes(), 0)
-        _link(descriptor, naming.segment_file(name))
-        return Segment(name, descriptor, dims, writable=True)
+        segment = Segment(name, descriptor, dims, writable=True)
     except BaseException:
         os.close(descriptor)
         raise
+    try:
+        _link(descriptor, naming.segment_file(name))
+    except BaseException:
+        segment.close()
+        raise
+    return segment
 
 
 def attach(name: str, *, writable: bool = False) -> Segment:
@@ -162,28 +168,30 @@ def create_or_attach(name: str, dims: Layout) -> tuple[Segment, bool]:
 def unlink(name: str, instance: int) -> None:
     """Remove a hub's name and its semaphores; processes that have it mapped go on undisturbed.
 
-    Only files of this user and of this very instance are touched. Harmless when they are gone already.
+    Only files of this user and of this very instance are touched. Harmless when they are gone, or when something else
+    has taken the name meanwhile.
     """
     path = naming.segment_path(name)
+    if _instance_at(path) == instance:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    guards.unlink_all(naming.semaphore_prefix(name, instance))
+
+
+def _instance_at(path: str) -> int | None:
+    """The instance of the hub in a file, or None when the file holds no hub of this user."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        descriptor = -1
-    if descriptor >= 0:
-        try:
-            header = os.pread(descriptor, HEADER.itemsize, 0)
-            same = len(header) == HEADER.itemsize and int(np.frombuffer(header, HEADER)[0]["instance"]) == instance
-        finally:
-            os.close(descriptor)
-        if same:
-            os.unlink(path)
-    prefix = "sem." + naming.semaphore_prefix(name, instance)
-    for file in os.listdir(naming.SHM_DIR):
-        if file.startswith(prefix):
-            try:
-                os.unlink(f"{naming.SHM_DIR}/{file}")
-            except FileNotFoundError:
-                continue  # its owner replaced it meanwhile
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            return None
+        header = os.pread(descriptor, HEADER.itemsize, 0)
+    finally:
+        os.close(descriptor)
+    return int(np.frombuffer(header, HEADER)[0]["instance"]) if len(header) == HEADER.itemsize else None
 
 
 def _check_platform() -> None:

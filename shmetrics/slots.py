@@ -127,6 +127,7 @@ def claim(
     patience: float,
     unplaced: int = 0,
     clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Claim:
     """Take a FREE slot for this process, reaping the dead if none is free.
 
@@ -136,7 +137,7 @@ def claim(
     Order: generation (a reader in the middle of the slot notices), contents, guard, state last.
     """
     registry = ByteLock(segment.descriptor, REGISTRY)
-    if not registry.acquire(patience, clock):
+    if not registry.acquire(patience, clock, sleep):
         raise RegistryBusyError
     with registry:
         taken = _lock_free_slot(segment, clock()) or (
@@ -209,17 +210,22 @@ def is_alive(segment: Segment, slot: int) -> bool:
     return is_locked(segment.descriptor, slot_byte(slot))
 
 
-def reap(segment: Segment, *, patience: float = 0.0, clock: Callable[[], float] = time.monotonic) -> int:
+def reap(
+    segment: Segment,
+    *,
+    patience: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
     """Fold the slots of dead workers into the retired area and free them; returns how many.
 
     Cheap when nobody died: one system call for each claimed slot. When another process holds REGISTRY for longer than
     `patience`, the dead wait for the next call.
     """
-    claimed = np.flatnonzero(segment.slots["owner"]["state"] == CLAIMED).tolist()
-    if all(is_alive(segment, slot) for slot in claimed):
+    if all(is_alive(segment, slot) for slot in np.flatnonzero(segment.slots["owner"]["state"] != FREE).tolist()):
         return 0
     with ByteLock(segment.descriptor, REGISTRY) as registry:
-        return _reap_dead(segment, clock()) if registry.acquire(patience, clock) else 0
+        return _reap_dead(segment, clock()) if registry.acquire(patience, clock, sleep) else 0
 
 
 def _reap_dead(segment: Segment, now: float) -> int:
@@ -241,15 +247,15 @@ def _retire(segment: Segment, slot: int, now: float) -> None:
     """
     index = segment.retired_index
     active = segment.retired(index)
+    believed = True
     part = segment.slots[slot]
     words = words_of(segment, slot)
     generation = words[GENERATION]
     if int(active["folded_generation"][slot]) != generation:
         hot = read_hot(words)
-        leavings = _leavings(segment, slot, hot)
-        if leavings is None:
-            segment.header["corrupt"] += np.uint64(1)
-        else:
+        leavings = _leavings(segment, slot, hot, now)
+        believed = leavings is not None
+        if leavings is not None:
             target = segment.retired(index + 1)
             bytes_of(target)[:] = bytes_of(active)
             target["incarnations"] += np.uint64(1)
@@ -261,9 +267,11 @@ def _retire(segment: Segment, slot: int, now: float) -> None:
             segment.flip_retired(index + 1)
     part["owner"]["ended_at"] = now
     words[STATE] = FREE
+    if not believed:
+        segment.header["corrupt"] += np.uint64(1)
 
 
-def _leavings(segment: Segment, slot: int, hot: Hot) -> Folded | None:
+def _leavings(segment: Segment, slot: int, hot: Hot, now: float) -> Folded | None:
     """Everything a dead worker recorded, folded together; None when its slot cannot be believed."""
     capacity = segment.layout.capacity
     if hot_flaw(hot, capacity) is not None:
@@ -271,7 +279,7 @@ def _leavings(segment: Segment, slot: int, hot: Hot) -> Folded | None:
     part = segment.slots[slot]
     total = Folded()
     total.copy_from(Folded(part["folded"][hot.active, ...]))
-    if flaw(total.area, hot.folded) is not None:
+    if flaw(total.area, hot.folded, now) is not None:
         return None
     total.add_rows(part["ring"][np.arange(hot.folded, hot.head) & (capacity - 1)])
     return total

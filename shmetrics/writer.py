@@ -343,7 +343,8 @@ class Writer:
         except OSError as error:  # no descriptors left, /proc not mounted: this must not reach a request
             self._warn("os", f"cannot claim a slot: {error}")
         else:
-            self._move_in(claim)
+            if claim.alive.held:  # else this is a child, forked by a signal handler in the middle of its parent's claim
+                self._move_in(claim)
         self._retry_at = self._clock() + RETRY_INTERVAL
         return None
 

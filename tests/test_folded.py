@@ -9,6 +9,8 @@ from tests.forge import folded_of, merged, random_records, records
 
 COUNTS = ("valid", "invalid", "errors", "min", "max", "sketch", "second", "requests", "second_errors", "latency_max")
 SUMS = ("sum", "latency_sum")
+LATER = 2.0**40
+"""A time after that of every record here."""
 
 
 def assert_same(one, other):
@@ -215,7 +217,7 @@ class TestPerSecondRing:
     def test_hostile_times_neither_raise_nor_warn_nor_make_an_area_impossible(self, times):
         folded = folded_of(records(times, errors=np.arange(len(times))))
         assert int(folded.valid) == len(times)
-        assert flaw(folded.area, len(times)) is None
+        assert flaw(folded.area, len(times), LATER) is None
 
 
 class TestFlaw:
@@ -236,11 +238,11 @@ class TestFlaw:
         ids=["empty", "one", "wrapped", "some invalid", "all invalid", "huge", "merged", "merged huge"],
     )
     def test_an_honestly_built_area_has_none(self, folded):
-        assert flaw(folded.area, int(folded.valid) + int(folded.invalid)) is None
+        assert flaw(folded.area, int(folded.valid) + int(folded.invalid), LATER) is None
 
     @pytest.mark.parametrize("records_folded", [0, 99, 101, 2**62])
     def test_counts_that_do_not_add_up_to_the_records_folded(self, records_folded):
-        assert "add up" in flaw(folded_of(random_records(15, 100)).area, records_folded)
+        assert "add up" in flaw(folded_of(random_records(15, 100)).area, records_folded, LATER)
 
     @pytest.mark.parametrize(
         ("name", "value", "reason"),
@@ -257,7 +259,7 @@ class TestFlaw:
             ("latency_sum", np.nan, "not plausible numbers"),
             ("latency_max", -np.inf, "not plausible numbers"),
             ("min", 1e17, "minimum is above"),
-            ("second", 2**40 + 1, "per-second ring"),
+            ("second", 2**41, "per-second ring"),
             ("second", 2**64 - 1, "per-second ring"),
             ("requests", 101, "per-second ring"),
             ("requests", 2**64 - 1, "per-second ring"),
@@ -266,21 +268,26 @@ class TestFlaw:
     def test_each_impossible_word_is_found(self, name, value, reason):
         area = folded_of(random_records(16, 100)).area
         area[name].reshape(-1)[:1] = value
-        assert reason in flaw(area, 100)
+        assert reason in flaw(area, 100, LATER)
 
     def test_sketch_counts_that_wrap_round_are_found_without_a_warning(self):
         area = folded_of(random_records(17, 100)).area
         area["sketch"][0, :2] = 2**64 - 1, 2**63
-        assert "sketches" in flaw(area, 100)
+        assert "sketches" in flaw(area, 100, LATER)
 
     @pytest.mark.parametrize("name", ["sum", "max", "latency_sum", "latency_max"])
     def test_a_number_that_no_valid_records_can_add_up_to_is_found(self, name):
         """A hundred records below LIMIT cannot make 1e300; and two such areas would overflow when added."""
         area = folded_of(random_records(18, 100)).area
         area[name][0] = 1e300
-        assert flaw(area, 100) is not None
+        assert flaw(area, 100, LATER) is not None
 
     def test_more_errors_in_a_second_than_there_ever_were_are_found(self):
         area = folded_of(random_records(19, 100)).area
         area["second_errors"][int(area["second"].argmax())] = 2**64 - 1
-        assert flaw(area, 100) is not None
+        assert flaw(area, 100, LATER) is not None
+
+    def test_a_second_that_has_not_come_yet_is_found(self):
+        area = folded_of(records([1000.5])).area
+        assert flaw(area, 1, 1000.6) is None
+        assert "per-second ring" in flaw(area, 1, 998.9)

@@ -21,6 +21,7 @@ from shmetrics.errors import (
 )
 from shmetrics.layout import HEADER, Layout
 from tests.processes import run_in_processes
+from tests.test_locks import open_descriptors
 
 SMALL = Layout(max_workers=4, max_series=16)
 
@@ -40,10 +41,6 @@ def path(hub_name):
 def hub(make_segment, path):
     """A hub at `path`."""
     return make_segment()
-
-
-def open_descriptors():
-    return len(os.listdir("/proc/self/fd"))
 
 
 def files_of(name, instance):

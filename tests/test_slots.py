@@ -43,8 +43,8 @@ def take(hub, clock):
 
 
 def record(hub):
-    """Record in this process what TOTALS say; the writer keeps its slot."""
-    writer = Writer(hub)
+    """Record in this process what TOTALS say, at the time the `clock` fixture starts with; the writer keeps its slot."""
+    writer = Writer(hub, clock=lambda: 1000.0)
     for _ in range(RECORDS):
         writer.record(0.01, 2)
     for word, amount in ((slots.ERRORS, 3), (slots.CACHE_HITS, 2), (slots.CACHE_MISSES, 1)):
@@ -184,34 +184,38 @@ def test_no_name_a_process_can_have_keeps_it_from_claiming(hub, take, role):
 # Guards ---------------------------------------------------------------------------------------------------------------
 
 
+def guard_number(hub, slot):
+    return int(hub.slots["owner"]["guard"][slot])
+
+
 def test_each_incarnation_starts_with_a_fresh_guard(hub, take, clock):
     first = take()
+    number = guard_number(hub, 0)
     first.guard.try_acquire()  # and dies with it
     end_at(hub, clock, [first], {0: 1010.0})
     clock.now += LINGER + 1.0
     second = take()
     assert second.slot == 0
-    assert second.guard_number == first.guard_number + 1
     assert second.guard.value == 1
-    assert not os.path.exists(guard_file(hub, 0, first.guard_number))
+    assert guard_number(hub, 0) == number + 1
+    assert not os.path.exists(guard_file(hub, 0, number))
 
 
 def test_a_renewed_guard_has_a_new_name_and_the_old_one_is_gone(hub, take):
-    claim = take()
-    guard, number = slots.renew_guard(hub, claim.slot, slots.words_of(hub, claim.slot))
-    with guard:
+    slot = take().slot
+    number = guard_number(hub, slot)
+    with slots.renew_guard(hub, slot, slots.words_of(hub, slot)) as guard:
         assert guard.value == 1
-    assert number == claim.guard_number + 1 == int(hub.slots["owner"]["guard"][claim.slot])
-    assert os.path.exists(guard_file(hub, claim.slot, number))
-    assert not os.path.exists(guard_file(hub, claim.slot, claim.guard_number))
+    assert guard_number(hub, slot) == number + 1
+    assert os.path.exists(guard_file(hub, slot, number + 1))
+    assert not os.path.exists(guard_file(hub, slot, number))
 
 
 def test_an_unlinked_hub_gets_no_new_guards(hub, take):
-    claim = take()
+    slot = take().slot
     segment.unlink(hub.name, hub.instance)
-    guard, number = slots.renew_guard(hub, claim.slot, slots.words_of(hub, claim.slot))
-    assert guard is None
-    assert not os.path.exists(guard_file(hub, claim.slot, number))
+    assert slots.renew_guard(hub, slot, slots.words_of(hub, slot)) is None
+    assert not os.path.exists(guard_file(hub, slot, guard_number(hub, slot)))
 
 
 # Reaping --------------------------------------------------------------------------------------------------------------
