@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from shmetrics import merge, naming, segment
-from shmetrics.errors import HubClosedError, HubInUseError, HubNotFoundError, HubRefusedError
+from shmetrics import guards, merge, naming, segment
+from shmetrics.errors import HubClosedError, HubFileTypeError, HubInUseError, HubNotFoundError, HubRefusedError
 from shmetrics.locks import ROLE, is_locked, slot_byte
 from shmetrics.reader import Reader
 from shmetrics.resources import Resources
@@ -134,7 +134,13 @@ def remove(name: str, *, force: bool = False) -> None:
         path = naming.segment_path(name)
         if not force or os.lstat(path).st_uid != os.geteuid():
             raise
-        os.unlink(path)
+        try:
+            os.unlink(path)
+        except OSError as error:
+            raise HubFileTypeError(
+                f"{path} is not a file and cannot be removed here ({error}); remove it by hand"
+            ) from None
+        guards.unlink_all(f"{naming.segment_file(name)}.")
         return
     try:
         live = [slot for slot in range(target.layout.max_workers) if is_locked(target.descriptor, slot_byte(slot))]

@@ -196,6 +196,10 @@ class PerformanceMetrics:
         if figures["invalid_records"]:
             self._attachment.writer.warn_of_invalid()
 
+    def mention(self, kind: str, message: str) -> None:
+        """Log a warning once per `kind` and process. For wrappers of servers."""
+        self._attachment.writer.warn(kind, message)
+
     # The hub ----------------------------------------------------------------------------------------------------------
 
     @property

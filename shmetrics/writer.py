@@ -103,6 +103,7 @@ class Writer:
         self._closed = False
         self._warned: set[str] = set()
         self._claim: Claim | None = None
+        self._board_epoch = 0
         self._renew_token()
         self._leave_slot()
         forks.register(self)
@@ -183,18 +184,19 @@ class Writer:
     def enter(self, label: int = 0) -> int:
         """Show a request on the in-flight board; returns its ticket, -1 when the board is full."""
         try:
-            ticket = self._board_free.pop()
+            place = self._board_free.pop()
         except IndexError:
             return -1
-        self._board_labels[2 * ticket + 1] = label
-        self._board_starts[2 * ticket] = self._clock()
-        return ticket
+        self._board_labels[2 * place + 1] = label
+        self._board_starts[2 * place] = self._clock()
+        return self._board_epoch + place
 
     def leave(self, ticket: int) -> None:
-        """Take a request off the board; harmless for -1, and for a ticket from before a fork."""
-        if ticket >= 0 and self._board_starts[2 * ticket]:
-            self._board_starts[2 * ticket] = 0.0
-            self._board_free.append(ticket)
+        """Take a request off the board; harmless for -1, a second time, and for a ticket from before a fork."""
+        place = ticket - self._board_epoch
+        if 0 <= place < BOARD_SIZE and self._board_starts[2 * place]:
+            self._board_starts[2 * place] = 0.0
+            self._board_free.append(place)
 
     # The rest ---------------------------------------------------------------------------------------------------------
 
@@ -235,7 +237,7 @@ class Writer:
 
     def warn_of_invalid(self) -> None:
         """Say once that measurements were unusable."""
-        self._warn("invalid", "some measurements were NaN, infinite or negative; they are counted as invalid_records")
+        self.warn("invalid", "some measurements were NaN, infinite or negative; they are counted as invalid_records")
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's slot, its liveness lock and its threads. Called by `forks`.
@@ -288,7 +290,7 @@ class Writer:
         """Before a write that finds no room: claim a slot, or fold."""
         claim = self._claim
         if claim is not None and (self._words[GENERATION] != claim.generation or self._words[STATE] != CLAIMED):
-            self._warn("evicted", "lost its slot (was its descriptor closed, or the segment overwritten?)")
+            self.warn("evicted", "lost its slot (was its descriptor closed, or the segment overwritten?)")
             self._leave_slot()
         if self._claim is None:
             self._try_to_claim()
@@ -304,21 +306,23 @@ class Writer:
                 claim.guard.close()
         self._retry_at = -1.0
         self._patience = CLAIM_PATIENCE
+        self._board_epoch += BOARD_SIZE  # tickets of the board before mean nothing on the new one
+        self._board_free = list(range(BOARD_SIZE))
         memory = memoryview(bytearray(RING + RECORD.itemsize * self._capacity))
         self._use(memory[:BOARD].cast("Q"), memory)
         self._advance_at = 0  # every write passes _advance, which tries to claim
 
     def _use(self, words: Words, memory: memoryview) -> None:
         """Write to this slot from now on: its words, and all its bytes up to the end of the ring."""
-        self._board_free = list(range(BOARD_SIZE))
-        self._board_starts = memory[BOARD:RING].cast("d")
-        self._board_labels = memory[BOARD:RING].cast("Q")
+        self._board = memory[BOARD:RING]
+        self._board_starts = self._board.cast("d")
+        self._board_labels = self._board.cast("Q")
         self._ring = memory[RING : RING + RECORD.itemsize * self._capacity]
         self._words = words
 
     def _try_to_claim(self) -> None:
         if self._closed:
-            return self._warn("closed", "records after close() are dropped")
+            return self.warn("closed", "records after close() are dropped")
         if self._clock() < self._retry_at:
             return None
         private = self._words
@@ -332,16 +336,16 @@ class Writer:
                 clock=self._clock,
             )
         except RegistryBusyError:
-            self._warn("busy", "another process holds the registry; records wait in this process meanwhile")
+            self.warn("busy", "another process holds the registry; records wait in this process meanwhile")
         except NoFreeSlotError:
             private[HEAD] = 0  # they are counted as dropped
-            self._warn(
+            self.warn(
                 "full",
                 f"all {self._segment.layout.max_workers} slots belong to live workers, so the records of this one are "
                 f"dropped; create the hub with a larger max_workers",
             )
         except OSError as error:  # no descriptors left, /proc not mounted: this must not reach a request
-            self._warn("os", f"cannot claim a slot: {error}")
+            self.warn("os", f"cannot claim a slot: {error}")
         else:
             if claim.alive.held:  # else this is a child, forked by a signal handler in the middle of its parent's claim
                 self._move_in(claim)
@@ -355,6 +359,7 @@ class Writer:
         start = self._segment.slot_offset(claim.slot)
         memory = memoryview(self._segment.memory)[start : start + self._segment.layout.slot.itemsize]
         words = slots.words_of(self._segment, claim.slot)
+        memory[BOARD:RING] = self._board  # requests under way keep their place
         self._use(words, memory)
         self._ring[: kept.nbytes] = kept.tobytes()
         for word in (ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED):
@@ -418,7 +423,7 @@ class Writer:
         self._leave_slot()
         self._closed = True
 
-    def _warn(self, kind: str, message: str) -> None:
+    def warn(self, kind: str, message: str) -> None:
         """Say something once. By logging, which unlike the warnings module cannot be made to raise into a request."""
         if kind not in self._warned:
             self._warned.add(kind)

@@ -21,8 +21,8 @@ def _run(function, args, barrier, results):
 def run_in_processes(method, count, function, *args):
     """Call `function(*args, index)` in `count` new processes at once; returns their results by index of start.
 
-    `function` must be importable (spawn and forkserver pickle it by name), `args` picklable. A failure in any of them is
-    a failure here, with its traceback.
+    `function` must be importable (spawn and forkserver pickle it by name), `args` picklable. A failure in any of them
+    is a failure here, with its traceback.
     """
     context = multiprocessing.get_context(method)
     barrier, results = context.Barrier(count), context.Queue()
@@ -77,7 +77,7 @@ def in_forked_child(function):
         try:
             function()
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001  whatever it is, it is printed and is this child's exit status
             traceback.print_exc()
         finally:
             os._exit(status)

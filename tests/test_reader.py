@@ -110,7 +110,7 @@ def test_a_stopped_worker_that_holds_its_guard_does_not_stop_a_reader(hub_name):
         os.waitpid(pid, 0)
         guard.close()
         assert snapshot.counters.requests == 1
-        assert GUARD_PATIENCE <= snapshot.health.seconds_waited
+        assert snapshot.health.seconds_waited >= GUARD_PATIENCE
 
 
 def test_a_slot_that_never_keeps_still_is_shown_as_it_was_and_flagged(make_segment, monkeypatch):

@@ -1,5 +1,6 @@
 """Workers come and go (max-requests, deploys, kills): totals stay exact, never go down, and nothing grows."""
 
+import itertools
 import os
 import signal
 import threading
@@ -70,7 +71,7 @@ def test_two_hundred_workers_through_eight_slots_are_counted_exactly_and_totals_
         assert figures["hub"]["corrupt"] == {}
         assert figures["hub"]["corrupt_reaped"] == 0
         assert len(seen) > 10
-        for before, after in zip(seen, seen[1:], strict=False):
+        for before, after in itertools.pairwise(seen):
             assert all(later >= earlier for earlier, later in zip(before, after, strict=True)), (before, after)
         assert all(valid <= requests for requests, _, valid in seen)
         assert os.stat(naming.segment_path(hub_name)).st_size == size

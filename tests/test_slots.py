@@ -43,7 +43,7 @@ def take(hub, clock):
 
 
 def record(hub):
-    """Record in this process what TOTALS say, at the time the `clock` fixture starts with; the writer keeps its slot."""
+    """Record in this process what TOTALS say, when the `clock` fixture starts; the writer keeps its slot."""
     writer = Writer(hub, clock=lambda: 1000.0)
     for _ in range(RECORDS):
         writer.record(0.01, 2)

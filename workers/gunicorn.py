@@ -14,22 +14,26 @@ is not imported here.
 """
 
 import os
+import pkgutil
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from shmetrics import doorbell, hub, metrics, segment
-from shmetrics.errors import ShmetricsError
+from shmetrics.errors import HubNotFoundError, ShmetricsError
 from shmetrics.metrics import HUB_VARIABLE
 
 __all__ = ["child_exit", "on_exit", "on_starting", "post_worker_init", "worker_exit"]
 
 Hook = Callable[..., Any]
 
+_OWN_HUB: Final = "SHMETRICS_GUNICORN_HUB"
+"""Environment variable with the name that `install` or `on_starting` gave; survives a re-execution (USR2)."""
+
 
 def on_starting(server: Any) -> None:
     """In the arbiter, before any fork: name the hub that the workers share, unless it has a name."""
-    if not os.environ.get(HUB_VARIABLE):
-        os.environ[HUB_VARIABLE] = _own_name()
+    _name_hub()
     server.log.info("shmetrics: hub %s", os.environ[HUB_VARIABLE])
 
 
@@ -55,22 +59,31 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """In the arbiter, at its end: remove the hub that `on_starting` named."""
+    """In the arbiter, at its end: remove the hub if it is the arbiter's own.
+
+    By force: a worker killed a moment ago may still hold its slot, and an aggregator may look on. But an arbiter that
+    has a successor, or is one (USR2), leaves the hub to the other.
+    """
     name = os.environ.get(HUB_VARIABLE)
-    if name == _own_name():
-        try:
-            hub.remove(name)
-        except ShmetricsError as error:
-            server.log.info("shmetrics: hub %s stays: %s", name, error)
+    if name is None or name != os.environ.get(_OWN_HUB) or server.reexec_pid or server.master_pid:
+        return
+    with suppress(HubNotFoundError):  # no worker recorded anything
+        hub.remove(name, force=True)
 
 
 _HOOKS: Final[tuple[Hook, ...]] = (on_starting, post_worker_init, worker_exit, child_exit, on_exit)
 
 
 def install(namespace: dict[str, Any]) -> None:
-    """Add the hooks to a configuration's namespace, ``globals()``, each after the user's own of that name."""
+    """Add the hooks to a configuration's namespace, ``globals()``, each after the user's own of that name.
+
+    Names the hub at once: with ``--preload`` gunicorn loads the application before it calls any hook.
+    """
+    _name_hub()
     for hook in _HOOKS:
         own = namespace.get(hook.__name__)
+        if isinstance(own, str):  # gunicorn takes a hook's dotted name as well
+            own = pkgutil.resolve_name(own)
         namespace[hook.__name__] = hook if own is None or own is hook else _chain(own, hook)
 
 
@@ -91,5 +104,7 @@ def _chain(first: Hook, second: Hook) -> Hook:
     return one
 
 
-def _own_name() -> str:
-    return f"gunicorn-{os.getpid()}"
+def _name_hub() -> None:
+    """Name the hub after this process, unless it has a name; what is forked from here inherits that."""
+    if not os.environ.get(HUB_VARIABLE):
+        os.environ[HUB_VARIABLE] = os.environ[_OWN_HUB] = f"gunicorn-{os.getpid()}"

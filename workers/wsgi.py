@@ -11,7 +11,6 @@ included. A status of 5xx and an exception are errors. An application that knows
 What it does not say is inference time. Metrics never raise into a request.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -23,8 +22,6 @@ ENVIRON_KEY: Final = "shmetrics.request"
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
-
-_log: Final = logging.getLogger("shmetrics")
 
 
 class RequestMeasurement:
@@ -50,7 +47,9 @@ class RequestMeasurement:
         self._start = clock()
 
     def fail(self) -> None:
-        """Count this request as an error."""
+        """Count this request as an error, once, before or after it was recorded."""
+        if self._done and not self._failed:
+            self._metrics.record_error()
         self._failed = True
 
     def finish(self) -> None:
@@ -61,8 +60,8 @@ class RequestMeasurement:
         elapsed = self._clock() - self._start
         try:
             self._record(elapsed)
-        except (TypeError, ValueError, OverflowError) as error:  # the application wrote something that is no number
-            _log.warning("a request's measurements cannot be recorded (%s); only its duration is", error)
+        except Exception as error:  # noqa: BLE001  the application's own objects do this arithmetic, and may raise anything
+            self._metrics.mention("request", f"a request's measurements cannot be recorded, only its time: {error!r}")
             self._metrics.update_inference(elapsed)
         if self._failed:
             self._metrics.record_error()
@@ -96,11 +95,11 @@ class MetricsMiddleware:
 
         try:
             body = self._app(environ, measured_start_response)
+            return _measured(body, request, environ.get("wsgi.file_wrapper"))
         except BaseException:
             request.fail()
             request.finish()
             raise
-        return _measured(body, request, environ.get("wsgi.file_wrapper"))
 
 
 def _measured(body: Iterable[bytes], request: RequestMeasurement, file_wrapper: Any) -> Iterable[bytes]:
@@ -117,6 +116,9 @@ def _finish_on_close(body: Any, request: RequestMeasurement) -> bool:
         try:
             if close is not None:
                 close()
+        except BaseException:
+            request.fail()
+            raise
         finally:
             request.finish()
 

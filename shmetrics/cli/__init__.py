@@ -53,11 +53,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. The entry point of ``shmetrics`` and ``python -m shmetrics``."""
-    options = build_parser().parse_args(arguments)
     try:
-        status: int = options.run(options)
-        sys.stdout.flush()
-        return status
+        try:
+            options = build_parser().parse_args(arguments)
+            status: int = options.run(options)
+            return status
+        finally:
+            sys.stdout.flush()
     except (ShmetricsError, ValueError) as error:
         print(f"shmetrics: {error}", file=sys.stderr)
         return 1

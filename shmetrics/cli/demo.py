@@ -2,9 +2,10 @@
 
 import argparse
 import json
+import signal
 import subprocess
-import sys
 from dataclasses import asdict
+from types import FrameType
 from typing import Final
 
 from shmetrics.cli import render
@@ -18,8 +19,6 @@ EXAMPLES: Final = """\
   shmetrics demo --seconds 30
   shmetrics demo --json | jq .requests"""
 
-_HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
@@ -29,7 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run it; status 1 when the counts differ or something is left behind."""
-    live = sys.stdout.isatty() and not options.json
+    live = render.repaints() and not options.json
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop_once)
     said: list[str] = []
 
     def say(line: str) -> None:
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     def show(figures: Statistics) -> None:
         if live:
             table = render.fleet(figures, colour=render.colourful())
-            print(_HOME_AND_CLEAR + "\n".join([*said, "", *table]), flush=True)
+            print(render.HOME_AND_CLEAR + "\n".join([*said, "", *table]), flush=True)
 
     # On a terminal the table is repainted; elsewhere the aggregator's own lines tell the story.
     output = subprocess.DEVNULL if live or options.json else None
@@ -51,6 +52,13 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("\n".join(_report(outcome)))
     return 0 if good else 1
+
+
+def _stop_once(number: int, _frame: FrameType | None) -> None:
+    """Stop, and let nothing interrupt the clean-up."""
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(1)
 
 
 def _as_json(outcome: Outcome) -> dict[str, object]:

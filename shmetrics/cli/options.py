@@ -16,7 +16,7 @@ def add_seconds(parser: argparse.ArgumentParser, flag: str, default: float | Non
     parser.add_argument(
         flag,
         type=positive,
-        default=os.environ.get(variable(flag), default),
+        default=os.environ.get(variable(flag)) or default,
         metavar="SECONDS",
         help=f"{text} (default: {default}; {variable(flag)})",
     )
@@ -52,7 +52,10 @@ def add_hub(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> float:
     """A number above zero."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0.0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
+        raise argparse.ArgumentTypeError(f"a flag or its variable must be a number above 0, not {text!r}")
     return number

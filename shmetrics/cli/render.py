@@ -10,12 +10,19 @@ from shmetrics.statistics import Statistics
 _BOLD: Final = "1"
 _DIM: Final = "2"
 _RED: Final = "31"
+HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
+"""What makes a terminal ready to be painted again."""
 _MEASURES: Final = ("inference_time", "preprocessing_time", "quantization_time", "total_time", "batch_size")
 
 
+def repaints() -> bool:
+    """Whether stdout is a terminal that can be cleared and painted again."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def colourful() -> bool:
-    """Whether stdout shows colours: a terminal, and nobody objects (NO_COLOR, https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Whether stdout shows colours: such a terminal, and nobody objects (NO_COLOR, https://no-color.org)."""
+    return repaints() and not os.environ.get("NO_COLOR")
 
 
 def paint(text: str, code: str, *, colour: bool) -> str:
@@ -27,7 +34,7 @@ def duration(seconds: float) -> str:
     """Seconds in the unit that reads best: 870 us, 12.3 ms, 4.56 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
     if seconds == 0.0:
         return "0 s"
-    for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (60.0, 1.0, "s")):
+    for limit, factor, unit in ((0.9995e-3, 1e6, "us"), (0.9995, 1e3, "ms"), (60.0, 1.0, "s")):
         if seconds < limit:
             return f"{seconds * factor:.3g} {unit}"
     for limit, big, small, big_unit, small_unit in (
@@ -46,7 +53,7 @@ def size(count: float | None) -> str:
     if count is None:
         return "-"
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024.0 or unit == "GiB":
+        if round(count, 1) < 1024.0 or unit == "GiB":
             break
         count /= 1024.0
     return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

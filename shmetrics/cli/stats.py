@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 import time
 from typing import Final
 
@@ -16,8 +15,6 @@ EXAMPLES: Final = """\
   shmetrics stats resnet --watch --interval 2
   shmetrics stats resnet --json | jq .p99_inference_time
   shmetrics stats resnet --max-age 10      only what the last ten seconds recorded"""
-
-_HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +34,8 @@ def run(options: argparse.Namespace) -> int:
             if options.json:
                 print(json.dumps(figures, indent=None if options.watch else 2), flush=True)
             else:
-                if options.watch and sys.stdout.isatty():
-                    print(_HOME_AND_CLEAR, end="")
+                if options.watch and render.repaints():
+                    print(render.HOME_AND_CLEAR, end="")
                 print("\n".join(render.fleet(figures, colour=render.colourful())), flush=True)
             if not options.watch:
                 return 0

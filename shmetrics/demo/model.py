@@ -44,5 +44,5 @@ def preprocess(seed: int, batch_size: int) -> Batch:
 
 def quantize(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
     """Symmetric int8 quantization: integers from -127 to 127, and the scale that turns them back."""
-    scale = float(np.abs(values).max()) / 127.0
+    scale = float(np.abs(values).max()) / 127.0 or 1.0
     return np.round(values / scale).astype(np.int8), scale

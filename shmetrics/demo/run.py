@@ -92,8 +92,9 @@ class Demo:
     @contextmanager
     def _hub(self) -> Iterator[None]:
         made = segment.create(self._name, Layout(max_workers=MAX_WORKERS, window_size=WINDOW))
-        self._say(f"hub {self._name!r}: {made.layout.size / 2**20:.1f} MiB of shared memory for {MAX_WORKERS} workers")
         try:
+            size = made.layout.size / 2**20
+            self._say(f"hub {self._name!r}: {size:.1f} MiB of shared memory for {MAX_WORKERS} workers")
             yield
         finally:
             made.close()

@@ -1,0 +1,147 @@
+"""What all verbs have in common: help, usage, environment variables, pipes."""
+
+import argparse
+
+import pytest
+
+import shmetrics
+from shmetrics.cli import _VERBS, build_parser, main
+from shmetrics.cli.options import variable
+from tests.cli import run, run_into_closed_pipe, strict_json
+
+
+def status_of(*arguments):
+    """The status with which the parser ends the process."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+def flags_of(verb):
+    parser = argparse.ArgumentParser(add_help=False)
+    _VERBS[verb].configure(parser)
+    return [action for action in parser._actions if action.option_strings]
+
+
+@pytest.mark.parametrize("verb", _VERBS)
+def test_every_verb_has_help_with_examples(verb, capsys):
+    assert status_of(verb, "--help") == 0
+    text = capsys.readouterr().out
+    assert f"shmetrics {verb}" in text.partition("examples:")[2]
+
+
+def test_the_help_lists_every_verb(capsys):
+    assert status_of("--help") == 0
+    text = capsys.readouterr().out
+    assert all(f"\n    {verb} " in text for verb in _VERBS)
+
+
+@pytest.mark.parametrize("verb", _VERBS)
+def test_every_verb_prints_json_on_demand(verb):
+    assert "--json" in [flag for action in flags_of(verb) for flag in action.option_strings]
+
+
+@pytest.mark.parametrize("verb", _VERBS)
+def test_the_help_of_every_flag_names_its_environment_variable(verb):
+    for action in flags_of(verb):
+        assert variable(action.option_strings[0]) in action.help
+
+
+def test_the_module_runs_as_a_program():
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"shmetrics {shmetrics.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("frobnicate",),
+        ("stats",),
+        ("serve",),
+        ("rm",),
+        ("ls", "surplus"),
+        ("stats", "a", "--frobnicate"),
+        ("stats", "a", "--interval"),
+        ("stats", "a", "--interval", "soon"),
+        ("stats", "a", "--interval", "0"),
+        ("stats", "a", "--max-age", "-1"),
+        ("stats", "a", "--max-age", "nan"),
+        ("serve", "a", "--interval", "inf"),
+        ("demo", "--seconds", "0"),
+    ],
+)
+def test_wrong_usage_is_status_2_with_a_hint_on_stderr(arguments, capsys):
+    assert status_of(*arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("usage: shmetrics")
+
+
+@pytest.mark.parametrize("verb", ["stats", "serve"])
+@pytest.mark.parametrize(("name", "reason"), [("Not A Name", "a-z, 0-9"), ("t-nobody-made-this", "no hub named")])
+def test_a_hub_that_cannot_be_had_is_status_1_with_the_reason_on_stderr(verb, name, reason):
+    done = run(verb, name)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("shmetrics: ")
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("setting", "on"), [("1", True), ("yes", True), ("0", False), ("off", False), ("", False)])
+def test_a_variable_turns_a_switch_on(monkeypatch, setting, on):
+    monkeypatch.setenv("SHMETRICS_JSON", setting)
+    assert build_parser().parse_args(["ls"]).json is on
+
+
+def test_a_variable_sets_a_number(monkeypatch):
+    monkeypatch.setenv("SHMETRICS_INTERVAL", "0.25")
+    assert build_parser().parse_args(["stats", "a"]).interval == 0.25
+
+
+def test_a_flag_beats_its_variable(monkeypatch):
+    monkeypatch.setenv("SHMETRICS_INTERVAL", "0.25")
+    assert build_parser().parse_args(["stats", "a", "--interval", "3"]).interval == 3.0
+
+
+@pytest.mark.parametrize("setting", ["soon", "-1", "nan"])
+def test_a_variable_that_is_no_number_is_status_2_and_said(monkeypatch, capsys, setting):
+    monkeypatch.setenv("SHMETRICS_INTERVAL", setting)
+    assert status_of("stats", "a") == 2
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert "--interval" in complaint
+    assert setting in complaint
+
+
+def test_a_bad_variable_disturbs_only_the_verbs_that_use_it(monkeypatch):
+    monkeypatch.setenv("SHMETRICS_INTERVAL", "soon")
+    assert build_parser().parse_args(["ls"]).json is False
+
+
+@pytest.mark.parametrize("verb", ["stats", "serve"])
+def test_the_hub_variable_is_the_default_name(monkeypatch, verb):
+    monkeypatch.setenv("SHMETRICS_HUB", "resnet")
+    assert build_parser().parse_args([verb]).name == "resnet"
+    assert build_parser().parse_args([verb, "other"]).name == "other"
+
+
+def test_nothing_is_removed_because_of_a_variable(monkeypatch):
+    monkeypatch.setenv("SHMETRICS_HUB", "resnet")
+    assert status_of("rm") == 2
+
+
+def test_variables_reach_a_real_process(make_segment, hub_name):
+    make_segment().close()
+    done = run("stats", SHMETRICS_HUB=hub_name, SHMETRICS_JSON="1")
+    assert strict_json(done.stdout)["hub"]["name"] == hub_name
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("stats", "--help"), ("--version",), ("ls",)])
+def test_a_reader_that_went_away_is_no_error(arguments):
+    assert run_into_closed_pipe(*arguments) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [("stats",), ("stats", "--watch", "--json"), ("serve",)])
+def test_a_reader_of_a_hub_that_went_away_is_no_error(arguments, make_segment, hub_name):
+    make_segment().close()
+    assert run_into_closed_pipe(*arguments, hub_name) == (0, "")

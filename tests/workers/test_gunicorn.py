@@ -1,0 +1,300 @@
+"""The hooks, under real gunicorns that inherit a listening socket on 127.0.0.1."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+
+import pytest
+
+from shmetrics import naming
+from shmetrics.errors import HubNotFoundError
+from shmetrics.hub import Hub, remove
+from tests.cli import environment, started, until
+
+WORKERS = 4
+STOP_PATIENCE = 15.0
+
+APP = '''
+import os, pathlib, time
+from shmetrics import PerformanceMetrics
+from shmetrics.workers.wsgi import MetricsMiddleware
+
+metrics = PerformanceMetrics(window_size=50, max_workers=16, max_series=16)
+
+def stream(go_on):
+    """Two parts; the second when the file given is there."""
+    yield b"one "
+    deadline = time.monotonic() + 20
+    while not go_on.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    yield b"two"
+
+def application(environ, start_response):
+    path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
+    if path == "/raise":
+        raise RuntimeError("asked for")
+    start_response("500 Oops" if path == "/error" else "200 OK", [("Content-Type", "text/plain")])
+    return stream(pathlib.Path(query)) if path == "/stream" else [str(os.getpid()).encode()]
+
+app = MetricsMiddleware(application, metrics)
+'''
+
+CONF = """
+import shmetrics.workers.gunicorn
+
+loglevel = "critical"
+control_socket_disable = True
+{own}
+shmetrics.workers.gunicorn.install(globals())
+"""
+
+
+class Server:
+    """A gunicorn that runs, and what its clients see."""
+
+    def __init__(self, process, port, hub):
+        self.process, self.port, self.hub = process, port, hub
+
+    def get(self, path="/"):
+        """The status and the body of one request on a connection of its own."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def get_many(self, count, path="/"):
+        """The answers to `count` requests, eight at a time."""
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(self.get, [path] * count))
+
+    def figures(self):
+        with Hub.attach(self.hub) as hub:
+            return hub.statistics()
+
+    def pids(self):
+        """The live workers, by what they wrote into their slots."""
+        try:
+            with Hub.attach(self.hub) as hub:
+                return {worker.pid for worker in hub.snapshot().workers if worker.alive}
+        except HubNotFoundError:
+            return set()
+
+    def wait_for_total(self, total):
+        """A worker records a request when its last byte is sent, so the client may be a little ahead."""
+        until(lambda: self.figures()["total_requests"] >= total)
+        return self.figures()
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(STOP_PATIENCE) == 0
+
+
+@pytest.fixture
+def serve(tmp_path, hub_name):
+    """A function that starts gunicorn. (`hub_name`, so that its hub is removed after the workers have ended.)"""
+    (tmp_path / "served.py").write_text(APP)
+    servers = []
+
+    def start(*options, own="", workers=WORKERS, hub=None, **more):
+        (tmp_path / "conf.py").write_text(CONF.format(own=own))
+        command = [sys.executable, "-m", "gunicorn", "--config", "conf.py", "--workers", str(workers), *options]
+        named = {"SHMETRICS_HUB": hub} if hub else {}
+        with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+            process = subprocess.Popen(
+                [*command, "--bind", f"fd://{listener.fileno()}", "served:app"],
+                env=environment(**named, **more),
+                cwd=tmp_path,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+            )
+            servers.append(process)
+            server = Server(process, listener.getsockname()[1], hub or f"gunicorn-{process.pid}")
+        return server
+
+    yield start
+    for process in servers:
+        if process.poll() is None:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_PATIENCE)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the session that we gave it: its workers, if there are any
+        process.wait()
+        with suppress(HubNotFoundError):
+            remove(f"gunicorn-{process.pid}", force=True)
+
+
+def ready(server, workers=WORKERS):
+    """The server, when all its workers have their slots."""
+    until(lambda: server.process.poll() is not None or len(server.pids()) == workers)
+    assert server.process.poll() is None, "gunicorn did not start"
+    return server
+
+
+def files_of_pid(pid):
+    """Segments and semaphores of hubs that are named after a process."""
+    return [file for file in os.listdir(naming.SHM_DIR) if re.search(rf"shmetrics\..*-{pid}\b", file)]
+
+
+# What is counted ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["load", "preload"])
+@pytest.mark.parametrize("kind", [("sync",), ("gthread", "--threads", "4")], ids=["sync", "gthread"])
+def test_totals_are_exact(serve, hub_name, kind, preload):
+    server = ready(serve("--worker-class", *kind, *preload, hub=hub_name))
+    assert {status for status, _ in server.get_many(60)} == {200}
+    assert {status for status, _ in server.get_many(5, "/error") + server.get_many(5, "/raise")} == {500}
+    figures = server.wait_for_total(70)
+    assert (figures["total_requests"], figures["total_errors"], figures["workers_seen"]) == (70, 10, WORKERS)
+    until(lambda: not any(row["in_flight"] for row in server.figures()["workers"]))
+    server.stop()
+    assert (server.figures()["total_requests"], server.figures()["active_workers"]) == (70, 0)
+
+
+@pytest.mark.parametrize("kind", [("sync",), ("gthread", "--threads", "4")], ids=["sync", "gthread"])
+def test_a_streamed_response_is_in_flight_until_its_last_byte(serve, hub_name, tmp_path, kind):
+    server = ready(serve("--worker-class", *kind, workers=1, hub=hub_name), workers=1)
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        connection.request("GET", f"/stream?{tmp_path / 'go_on'}")
+        response = connection.getresponse()
+        assert response.read(4) == b"one "
+        during = server.figures()
+        (tmp_path / "go_on").touch()
+        assert response.read() == b"two"
+    assert (during["total_requests"], during["workers"][0]["in_flight"]) == (0, 1)
+    after = server.wait_for_total(1)
+    assert after["max_inference_time"] > 0.0
+    until(lambda: server.figures()["workers"][0]["in_flight"] == 0)
+
+
+def test_a_reload_loses_nothing(serve, hub_name):
+    server = ready(serve(hub=hub_name))
+    server.get_many(20)
+    old = server.pids()
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: len(server.pids()) == WORKERS and not server.pids() & old)
+    server.get_many(20)
+    figures = server.wait_for_total(40)
+    assert (figures["total_requests"], figures["workers_seen"]) == (40, 2 * WORKERS)
+
+
+def test_recycling_by_max_requests_loses_nothing(serve, hub_name):
+    server = ready(serve("--max-requests", "5", hub=hub_name))
+    assert len({body for _, body in server.get_many(60)}) > WORKERS
+    assert server.wait_for_total(60)["total_requests"] == 60
+
+
+def test_sigkill_of_a_worker_loses_nothing(serve, hub_name):
+    server = ready(serve(hub=hub_name))
+    (_, victim), *_ = server.get_many(20)
+    server.wait_for_total(20)
+    os.kill(int(victim), signal.SIGKILL)
+    until(lambda: len(server.pids() - {int(victim)}) == WORKERS)
+    server.get_many(20)
+    figures = server.wait_for_total(40)
+    assert (figures["total_requests"], figures["workers_seen"]) == (40, WORKERS + 1)
+
+
+def test_child_exit_rings_for_the_aggregator(serve, hub_name, tmp_path):
+    """One that would look again in a minute sees the death at once."""
+    server = ready(serve(workers=1, hub=hub_name), workers=1)
+    output = tmp_path / "output"
+    with output.open("w") as file, started("serve", hub_name, "--interval", "60", stdout=file):
+        until(lambda: output.read_text().count("\n") == 2)
+        os.kill(*server.pids(), signal.SIGKILL)
+        until(lambda: output.read_text().count("\n") == 3)
+
+
+# Which hub, and for how long ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["load", "preload"])
+def test_without_a_name_the_hub_is_named_after_the_arbiter(serve, preload):
+    server = serve(*preload, workers=1)
+    server.get()
+    assert until(server.pids, patience=5.0)
+    assert server.figures()["hub"]["name"] == f"gunicorn-{server.process.pid}"
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["load", "preload"])
+def test_a_hub_without_a_name_goes_with_the_arbiter(serve, preload):
+    server = serve(*preload, workers=2)
+    server.get()
+    until(lambda: len(files_of_pid(server.process.pid)) == 1 + 2)
+    server.stop()
+    assert files_of_pid(server.process.pid) == []
+
+
+def test_a_hub_without_a_name_goes_also_when_a_worker_had_to_be_killed(serve, tmp_path):
+    """The worker is in the middle of a response that takes longer than the arbiter waits."""
+    server = ready(serve("--graceful-timeout", "1", workers=1), workers=1)
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        connection.request("GET", f"/stream?{tmp_path / 'never'}")
+        connection.getresponse().read(4)
+        server.stop()
+    assert files_of_pid(server.process.pid) == []
+
+
+def test_a_hub_without_a_name_goes_also_under_an_aggregator(serve, tmp_path):
+    server = ready(serve(workers=1), workers=1)
+    output = tmp_path / "output"
+    with output.open("w") as file, started("serve", server.hub, stdout=file):
+        until(output.read_text)
+        server.stop()
+        with pytest.raises(HubNotFoundError):
+            Hub.attach(server.hub)
+
+
+def test_a_hub_with_a_name_stays_with_its_totals(serve, hub_name):
+    for _ in range(2):
+        server = ready(serve(workers=1, hub=hub_name), workers=1)
+        server.get()
+        server.stop()
+    assert server.figures()["total_requests"] == 2
+
+
+# The user's own hooks -------------------------------------------------------------------------------------------------
+
+MARKING = """
+import os, pathlib
+
+def mark(text):
+    with pathlib.Path("marks").open("a") as file:
+        file.write(text + chr(10))
+
+def on_starting(server):
+    mark("on_starting")
+
+def post_worker_init(worker):
+    mark(f"post_worker_init {worker.pid}")
+
+def worker_exit(server, worker):
+    mark(f"worker_exit {worker.pid}")
+
+def child_exit(server, worker):
+    mark(f"child_exit {worker.pid}")
+
+def on_exit(server):
+    mark(f"on_exit {os.environ.get('SHMETRICS_HUB')}")
+"""
+
+
+def test_the_users_hooks_of_the_same_names_run_too(serve, tmp_path):
+    server = ready(serve(workers=1, own=MARKING), workers=1)
+    (worker,) = server.pids()
+    server.stop()
+    assert (tmp_path / "marks").read_text().splitlines() == [
+        "on_starting",
+        f"post_worker_init {worker}",
+        f"worker_exit {worker}",
+        f"child_exit {worker}",
+        f"on_exit {server.hub}",
+    ]
+    assert files_of_pid(server.process.pid) == []
