@@ -394,7 +394,7 @@ class Writer:
                 self._guard_busy_since = None
             target = self._copies[1 - active]
             target.copy_from(self._copies[active])
-            target.add_rows(self._ring_rows[np.arange(folded, head) & self._mask])
+            target.add_rows(self._rows_between(folded, head))
             words[FOLD] = (head << 1) | (1 - active)
         finally:
             if held and guard is not None:
@@ -403,6 +403,13 @@ class Writer:
         self._owner["heartbeat"] = self._clock()
         if target.invalid:
             self.warn_of_invalid()
+
+    def _rows_between(self, first: int, end: int) -> Rows:
+        """Rows `first` to `end` of the shared ring: a view where they do not wrap around, which is nearly always."""
+        start, count = first & self._mask, end - first
+        if start + count <= self._capacity:
+            return self._ring_rows[start : start + count]
+        return self._ring_rows[np.arange(first, end) & self._mask]
 
     def _heed_busy_guard(self, claim: Claim) -> None:
         """Replace a guard that was busy at every try for GUARD_PATIENCE: its holder died, or might as well have."""
