@@ -17,8 +17,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
     """The fleet as `copy` shows it: live workers, the windows of those that ended, and what the retired area keeps.
 
     What changed faster than it could be copied is shown as `previous` had it, marked stale: a slot, or where it is the
-    retired area, everything. The folded data of `copy` becomes the snapshot's: each worker's
-    tail is added to it in place.
+    retired area, everything. The folded data of `copy` becomes the snapshot's: each worker's tail is added in place.
     """
     if copy.retired is None and previous is not None:
         return replace(previous, health=replace(previous.health, stale=True, corrupt=copy.flaws))
@@ -28,8 +27,13 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
     # whoever is not, counts from its slot.
     retired_generation = retired["folded_generation"].tolist()
     is_retired = [not slot.claimed or retired_generation[slot.slot] >= slot.generation for slot in copy.slots]
-    workers = [_worker(slot, copy, retired=done) for slot, done in zip(copy.slots, is_retired, strict=True)]
-    counted = [worker for worker, done in zip(workers, is_retired, strict=True) if not done]
+    workers = [
+        _worker(slot, copy, retired=done)
+        for slot, done in zip(copy.slots, is_retired, strict=True)
+        # A FREE slot that the retired area does not know is one whose claimant died half-way: no worker to show.
+        if slot.claimed or retired_generation[slot.slot] == slot.generation
+    ]
+    counted = [worker for worker in workers if worker.in_totals]
     Folded(copy.areas[0, ...]).copy_from(Folded(np.asarray(retired["folded"])))
     areas = copy.areas[[True, *(not done for done in is_retired)]] if any(is_retired) else copy.areas
     if copy.stale and previous is not None:

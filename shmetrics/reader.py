@@ -40,6 +40,10 @@ class CorruptError(Exception):
     """A part of the segment holds what no correct writer stores. Internal: it ends up as a count, and in words."""
 
 
+class HalfClaimedError(Exception):
+    """A FREE slot whose claimant died half-way through clearing it. Internal: it holds nothing that counts."""
+
+
 class UnsteadyError(Exception):
     """A slot changed during every attempt to copy it. Internal: its last good copy is shown instead."""
 
@@ -118,6 +122,8 @@ class Reader:
                 flaws[f"slot {slot}"] = str(error)
             except UnsteadyError:
                 stale.append(slot)
+            except HalfClaimedError:
+                continue
             finally:
                 if guard is not None:
                     guard.release()
@@ -195,6 +201,8 @@ class Reader:
         fence()
         if (words[STATE], words[GENERATION], words[FOLD]) != before:
             return None
+        if problem is not None and before[0] == FREE:
+            raise HalfClaimedError
         if problem is not None:
             return problem
         return SlotCopy(

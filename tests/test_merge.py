@@ -91,8 +91,9 @@ class TestRetirement:
 class TestWhoIsCounted:
     """The window of a worker is part of the fleet's while it lives, and for LINGER seconds after."""
 
-    def counted(self, **fields):
-        (worker,) = merge.snapshot(hub_copy(slot_copy(0, **fields))).workers
+    def counted(self, *, reaped=False, **fields):
+        area = retired(folded_generation={0: 1}) if reaped else None
+        (worker,) = merge.snapshot(hub_copy(slot_copy(0, claimed=not reaped, **fields), retired_area=area)).workers
         return worker.counted
 
     def test_the_living_are_whenever_they_last_recorded(self):
@@ -100,7 +101,7 @@ class TestWhoIsCounted:
 
     @pytest.mark.parametrize(("ago", "expected"), [(0.0, True), (LINGER - 0.1, True), (LINGER + 0.1, False)])
     def test_who_ended_is_for_a_minute(self, ago, expected):
-        assert self.counted(rows=[NOW - 500.0], claimed=False, ended_at=NOW - ago) is expected
+        assert self.counted(rows=[NOW - 500.0], reaped=True, ended_at=NOW - ago) is expected
 
     @pytest.mark.parametrize(("ago", "expected"), [(LINGER - 0.1, True), (LINGER + 0.1, False)])
     def test_whose_end_nobody_noticed_is_for_a_minute_after_the_last_record(self, ago, expected):
@@ -108,6 +109,10 @@ class TestWhoIsCounted:
 
     def test_a_heartbeat_counts_as_well_as_a_record(self):
         assert self.counted(rows=[NOW - 300.0], alive=False, heartbeat=NOW - 5.0)
+
+    def test_a_free_slot_whose_claimant_died_half_way_shows_nobody(self):
+        snapshot = merge.snapshot(hub_copy(slot_copy(0, [NOW], claimed=False, generation=2)))
+        assert (snapshot.workers, snapshot.counters.requests) == ((), 0)
 
 
 class TestStaleSlots:

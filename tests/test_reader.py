@@ -204,3 +204,18 @@ def test_random_bytes_anywhere_never_raise_out_of_a_read_nor_make_figures_that_j
         segment.raw[header:] = good[header:]
     for writer in writers:
         writer._leave_slot()
+
+
+def test_a_claimant_that_died_half_way_is_no_corruption(make_segment):
+    segment = make_segment()
+    writer = Writer(segment)
+    for _ in range(FOLD_BATCH + 10):
+        writer.record(0.5)
+    writer.close()
+    slots.reap(segment)
+    words = slots.words_of(segment, 0)
+    words[slots.GENERATION] += 1
+    words[slots.HEAD] = words[slots.FOLD] = 0  # and here it was killed, before it cleared the folded copy
+    snapshot = View(segment).snapshot()
+    assert snapshot.health.corrupt == {}
+    assert (snapshot.workers, snapshot.counters.requests) == ((), FOLD_BATCH + 10)
