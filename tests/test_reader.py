@@ -12,7 +12,7 @@ import pytest
 from shmetrics import Hub, guards, naming, slots
 from shmetrics.folded import Folded
 from shmetrics.hub import View
-from shmetrics.layout import FOLD_BATCH
+from shmetrics.layout import FOLD_BATCH, FOLDED
 from shmetrics.metrics import PerformanceMetrics
 from shmetrics.reader import GUARD_PATIENCE, Reader
 from shmetrics.segment import attach
@@ -219,3 +219,23 @@ def test_a_claimant_that_died_half_way_is_no_corruption(make_segment):
     snapshot = View(segment).snapshot()
     assert snapshot.health.corrupt == {}
     assert (snapshot.workers, snapshot.counters.requests) == ((), FOLD_BATCH + 10)
+
+
+@pytest.mark.parametrize(("ahead", "accepted"), [(-1, True), (0, False), (1, False)])
+def test_a_row_that_the_writer_may_just_be_overwriting_is_not_accepted(make_segment, monkeypatch, ahead, accepted):
+    """The commit word after the copy is `first + capacity + ahead`: the next record goes where row `first` is."""
+    segment = make_segment(window_size=511)
+    writer = Writer(segment)
+    for step in range(3 * FOLD_BATCH):
+        writer.record(step)
+    reader, plain, words = Reader(segment), Reader._copy_ring, slots.words_of(segment, 0)
+
+    def copy_meanwhile(self, offset, first, head):
+        rows = plain(self, offset, first, head)
+        words[slots.HEAD] = first + segment.layout.capacity + ahead
+        return rows
+
+    monkeypatch.setattr(Reader, "_copy_ring", copy_meanwhile)
+    copy = reader._try_slot(0, np.zeros((), FOLDED))
+    assert (copy is not None) is accepted
+    writer._leave_slot()

@@ -7,6 +7,7 @@ import os
 import sys
 
 from tests.torture.harness import Torture
+from tests.torture.mutants import MUTANTS
 
 
 def main():
@@ -15,9 +16,13 @@ def main():
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--workers", type=int, default=6, help="writers alive at once")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="inject this defect, which must be caught")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "little")
+
+    if options.mutant:
+        MUTANTS[options.mutant].inject()
 
     def progress(share):
         if sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""The processes that are tortured: writers, readers, reapers and creators. Each runs in a child of fork until it dies."""
+"""The processes that are tortured: writers, readers, reapers and creators, each in a child of fork until it dies."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from shmetrics.writer import Writer
 from tests.torture import failpoints
 
 BASE_SHIFT = 24
-"""Incarnation `n` records the values ``(n << BASE_SHIFT) + 1, + 2, ...``: whose a row is, and which, can be read off it."""
+"""Writer `n` records the values ``(n << BASE_SHIFT) + 1, + 2, ...``: a row says whose it is, and which."""
 
 ACKNOWLEDGED, SWITCHES, WORST_CLAIM_US, WORST_READ_US, WORST_WAIT_US = range(5)
 COLUMNS = 8
@@ -41,7 +41,7 @@ class Fate:
 
 def draw_fate(draw, steps):
     """A fate of one of these steps, or none."""
-    step = draw.choice([None, *steps])
+    step = draw.choice([None, *steps, *steps])
     if step is None:
         return Fate(None)
     return Fate(step, draw.randrange(len(failpoints.lines_of(step))), draw.choice((1, 1, 1, 2, 5, 40)))
