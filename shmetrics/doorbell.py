@@ -33,7 +33,9 @@ class Doorbell:
 
     def __init__(self, segment: Segment) -> None:
         self._name = _name(segment)
-        self._bell = None if segment.is_unlinked else guards.create(self._name, 0)
+        self._bell = None if segment.is_unlinked else guards.create(self._name, segment.fresh_semaphore)
+        if self._bell is not None:
+            self._bell.try_acquire()  # nobody has rung yet
 
     def wait(
         self,

@@ -21,9 +21,9 @@ from typing import Final
 import posix_ipc
 
 from shmetrics import naming
+from shmetrics.layout import SEMAPHORE_BYTES
 
 _POLL: Final = 0.0002
-_SEMAPHORE_BYTES: Final = 32  # sizeof(sem_t), 64-bit Linux
 
 
 class Semaphore:
@@ -88,24 +88,40 @@ def bell_name(prefix: str) -> str:
     return f"{prefix}bell"
 
 
-def create(name: str, value: int) -> Semaphore | None:
-    """Make a new semaphore of mode 0600, replacing a leftover of that name; None when the system has no room for one.
+def template() -> bytes:
+    """The bytes of a fresh semaphore of value 1, as this system's C library makes them."""
+    name = f"{naming.segment_file('')}template.{os.getpid()}.{secrets.token_hex(8)}"
+    semaphore = posix_ipc.Semaphore("/" + name, posix_ipc.O_CREX, 0o600, 1)
+    try:
+        os.chmod(_path(name), 0o600)  # the umask took its share of the mode
+        with open(_path(name), "rb") as file:
+            return file.read()
+    finally:
+        semaphore.unlink()
+        semaphore.close()
 
-    Only a name's one rightful creator calls this (a guard's is the owner of the slot).
+
+def create(name: str, fresh: bytes) -> Semaphore | None:
+    """Make a new semaphore of value 1, replacing a leftover of that name; None when the system has no room for one.
+
+    ``fresh``: a `template`. The semaphore is written nameless and then linked, like the segment: ``sem_open`` would
+    write it to a file with a random name first, which stays for ever when its creator is killed there. Only a name's
+    one rightful creator calls this (a guard's is the owner of the slot).
     """
-    for _ in range(2):
-        try:
-            semaphore = posix_ipc.Semaphore("/" + name, posix_ipc.O_CREX, 0o600, value)
-        except posix_ipc.ExistentialError:
-            if not unlink(name):
-                return None
-            continue
-        except (OSError, posix_ipc.Error):  # no space, no descriptors: go on without
-            return None
-        with suppress(OSError):  # removed under our hands, with its hub: it works all the same
-            os.chmod(_path(name), 0o600)  # the umask took its share of the mode
-        return Semaphore(semaphore)
-    return None
+    try:
+        descriptor = os.open(naming.SHM_DIR, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:  # no space, no descriptors: go on without
+        return None
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.write(descriptor, fresh)
+        unlink(name)
+        naming.link(descriptor, f"sem.{name}")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return open_existing(name)
 
 
 def open_existing(name: str) -> Semaphore | None:
@@ -122,7 +138,7 @@ def open_existing(name: str) -> Semaphore | None:
         stat.S_ISREG(status.st_mode)
         and status.st_uid == os.geteuid()
         and not status.st_mode & 0o077
-        and status.st_size == _SEMAPHORE_BYTES
+        and status.st_size == SEMAPHORE_BYTES
     )
     if not safe:
         return None

@@ -41,6 +41,8 @@ from shmetrics import sketch
 
 MAGIC: Final = int.from_bytes(b"SHMETRIC", "little")
 VERSION: Final = 1
+SEMAPHORE_BYTES: Final = 32
+"""sizeof(sem_t) on 64-bit Linux."""
 
 LINE: Final = 64
 """Bytes in a cache line; every part starts on one."""
@@ -100,6 +102,7 @@ HEADER: Final = _struct(
     ("max_series", _U8),
     ("instance", _U8),  # random; tells this hub from an earlier one of the same name, also in semaphore names
     ("boot", "S40"),
+    ("semaphore", f"V{SEMAPHORE_BYTES}"),  # the bytes of a fresh semaphore of value 1, from which guards are made
     ("creator_pid", _U8),
     ("created_monotonic", _F8),
     ("created_wall", _F8),

@@ -48,3 +48,12 @@ def hub_names() -> Iterator[str]:
     for file in sorted(os.listdir(SHM_DIR)):
         if file.startswith(prefix) and _NAME.fullmatch(name := file[len(prefix) :]):
             yield name
+
+
+def link(descriptor: int, file: str) -> None:
+    """Give an O_TMPFILE file its name in SHM_DIR (open(2)); a directory descriptor makes os.link follow /proc's link."""
+    directory = os.open(SHM_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", file, dst_dir_fd=directory, follow_symlinks=True)
+    finally:
+        os.close(directory)

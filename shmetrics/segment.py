@@ -56,6 +56,7 @@ class Segment:
             (dims.max_workers,), dims.slot, self.memory, dims.slots_offset, (dims.slot.itemsize,)
         )
         self.instance = int(self.header["instance"])
+        self.fresh_semaphore = self.header["semaphore"].tobytes()
         self.fence = new_fence()
         self.descriptor = descriptor  # last: until here the caller is the one to close it
 
@@ -113,7 +114,7 @@ def create(name: str, dims: Layout) -> Segment:
         os.close(descriptor)
         raise
     try:
-        _link(descriptor, naming.segment_file(name))
+        naming.link(descriptor, naming.segment_file(name))
     except BaseException:
         segment.close()
         raise
@@ -216,15 +217,6 @@ def _reserve(descriptor: int, name: str, dims: Layout) -> None:
         ) from error
 
 
-def _link(descriptor: int, file: str) -> None:
-    """Give an O_TMPFILE file its name (open(2)). A directory descriptor makes os.link follow the /proc link."""
-    directory = os.open(naming.SHM_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.link(f"/proc/self/fd/{descriptor}", file, dst_dir_fd=directory, follow_symlinks=True)
-    finally:
-        os.close(directory)
-
-
 def _new_header(dims: Layout) -> NDArray[np.void]:
     header = np.zeros((), HEADER)
     header["magic"] = layout.MAGIC
@@ -236,6 +228,7 @@ def _new_header(dims: Layout) -> NDArray[np.void]:
     header["max_series"] = dims.max_series
     header["instance"] = secrets.randbits(64)
     header["boot"] = boot_id().encode()
+    header["semaphore"] = np.void(guards.template())
     header["creator_pid"] = os.getpid()
     header["created_monotonic"] = time.monotonic()
     header["created_wall"] = time.time()

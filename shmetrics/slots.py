@@ -199,7 +199,9 @@ def renew_guard(segment: Segment, slot: int, words: Words) -> guards.Semaphore |
     old = words[GUARD]
     number = (old + 1) % _MAX_COUNT
     prefix = naming.semaphore_prefix(segment.name, segment.instance)
-    guard = None if segment.is_unlinked else guards.create(guards.guard_name(prefix, slot, number), 1)
+    guard = (
+        None if segment.is_unlinked else guards.create(guards.guard_name(prefix, slot, number), segment.fresh_semaphore)
+    )
     words[GUARD] = number
     guards.unlink(guards.guard_name(prefix, slot, old))
     return guard

@@ -408,8 +408,10 @@ class Writer:
         """Rows `first` to `end` of the shared ring: a view where they do not wrap around, which is nearly always."""
         start, count = first & self._mask, end - first
         if start + count <= self._capacity:
-            return self._ring_rows[start : start + count]
-        return self._ring_rows[np.arange(first, end) & self._mask]
+            view: Rows = self._ring_rows[start : start + count]
+            return view
+        copy: Rows = self._ring_rows[np.arange(first, end) & self._mask]
+        return copy
 
     def _heed_busy_guard(self, claim: Claim) -> None:
         """Replace a guard that was busy at every try for GUARD_PATIENCE: its holder died, or might as well have."""

@@ -8,9 +8,12 @@ import pytest
 
 from shmetrics import guards, naming
 from shmetrics.guards import Fence
+from shmetrics.layout import SEMAPHORE_BYTES
 from tests.processes import in_forked_child, run_in_processes, run_in_threads
 
 ROUNDS = 300
+
+FRESH = guards.template()
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def name(hub_name):
 @pytest.fixture
 def guard(name):
     """A guard that is free."""
-    with guards.create(name, 1) as guard:
+    with guards.create(name, FRESH) as guard:
         yield guard
 
 
@@ -36,10 +39,14 @@ def path_of(name):
     return f"{naming.SHM_DIR}/sem.{name}"
 
 
-def test_a_new_semaphore_has_the_value_asked_for(name):
-    for value in (0, 1):
-        with guards.create(name, value) as semaphore:
-            assert semaphore.value == value
+def test_a_new_semaphore_has_the_value_one(name):
+    with guards.create(name, FRESH) as semaphore:
+        assert semaphore.value == 1
+
+
+def test_a_template_leaves_nothing_behind_and_is_the_same_every_time():
+    assert guards.template() == FRESH
+    assert len(FRESH) == SEMAPHORE_BYTES
 
 
 def test_taking_and_giving_back_is_seen_by_everyone_who_opened_it(guard, name):
@@ -106,7 +113,7 @@ def test_acquire_takes_a_guard_that_becomes_free_meanwhile(guard, name, clock):
 def test_the_mode_is_0600_whatever_the_umask(name, umask):
     before = os.umask(umask)
     try:
-        semaphore = guards.create(name, 1)
+        semaphore = guards.create(name, FRESH)
     finally:
         os.umask(before)
     with semaphore:
@@ -116,7 +123,8 @@ def test_the_mode_is_0600_whatever_the_umask(name, umask):
 
 
 def test_create_replaces_a_leftover_which_its_holders_keep(name):
-    with guards.create(name, 0) as leftover, guards.create(name, 1) as fresh:
+    with guards.create(name, FRESH) as leftover, guards.create(name, FRESH) as fresh:
+        assert leftover.try_acquire()
         assert fresh.try_acquire()
         assert not leftover.try_acquire()
         leftover.release()
@@ -126,7 +134,7 @@ def test_create_replaces_a_leftover_which_its_holders_keep(name):
 def test_create_replaces_a_file_that_is_no_semaphore(name):
     with open(path_of(name), "w"):
         pass
-    with guards.create(name, 1) as semaphore:
+    with guards.create(name, FRESH) as semaphore:
         assert semaphore.try_acquire()
 
 
@@ -134,14 +142,14 @@ def test_create_replaces_a_symbolic_link_and_not_what_it_points_to(name, tmp_pat
     target = tmp_path / "target"
     target.write_bytes(b"precious")
     os.symlink(target, path_of(name))
-    with guards.create(name, 1):
+    with guards.create(name, FRESH):
         assert not os.path.islink(path_of(name))
     assert target.read_bytes() == b"precious"
 
 
 def test_create_does_without_where_the_name_cannot_be_freed(name):
     os.mkdir(path_of(name))
-    assert guards.create(name, 1) is None
+    assert guards.create(name, FRESH) is None
 
 
 def test_unlink_says_whether_the_name_is_free(guard, name):

@@ -284,7 +284,7 @@ def make_guard():
 
     def make(name, instance):
         semaphore = guards.guard_name(naming.semaphore_prefix(name, instance), 0, 1)
-        guards.create(semaphore, 1).close()
+        guards.create(semaphore, guards.template()).close()
         made.append(semaphore)
         return f"sem.{semaphore}"
 

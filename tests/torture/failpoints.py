@@ -10,10 +10,10 @@ import os
 import signal
 import sys
 
-from shmetrics import doorbell, exclusion, guards, locks, reader, segment, slots, writer
+from shmetrics import doorbell, exclusion, guards, locks, naming, reader, segment, slots, writer
 
 STEPS = {
-    "create": [segment.create, segment._reserve, segment._new_header, segment._link, segment.Segment.__init__],
+    "create": [segment.create, segment._reserve, segment._new_header, naming.link, segment.Segment.__init__],
     "claim": [
         slots.claim,
         slots._lock_free_slot,

@@ -1,4 +1,4 @@
-"""The monitor: looks at the fleet again and again, beside a ledger of what was acknowledged; counts what must not be."""
+"""The monitor: looks at the fleet again and again, beside a ledger of what was acknowledged, for what must not be."""
 
 from collections import Counter
 

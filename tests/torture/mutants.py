@@ -1,7 +1,7 @@
 """Mutants: deliberate defects of the protocol. The harness must catch each; that proves the harness.
 
-A mutant is a text replaced in the source of one function, which is then compiled anew in its module. Only a process that
-asked for it by name has it.
+A mutant is a text replaced in the source of one function, which is then compiled anew in its module. Only a process
+that asked for it by name has it.
 """
 
 import inspect
