@@ -149,7 +149,8 @@ def remove(name: str, *, force: bool = False) -> None:
             holders = [f"{len(live)} live worker{'s' if len(live) != 1 else ''}"] if live else []
             holders += ["an aggregator"] if aggregated else []
             raise HubInUseError(
-                f"hub {name!r} is in use by {' and '.join(holders)}; stop the server first, or use --force"
+                f"hub {name!r} is in use by {' and '.join(holders)}; stop the server and `shmetrics serve` "
+                f"first, or use --force: they then go on unseen, and workers that start later make a new hub"
             )
         segment.unlink(name, target.instance)
     finally:

@@ -187,6 +187,9 @@ class Layout:
             if not low <= value <= high:
                 raise ValueError(f"{name} must be from {low} to {high}, not {value}")
 
+    def __str__(self) -> str:
+        return f"window_size={self.window_size}, max_workers={self.max_workers}, max_series={self.max_series}"
+
     @cached_property
     def capacity(self) -> int:
         """Records in a ring: a power of two with room for the window, the batch being folded and a deferred one."""

@@ -1,5 +1,6 @@
 """PerformanceMetrics: what an application holds. It records in this process and reads the whole fleet."""
 
+import multiprocessing
 import operator
 import os
 import threading
@@ -22,7 +23,7 @@ HUB_VARIABLE: Final = "SHMETRICS_HUB"
 """Environment variable that names the hub of every PerformanceMetrics made without a name."""
 
 _MAX_COUNT: Final = 1 << 40
-_OWN_STATE: Final = frozenset({"_attachment", "_private", "_release", "lock", "inference_times"})
+_OWN_STATE: Final = frozenset({"_attachment", "_made_in", "_private", "_release", "lock", "inference_times"})
 
 _Self = TypeVar("_Self", bound="PerformanceMetrics")
 
@@ -79,7 +80,8 @@ class PerformanceMetrics:
 
     Raises:
         ValueError: an argument is out of range; the message names it, its value and the range.
-        HubLayoutError: the named hub exists with other dimensions.
+        HubLayoutError: the hub that `name` names exists with other dimensions. (Those of the hub that SHMETRICS_HUB
+            names stand, with a warning: a reload with another number must not end a server.)
         HubSpaceError: /dev/shm has no room for the hub.
         HubRefusedError: the file under the hub's name cannot be trusted.
 
@@ -104,20 +106,29 @@ class PerformanceMetrics:
         role: str | None = None,
     ) -> None:
         dims = Layout(max_workers=max_workers, window_size=window_size, max_series=max_series)
-        if name is None:
-            name = os.environ.get(HUB_VARIABLE) or None
-        if name is None:
-            target, private = segment.create(naming.private_name(), dims), True
+        default = os.environ.get(HUB_VARIABLE) or None
+        private = name is None and default is None
+        if name is not None:
+            target = segment.create_or_attach(name, dims)
+        elif default is not None:
+            target = segment.create_or_attach(default, dims, any_dimensions=True)
         else:
-            target, private = segment.create_or_attach(name, dims)[0], False
+            target = segment.create(naming.private_name(), dims)
         self._enable_detailed_stats = enable_detailed_stats
         self._track_percentiles = track_percentiles
         self._role = role
         self._attach(target, private=private)
+        if target.layout != dims:
+            self.mention("dimensions", f"it exists with {target.layout}, which stands; {dims} was asked for")
+        if private and multiprocessing.parent_process() is not None:
+            self.mention(
+                "private", f"a hub of this child process alone; give it a name=, or set {HUB_VARIABLE}, to share"
+            )
 
     def _attach(self, target: Segment, *, private: bool) -> None:
         self._attachment = attachment = _Attachment.of(target, self._role)
         self._private = private
+        self._made_in = os.getpid()
         self._release = weakref.finalize(self, attachment.release, os.getpid() if private else None)
         self.lock = threading.RLock()
         self.inference_times = InferenceTimes(attachment.writer, attachment.segment.layout.window_size)
@@ -206,6 +217,11 @@ class PerformanceMetrics:
     def name(self) -> str:
         """The hub's name, for `Hub.attach` and the command line."""
         return self._attachment.segment.name
+
+    @property
+    def is_of_this_process_alone(self) -> bool:
+        """Whether the hub is private and was made in this process, so that no sibling has it; children may."""
+        return self._private and self._made_in == os.getpid()
 
     @property
     def window_size(self) -> int:

@@ -51,7 +51,7 @@ def hub_names() -> Iterator[str]:
 
 
 def link(descriptor: int, file: str) -> None:
-    """Give an O_TMPFILE file its name in SHM_DIR (open(2)); a directory descriptor makes os.link follow /proc's link."""
+    """Give an O_TMPFILE file its name in SHM_DIR (open(2)); with a directory descriptor os.link follows /proc."""
     directory = os.open(SHM_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.link(f"/proc/self/fd/{descriptor}", file, dst_dir_fd=directory, follow_symlinks=True)

@@ -133,8 +133,7 @@ def attach(name: str, *, writable: bool = False) -> Segment:
     except FileNotFoundError:
         known = ", ".join(naming.hub_names()) or "none"
         raise HubNotFoundError(
-            f"no hub named {name!r} for user {os.geteuid()} (there are: {known}); start the server first, or run "
-            f"`shmetrics ls`"
+            f"no hub named {name!r} for user {os.geteuid()}; there are: {known} (the server that uses a hub makes it)"
         ) from None
     except OSError as error:
         raise _refusal_to_open(path, error) from error
@@ -146,24 +145,27 @@ def attach(name: str, *, writable: bool = False) -> Segment:
         raise
 
 
-def create_or_attach(name: str, dims: Layout) -> tuple[Segment, bool]:
-    """The hub of that name with exactly these dimensions, and whether this call created it."""
+def create_or_attach(name: str, dims: Layout, *, any_dimensions: bool = False) -> Segment:
+    """The hub of that name, created with these dimensions if there is none.
+
+    HubLayoutError when it exists with others, unless ``any_dimensions``.
+    """
     while True:
         try:
             segment = attach(name, writable=True)
         except HubNotFoundError:
             try:
-                return create(name, dims), True
+                return create(name, dims)
             except FileExistsError:
                 continue  # another starter was faster: attach to its hub
-        if segment.layout != dims:
+        if segment.layout != dims and not any_dimensions:
             found = segment.layout
             segment.close()
             raise HubLayoutError(
-                f"hub {name!r} exists with {_dimensions(found)}, but {_dimensions(dims)} was asked for; "
-                f"use the same numbers, another name, or remove it with `shmetrics rm {name}`"
+                f"hub {name!r} exists with {found}, but {dims} was asked for; "
+                f"use the same numbers, another name, or stop the server and remove it with `shmetrics rm {name}`"
             )
-        return segment, False
+        return segment
 
 
 def unlink(name: str, instance: int) -> None:
@@ -210,7 +212,7 @@ def _reserve(descriptor: int, name: str, dims: Layout) -> None:
             raise
         free = os.statvfs(naming.SHM_DIR)
         raise HubSpaceError(
-            f"hub {name!r} needs {dims.size:,} bytes of shared memory for {_dimensions(dims)}, but {naming.SHM_DIR} "
+            f"hub {name!r} needs {dims.size:,} bytes of shared memory for {dims}, but {naming.SHM_DIR} "
             f"has {free.f_bavail * free.f_frsize:,} of {free.f_blocks * free.f_frsize:,} free; ask for fewer workers "
             f"or a smaller window, remove old hubs (`shmetrics ls`), or give the container more: "
             f"docker run --shm-size=256m, or in Kubernetes an emptyDir with medium: Memory mounted at {naming.SHM_DIR}"
@@ -284,7 +286,3 @@ def _check(descriptor: int, path: str, name: str) -> Layout:
     if bytes(header["boot"]).decode("ascii", "replace") != boot_id():
         raise HubStaleError(f"hub {name!r} was created before the machine last booted; {remedy}")
     return dims
-
-
-def _dimensions(dims: Layout) -> str:
-    return f"max_workers={dims.max_workers}, window_size={dims.window_size}, max_series={dims.max_series}"

@@ -120,7 +120,7 @@ def worker_row(worker: WorkerSnapshot, now: float, *, percentiles: bool = True) 
         "cache_hit_rate": _ratio(worker.counters.cache_hits, worker.counters.cache_hits + worker.counters.cache_misses),
         "throughput": window.throughput,
         "current_throughput": seconds.rate(CURRENT_SECONDS) if worker.alive else 0.0,
-        "busy_fraction": min(1.0, seconds.busy(BUSY_SECONDS)) if worker.alive else 0.0,
+        "busy_fraction": _busy_fraction(worker, seconds, now) if worker.alive else 0.0,
         "in_flight": len(worker.in_flight),
         "oldest_in_flight": now - min((request.started_at for request in worker.in_flight), default=now),
         "window_count": window.count,
@@ -130,6 +130,13 @@ def worker_row(worker: WorkerSnapshot, now: float, *, percentiles: bool = True) 
     if percentiles:
         row |= _percentiles(np.sort(window.measures[0]) if window.count else np.zeros(1), "inference_time")
     return row
+
+
+def _busy_fraction(worker: WorkerSnapshot, seconds: "PerSecond", now: float) -> float:
+    """Time spent serving over the last BUSY_SECONDS, requests under way included; at most 1."""
+    under_way = sum(min(BUSY_SECONDS, now - request.started_at) for request in worker.in_flight)
+    period = min(BUSY_SECONDS, now - worker.claimed_at)
+    return min(1.0, seconds.busy(BUSY_SECONDS) + (under_way / period if period > 0.0 else 0.0))
 
 
 def lifetime_percentiles(folded: Folded, *, detailed: bool = True) -> Statistics:

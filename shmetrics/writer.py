@@ -336,7 +336,8 @@ class Writer:
                 clock=self._clock,
             )
         except RegistryBusyError:
-            self.warn("busy", "another process holds the registry; records wait in this process meanwhile")
+            if "full" not in self._warned:
+                self.warn("busy", "another process holds the registry; records wait in this process meanwhile")
         except NoFreeSlotError:
             private[HEAD] = 0  # they are counted as dropped
             self.warn(

@@ -19,6 +19,7 @@ from shmetrics import (
     PerformanceMetrics,
     naming,
 )
+from tests.processes import in_forked_child, run_in_processes
 
 SMALL = {"max_workers": 4, "max_series": 16}
 
@@ -289,3 +290,41 @@ def test_strict_mode_gives_the_same_figures(monkeypatch):
     relaxed = figures()
     monkeypatch.setenv("SHMETRICS_STRICT", "1")
     assert figures() == relaxed
+
+
+def test_a_hub_that_the_environment_names_keeps_its_dimensions_and_says_so(hub_name, monkeypatch, caplog):
+    """A reload with another number must not end a server."""
+    with PerformanceMetrics(window_size=100, name=hub_name, **SMALL):
+        monkeypatch.setenv("SHMETRICS_HUB", hub_name)
+        with PerformanceMetrics(window_size=200, **SMALL) as reloaded:
+            reloaded.update_inference(0.1)
+            assert (reloaded.name, reloaded.window_size) == (hub_name, 100)
+    assert "window_size=100" in caplog.text
+    assert "window_size=200" in caplog.text
+
+
+def test_a_private_hub_of_a_child_process_is_warned_about(caplog):
+    (said,) = run_in_processes("spawn", 1, _make_private_hub)
+    assert "give it a name=" in said
+    PerformanceMetrics(**SMALL).close()
+    assert caplog.text == "", "in a process of its own right it is what was asked for"
+
+
+def _make_private_hub(_process):
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger("shmetrics").addHandler(handler)
+    PerformanceMetrics(**SMALL).close()
+    return "".join(said)
+
+
+def test_only_the_process_that_made_a_private_hub_may_have_it_alone(hub_name):
+    with PerformanceMetrics(**SMALL) as private, PerformanceMetrics(name=hub_name, **SMALL) as named:
+        assert private.is_of_this_process_alone
+        assert not named.is_of_this_process_alone
+
+        def child():
+            assert not private.is_of_this_process_alone
+
+        in_forked_child(child)

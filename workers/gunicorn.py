@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from shmetrics import doorbell, hub, metrics, segment
+from shmetrics import doorbell, hub, metrics, naming, segment
 from shmetrics.errors import HubNotFoundError, ShmetricsError
 from shmetrics.metrics import HUB_VARIABLE
 
@@ -106,5 +106,7 @@ def _chain(first: Hook, second: Hook) -> Hook:
 
 def _name_hub() -> None:
     """Name the hub after this process, unless it has a name; what is forked from here inherits that."""
-    if not os.environ.get(HUB_VARIABLE):
+    if os.environ.get(HUB_VARIABLE):
+        naming.check_name(os.environ[HUB_VARIABLE])  # an error now, not in every worker
+    else:
         os.environ[HUB_VARIABLE] = os.environ[_OWN_HUB] = f"gunicorn-{os.getpid()}"

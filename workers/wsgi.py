@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from shmetrics.metrics import PerformanceMetrics
+from shmetrics.metrics import HUB_VARIABLE, PerformanceMetrics
 
 ENVIRON_KEY: Final = "shmetrics.request"
 
@@ -83,9 +83,13 @@ class MetricsMiddleware:
         self._app = app
         self._metrics = metrics
         self._clock = clock
+        self._first = True
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""
+        if self._first:
+            self._first = False
+            self._check(environ)
         request = environ[ENVIRON_KEY] = RequestMeasurement(self._metrics, self._clock)
 
         def measured_start_response(status: str, *rest: Any) -> Callable[[bytes], object]:
@@ -100,6 +104,15 @@ class MetricsMiddleware:
             request.fail()
             request.finish()
             raise
+
+    def _check(self, environ: Environ) -> None:
+        """Say so, once, when the workers of a server do not share a hub."""
+        if environ.get("wsgi.multiprocess") and self._metrics.is_of_this_process_alone:
+            self._metrics.mention(
+                "alone",
+                f"a hub of this worker alone, though the server has others; set {HUB_VARIABLE}, give the hub a name=, "
+                f"or install shmetrics' hooks for the server",
+            )
 
 
 def _measured(body: Iterable[bytes], request: RequestMeasurement, file_wrapper: Any) -> Iterable[bytes]:

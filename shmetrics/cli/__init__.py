@@ -12,6 +12,7 @@ from typing import Final
 
 import shmetrics
 from shmetrics.cli import demo, ls, rm, serve, stats
+from shmetrics.cli.options import UsageError
 from shmetrics.errors import ShmetricsError
 
 _VERBS: Final = {"demo": demo, "stats": stats, "serve": serve, "ls": ls, "rm": rm}
@@ -37,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"shmetrics {shmetrics.__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, dest="verb")
     for name, verb in _VERBS.items():
         sub = verbs.add_parser(
             name,
@@ -63,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ShmetricsError, ValueError) as error:
         print(f"shmetrics: {error}", file=sys.stderr)
         return 1
+    except UsageError as error:
+        print(f"shmetrics: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `shmetrics stats | head`: nobody reads on, which is fine

@@ -4,6 +4,7 @@ import argparse
 import json
 import signal
 import subprocess
+import sys
 from dataclasses import asdict
 from types import FrameType
 from typing import Final
@@ -19,6 +20,8 @@ EXAMPLES: Final = """\
   shmetrics demo --seconds 30
   shmetrics demo --json | jq .requests"""
 
+_ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
@@ -29,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run it; status 1 when the counts differ or something is left behind."""
     live = render.repaints() and not options.json
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDINGS:
         signal.signal(number, _stop_once)
     said: list[str] = []
 
@@ -40,8 +43,9 @@ def run(options: argparse.Namespace) -> int:
 
     def show(figures: Statistics) -> None:
         if live:
-            table = render.fleet(figures, colour=render.colourful())
-            print(render.HOME_AND_CLEAR + "\n".join([*said, "", *table]), flush=True)
+            render.repaint(
+                [*render.fleet(figures, screen=render.screen(spare=len(said) + 1, repainted=True)), "", *said]
+            )
 
     # On a terminal the table is repainted; elsewhere the aggregator's own lines tell the story.
     output = subprocess.DEVNULL if live or options.json else None
@@ -56,8 +60,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _stop_once(number: int, _frame: FrameType | None) -> None:
     """Stop, and let nothing interrupt the clean-up."""
-    for ignored in (signal.SIGINT, signal.SIGTERM):
+    for ignored in _ENDINGS:
         signal.signal(ignored, signal.SIG_IGN)
+    print("interrupted; cleaning up", file=sys.stderr, flush=True)
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(1)
 
 
@@ -77,11 +82,11 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
 
 def _report(outcome: Outcome) -> list[str]:
     client, figures, killed = outcome.client, outcome.figures, outcome.casualty
-    interrupted = f"; {client.interrupted} connections broke when the worker died" if client.interrupted else ""
+    interrupted = f"; requests the dying worker did not answer: {client.interrupted}" if client.interrupted else ""
     verdict = "equal: nothing was lost" if outcome.equal else "DIFFERENT: please report this"
     return [
         "",
-        *render.fleet(figures, colour=render.colourful()),
+        *render.fleet(figures, screen=render.screen()),
         "",
         f"worker {killed.pid} was killed with SIGKILL; its {killed.requests:,} requests are in the totals",
         f"the client got   {client.responses:>8,} responses, {client.server_errors:,} of them 5xx{interrupted}",

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
             for row in good
         ]
         head = ("name", "workers", "requests", "aggregator", "size", "age")
-        print("\n".join(render.table(head, cells, colour=render.colourful())))
+        print("\n".join(render.table(head, cells, colour=render.screen().colour)))
     for row in rows:
         if "error" in row:
             print(f"! {row['name']}: {row['error']}")

@@ -3,7 +3,12 @@
 import argparse
 import os
 
+from shmetrics import naming
 from shmetrics.metrics import HUB_VARIABLE
+
+
+class UsageError(Exception):
+    """The command line lacks something that argparse cannot know of."""
 
 
 def variable(flag: str) -> str:
@@ -18,17 +23,16 @@ def add_seconds(parser: argparse.ArgumentParser, flag: str, default: float | Non
         type=positive,
         default=os.environ.get(variable(flag)) or default,
         metavar="SECONDS",
-        help=f"{text} (default: {default}; {variable(flag)})",
+        help=f"{text} ({'' if default is None else f'default: {default}; '}{variable(flag)})",
     )
 
 
 def add_switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
-    """A flag without a value; its variable is on unless empty, 0, no, false or off."""
-    setting = os.environ.get(variable(flag), "").lower()
+    """A flag without a value; its variable is 1, true, yes or on, or it is off."""
     parser.add_argument(
         flag,
         action="store_true",
-        default=setting not in ("", "0", "no", "false", "off"),
+        default=os.environ.get(variable(flag), "").lower() in ("1", "true", "yes", "on"),
         help=f"{text} ({variable(flag)})",
     )
 
@@ -40,14 +44,21 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_hub(parser: argparse.ArgumentParser) -> None:
     """The hub's name, or SHMETRICS_HUB."""
-    default = os.environ.get(HUB_VARIABLE) or None
     parser.add_argument(
         "name",
         metavar="NAME",
-        nargs="?" if default else None,
-        default=default,
+        nargs="?",
+        default=os.environ.get(HUB_VARIABLE) or None,
         help=f"the hub (default: {HUB_VARIABLE}, where it is set)",
     )
+
+
+def hub_name(options: argparse.Namespace) -> str:
+    """The hub that was named; UsageError when none was."""
+    if options.name is None:
+        known = ", ".join(naming.hub_names()) or "none"
+        raise UsageError(f"which hub? Give its name, or set {HUB_VARIABLE}; there are: {known}")
+    return str(options.name)
 
 
 def positive(text: str) -> float:

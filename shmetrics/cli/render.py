@@ -1,28 +1,67 @@
-"""How figures look on a terminal: units, tables, a fleet in a screenful. Text in, text out; nothing here prints."""
+"""How figures look on a terminal: units, tables, a fleet in a screenful. Text in, text out, but for `repaint`."""
 
 import os
+import shutil
 import sys
+import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from shmetrics.statistics import Statistics
 
 _BOLD: Final = "1"
-_DIM: Final = "2"
 _RED: Final = "31"
-HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
-"""What makes a terminal ready to be painted again."""
+STUCK_SECONDS: Final = 10.0
+"""From here on a request under way is worth a line."""
+_WORKER_COLUMNS: Final = (
+    "slot",
+    "pid",
+    "requests",
+    "req/s",
+    "p99",
+    "errors",
+    "busy",
+    "serving",
+    "cpu",
+    "memory",
+    "age",
+)
 _MEASURES: Final = ("inference_time", "preprocessing_time", "quantization_time", "total_time", "batch_size")
 
 
+class Screen(NamedTuple):
+    """Where something is shown."""
+
+    width: float
+    height: float
+    colour: bool
+
+
+UNLIMITED: Final = Screen(float("inf"), float("inf"), colour=False)
+
+
 def repaints() -> bool:
-    """Whether stdout is a terminal that can be cleared and painted again."""
+    """Whether stdout is a terminal that can be painted again and again."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def colourful() -> bool:
-    """Whether stdout shows colours: such a terminal, and nobody objects (NO_COLOR, https://no-color.org)."""
-    return repaints() and not os.environ.get("NO_COLOR")
+def screen(*, spare: int = 0, repainted: bool = False) -> Screen:
+    """What stdout is: a terminal with so many columns, and when it is repainted so many lines, or an endless file.
+
+    ``spare``: lines wanted for something else. Colours unless somebody objects (NO_COLOR, https://no-color.org).
+    """
+    if not repaints():
+        return UNLIMITED
+    terminal = shutil.get_terminal_size()
+    height = terminal.lines - spare if repainted else float("inf")
+    return Screen(terminal.columns, height, colour=not os.environ.get("NO_COLOR"))
+
+
+def repaint(lines: Sequence[str]) -> None:
+    """Paint the terminal anew with these lines, in one write and without blanking it first: nothing flickers."""
+    body = "".join(f"{line}\x1b[K\n" for line in lines)
+    sys.stdout.write(f"\x1b[H{body}\x1b[J")
+    sys.stdout.flush()
 
 
 def paint(text: str, code: str, *, colour: bool) -> str:
@@ -79,91 +118,98 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, colour: bool = 
 
 
 def fleet_line(figures: Statistics) -> str:
-    """The fleet in one line."""
+    """The fleet in one line of less than 80 characters, times those of whole requests."""
     return (
-        f"{figures['active_workers']} workers  {figures['current_throughput']:,.1f} req/s  "
-        f"p50 {duration(figures['p50_total_time'])}  p95 {duration(figures['p95_total_time'])}  "
-        f"p99 {duration(figures['p99_total_time'])}  errors {percent(figures['window_error_rate'])}  "
-        f"total {figures['total_requests']:,}"
+        f"{figures['active_workers']} live  {figures['current_throughput']:,.1f}/s  "
+        f"p50 {_time(figures, 'p50_total_time')}  p95 {_time(figures, 'p95_total_time')}  "
+        f"err {percent(figures['window_error_rate'])}  total {figures['total_requests']:,}"
     )
 
 
-def fleet(figures: Statistics, *, colour: bool = False) -> list[str]:
-    """The fleet in a screenful: totals, a row for each measure, a row for each worker, and what is wrong."""
-    hub = figures["hub"]
-    return [
+def fleet(figures: Statistics, *, screen: Screen = UNLIMITED) -> list[str]:
+    """The fleet in a screenful: totals, what is wrong, a row for each measure, a row for each worker."""
+    hub, colour = figures["hub"], screen.colour
+    lookups = figures["cache_hits"] + figures["cache_misses"]
+    top = [
         paint(f"hub {hub['name']}", _BOLD, colour=colour)
         + f"  {figures['active_workers']} live of {figures['workers_seen']} workers seen, "
-        f"up {duration(figures['total_runtime'])}",
+        f"up {duration(figures['total_runtime'])}  {time.strftime('%H:%M:%S', time.localtime(hub['taken_at']))}",
         f"requests    {figures['total_requests']:,}  errors {figures['total_errors']:,} "
-        f"({percent(figures['error_rate'])}, {percent(figures['window_error_rate'])} in the window)  "
-        f"cache hits {percent(figures['cache_hit_rate'])}",
-        f"throughput  {figures['current_throughput']:,.1f}/s now  {figures['average_throughput']:,.1f}/s average  "
-        f"{figures['peak_throughput']:,.0f}/s peak  stability {figures['stability_score']:.2f}",
+        f"({percent(figures['error_rate'])})  cache hits {percent(figures['cache_hit_rate']) if lookups else '-'}",
+        f"throughput  {figures['current_throughput']:,.1f}/s over 5 s  {figures['average_throughput']:,.1f}/s average  "
+        f"{figures['peak_throughput']:,.0f}/s peak",
+        *(paint(line, _RED, colour=colour) for line in findings(figures)),
         "",
         *table(
-            (f"last {figures['window_count']:,}", "avg", "p50", "p95", "p99", "max", "lifetime p99"),
+            (f"window: {figures['window_count']:,}", "avg", "p50", "p95", "p99", "max", "lifetime p99"),
             [_measure_row(figures, measure) for measure in _MEASURES],
             colour=colour,
         ),
         "",
-        *_workers(figures["workers"], colour=colour),
-        *(paint(line, _RED, colour=colour) for line in findings(figures)),
     ]
+    return [*top, *_workers(figures["workers"], screen, screen.height - len(top) - 1)]
+
+
+def _time(figures: Statistics, key: str) -> str:
+    """A time of the window, or a dash when the window is empty."""
+    return duration(figures[key]) if figures["window_count"] else "-"
 
 
 def _measure_row(figures: Statistics, measure: str) -> list[str]:
-    def show(value: float) -> str:
-        return f"{value:.4g}" if measure == "batch_size" else duration(value)
+    def show(key: str) -> str:
+        if not figures["window_count"] and not key.startswith("lifetime"):
+            return "-"
+        return f"{figures[key]:.3g}" if measure == "batch_size" else duration(figures[key])
 
     keys = [f"{kind}_{measure}" for kind in ("avg", "p50", "p95", "p99", "max", "lifetime_p99")]
-    return [measure.replace("_", " "), *(show(figures[key]) for key in keys)]
+    return [measure.replace("_", " "), *(show(key) for key in keys)]
 
 
-def _workers(rows: Sequence[Statistics], *, colour: bool) -> list[str]:
-    head = [
-        "slot",
-        "pid",
-        "state",
-        "requests",
-        "req/s",
-        "p50",
-        "p99",
-        "errors",
-        "busy",
-        "serving",
-        "cpu",
-        "memory",
-        "age",
-    ]
+def _workers(rows: Sequence[Statistics], screen: Screen, room: float) -> list[str]:
+    """A row for each live worker, and one for all that ended; as many columns and rows as there is room for."""
+    live = [row for row in rows if row["alive"]]
+    ended = [row for row in rows if not row["alive"]]
+    footer = []
+    if ended:
+        requests = sum(row["requests"] for row in ended)
+        footer = [f"{len(ended)} ended in the last minute, after {requests:,} requests"]
+    if len(live) + 1 + len(footer) > room:
+        shown = max(1, int(room) - 2 - len(footer))
+        footer = [f"... and {len(live) - shown} more; --json shows all", *footer]
+        live = sorted(live, key=lambda row: -row["busy_fraction"])[:shown]
     cells = [
         (
             str(row["slot"]),
             str(row["pid"]),
-            "live" if row["alive"] else "ended",
             f"{row['requests']:,}",
             f"{row['current_throughput']:,.1f}",
-            duration(row["p50_inference_time"]),
             duration(row["p99_inference_time"]),
             f"{row['errors']:,}",
             f"{100.0 * row['busy_fraction']:.0f} %",
-            str(row["in_flight"]),
+            f"{row['in_flight']} ({duration(row['oldest_in_flight'])})" if row["in_flight"] else "-",
             "-" if row["cpu_percent"] is None else f"{row['cpu_percent']:.0f} %",
             size(row["rss_bytes"]),
             duration(row["age"]),
         )
-        for row in rows
+        for row in live
     ]
-    head_line, *lines = table(head, cells, colour=colour)
-    return [
-        head_line,
-        *(line if row["alive"] else paint(line, _DIM, colour=colour) for line, row in zip(lines, rows, strict=True)),
-    ]
+    columns = len(_WORKER_COLUMNS)
+    lines = table(_WORKER_COLUMNS, cells)
+    while columns > 2 and max(map(len, lines)) > screen.width:  # the last columns matter least
+        columns -= 1
+        lines = table(_WORKER_COLUMNS[:columns], [row[:columns] for row in cells])
+    head, *others = lines
+    return [paint(head, _BOLD, colour=screen.colour), *others, *footer]
 
 
 def findings(figures: Statistics) -> list[str]:
     """What an operator should know, a line each; none when all is well."""
     hub, lines = figures["hub"], []
+    lines += [
+        f"! worker {row['pid']} in slot {row['slot']} serves one request since {duration(row['oldest_in_flight'])}"
+        for row in figures["workers"]
+        if row["alive"] and row["oldest_in_flight"] > STUCK_SECONDS
+    ]
     if figures["dropped_records"]:
         lines.append(
             f"! {figures['dropped_records']:,} records dropped: more workers than the {hub['slots_total']} slots; "

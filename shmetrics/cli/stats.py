@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from shmetrics.cli import render
-from shmetrics.cli.options import add_hub, add_json, add_seconds, add_switch
+from shmetrics.cli.options import add_hub, add_json, add_seconds, add_switch, hub_name
 from shmetrics.hub import Hub
 
 HELP: Final = "print the figures of the whole fleet"
@@ -23,20 +23,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_switch(parser, "--watch", "print again and again until interrupted; with --json one object a line")
     add_seconds(parser, "--interval", 1.0, "seconds between two prints of --watch")
-    add_seconds(parser, "--max-age", None, "narrow the window to the last so many seconds")
+    add_seconds(parser, "--max-age", None, "narrow the window to the last so many seconds; all of it when left out")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print once, or until interrupted."""
-    with Hub.attach(options.name) as hub:
+    with Hub.attach(hub_name(options)) as hub:
         while True:
             figures = hub.statistics(max_age=options.max_age)
             if options.json:
                 print(json.dumps(figures, indent=None if options.watch else 2), flush=True)
+            elif options.watch and render.repaints():
+                ends = f"every {options.interval:g} s; Ctrl-C ends"
+                render.repaint([*render.fleet(figures, screen=render.screen(spare=1, repainted=True)), ends])
             else:
-                if options.watch and render.repaints():
-                    print(render.HOME_AND_CLEAR, end="")
-                print("\n".join(render.fleet(figures, colour=render.colourful())), flush=True)
+                print("\n".join(render.fleet(figures, screen=render.screen())), flush=True)
             if not options.watch:
                 return 0
+            if not options.json and not render.repaints():
+                print(flush=True)  # an empty line between two looks
             time.sleep(options.interval)

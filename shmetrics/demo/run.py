@@ -100,9 +100,11 @@ class Demo:
             made.close()
             _remove_when_free(self._name)
 
+    # In sessions of their own, so that Ctrl-C and a closed terminal reach this process alone, which then ends them.
+
     def _aggregator(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "shmetrics", "serve", self._name]
-        return subprocess.Popen(command, stdout=self._aggregator_output)
+        return subprocess.Popen(command, stdout=self._aggregator_output, start_new_session=True)
 
     def _server(self, listener: socket.socket) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "gunicorn", "--config", "python:shmetrics.demo.gunicorn_conf"]
@@ -110,7 +112,7 @@ class Demo:
         self._say(f"gunicorn: {WORKERS} pre-forked workers on 127.0.0.1:{listener.getsockname()[1]}")
         # One BLAS thread a worker: four workers with a pool each would fight for the cores.
         environment = os.environ | {HUB_VARIABLE: self._name, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()])
+        return subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], start_new_session=True)
 
     def _wait_for_workers(self, view: Hub, server: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + _START_PATIENCE

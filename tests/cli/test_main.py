@@ -52,13 +52,20 @@ def test_the_module_runs_as_a_program():
     assert (done.returncode, done.stdout) == (0, f"shmetrics {shmetrics.__version__}\n")
 
 
+def test_a_verb_that_needs_a_hub_says_which_there_are_and_how_to_name_it(capsys, make_segment, hub_name):
+    make_segment()
+    for verb in ("stats", "serve"):
+        assert main([verb]) == 2
+        said = capsys.readouterr().err
+        assert "which hub? Give its name, or set SHMETRICS_HUB" in said
+        assert hub_name in said
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         (),
         ("frobnicate",),
-        ("stats",),
-        ("serve",),
         ("rm",),
         ("ls", "surplus"),
         ("stats", "a", "--frobnicate"),

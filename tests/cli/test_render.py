@@ -1,6 +1,9 @@
 import pytest
 
 from shmetrics.cli import render
+from shmetrics.snapshot import RequestInFlight
+from shmetrics.statistics import comprehensive
+from tests import forge
 
 
 @pytest.mark.parametrize(
@@ -79,3 +82,48 @@ def test_table_paints_only_its_head():
 
 def test_paint_without_colour_changes_nothing():
     assert render.paint("text", "31", colour=False) == "text"
+
+
+# A screenful ----------------------------------------------------------------------------------------------------------
+
+
+def figures_of(live, ended=0, *, serving_for=0.0):
+    """The figures of a forged fleet, as `Hub.statistics` gives them."""
+    in_flight = (RequestInFlight(forge.NOW - serving_for, 0),) if serving_for else ()
+    workers = [
+        forge.worker([forge.NOW - 1.0], slot=slot, alive=slot < live, in_flight=in_flight if slot == 0 else ())
+        for slot in range(live + ended)
+    ]
+    figures = comprehensive(forge.fleet(*workers))
+    for row in figures["workers"]:
+        row |= {"cpu_percent": 12.0, "rss_bytes": 50 * 2**20}
+    return figures
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+@pytest.mark.parametrize("workers", [0, 1, 4, 64])
+def test_a_fleet_fits_the_screen(width, workers):
+    lines = render.fleet(figures_of(workers, ended=10), screen=render.Screen(width, 24, colour=False))
+    assert len(lines) <= 24
+    assert max(len(line) for line in lines) <= max(width, 80)
+
+
+def test_workers_that_find_no_room_are_counted():
+    lines = render.fleet(figures_of(64), screen=render.Screen(80, 24, colour=False))
+    shown = sum(line.split()[0].isdigit() for line in lines if line.strip())
+    assert f"... and {64 - shown} more; --json shows all" in lines
+
+
+def test_those_that_ended_are_one_line():
+    assert "3 ended in the last minute, after 3 requests" in render.fleet(figures_of(2, ended=3))
+
+
+def test_a_request_that_takes_for_ever_is_a_finding():
+    figures = figures_of(2, serving_for=42.0)
+    assert any("serves one request since 42 s" in line for line in render.findings(figures))
+    assert figures["workers"][0]["busy_fraction"] == 1.0
+    assert not render.findings(figures_of(2, serving_for=3.0))
+
+
+def test_the_line_of_an_aggregator_fits_eighty_columns():
+    assert len("12:00:00  " + render.fleet_line(figures_of(64))) <= 80

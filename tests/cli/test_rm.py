@@ -40,7 +40,10 @@ def test_segment_and_semaphores_are_removed(unused):
 def test_it_refuses_while_a_worker_lives(used, capsys):
     before = files_of(used)
     assert main(["rm", used]) == 1
-    assert f"hub {used!r} is in use by 1 live worker; stop the server first" in capsys.readouterr().err
+    assert (
+        f"hub {used!r} is in use by 1 live worker; stop the server and `shmetrics serve` first"
+        in capsys.readouterr().err
+    )
     assert files_of(used) == before
 
 

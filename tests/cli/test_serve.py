@@ -33,8 +33,8 @@ def test_it_prints_a_line_a_second(hub, output):
         until(lambda: len(lines_of(output)) >= 4, patience=10.0)
     assert time.monotonic() - start >= 2.0
     first, *rest = lines_of(output)
-    assert first == f"leading '{hub}'"
-    assert all("  0 workers  0.0 req/s  p50 0 s  " in line for line in rest)
+    assert first.startswith(f"leading hub '{hub}' (pid ")
+    assert all("  0 live  0.0/s  p50 -  p95 -  " in line for line in rest)
 
 
 def test_interval_sets_the_pace(hub, output):
@@ -83,7 +83,7 @@ def test_a_standby_says_so_and_prints_no_figures(make_segment, hub_name, output)
             until(lambda: lines_of(output))
             standby.terminate()
             assert standby.wait(PATIENCE) == 0
-    assert lines_of(output) == [f"another aggregator leads '{hub_name}'; standing by"]
+    assert lines_of(output) == [f"another aggregator leads hub '{hub_name}'; standing by"]
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
@@ -105,5 +105,5 @@ def test_the_figures_it_prints_are_the_hubs(make_segment, hub_name, output):
     with writing_to(output, "serve", hub_name, "--interval", "0.05"):
         until(lambda: len(lines_of(output)) >= 2)
     writer.close()
-    assert "  1 workers  " in lines_of(output)[1]
-    assert "  p99 12.3 ms  errors 0.00 %  total 3" in lines_of(output)[1]
+    assert "  1 live  " in lines_of(output)[1]
+    assert "  p95 12.3 ms  err 0.00 %  total 3" in lines_of(output)[1]

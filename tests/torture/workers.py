@@ -103,7 +103,7 @@ def create(target, number, _ledger, fate):
     """Create, attach to and remove a hub of another name, in a race with others like us."""
     fate.seal()
     while True:
-        made, _ = segment.create_or_attach(f"{target.name}-x", Layout(max_workers=2, max_series=8))
+        made = segment.create_or_attach(f"{target.name}-x", Layout(max_workers=2, max_series=8))
         made.close()
         if number % 2:
             with contextlib.suppress(ShmetricsError):

@@ -360,3 +360,12 @@ def test_impossible_measurements_are_counted_as_invalid(wrap, metrics, clock, ga
     serve(wrap(saying(clock, inference_time=garbage)))
     figures = metrics.get_statistics()
     assert (figures["total_requests"], figures["invalid_records"], figures["window_count"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("multiprocess", [True, False])
+def test_workers_that_do_not_share_a_hub_are_told_so_once(multiprocess, caplog):
+    with PerformanceMetrics(max_workers=2) as metrics:
+        app = MetricsMiddleware(lambda environ, start_response: [], metrics)
+        for _ in range(3):
+            app({"wsgi.multiprocess": multiprocess}, lambda *_: None)
+    assert caplog.text.count("a hub of this worker alone") == multiprocess
