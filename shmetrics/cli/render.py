@@ -193,6 +193,8 @@ def _workers(rows: Sequence[Statistics], screen: Screen, room: float) -> list[st
         )
         for row in live
     ]
+    if not live:
+        return footer or ["no workers yet"]
     columns = len(_WORKER_COLUMNS)
     lines = table(_WORKER_COLUMNS, cells)
     while columns > 2 and max(map(len, lines)) > screen.width:  # the last columns matter least
