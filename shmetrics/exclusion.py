@@ -13,8 +13,11 @@ Why could the token be out?
 2. *Another thread has it.* It is inside a write, for a microsecond or for the length of a fold. We wait, yielding, so
    that a write which has returned is in shared memory and survives a SIGKILL; a queued one would not.
 3. *Nobody has it.* A signal handler raised between the pop and the start of the ``try`` that gives the token back.
-   Then no thread has a write on its stack except waiters, which we can see as well, and the token is made anew. Waiters
-   queue behind one lock, so only one of them ever does that.
+   Then no thread has a write on its stack except waiters, which we can see as well. One look is no proof: threads go on
+   while we walk their stacks, so one may have given the token back behind us and another taken it before us. But where
+   nothing was written during the whole look, a holder was the same thread all along, and was seen. So the token is made
+   anew when, over half a second, nothing was written, the token was never there, and not one of many looks found a
+   holder. Waiters queue behind one lock, so only one of them ever does that.
 """
 
 import sys
@@ -27,8 +30,11 @@ from typing import Any, Final, TypeVar
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _holders: Final[set[CodeType]] = set()
-_PATIENCE: Final = 0.005
-"""Seconds of fruitless waiting before we look whether anybody has the token at all."""
+_LOOKS: Final = 25
+_LOOK_INTERVAL: Final = 0.02
+"""Looks for a holder, and the seconds between two, before the token is taken for lost."""
+_SPIN: Final = 0.001
+"""Seconds for which a waiter only yields; then it sleeps a little each time."""
 
 
 def takes_token(function: _Function) -> _Function:
@@ -40,10 +46,12 @@ def takes_token(function: _Function) -> _Function:
 class WriteToken:
     """The token of one writer. ``take()`` raises IndexError when it is out; ``give(None)`` puts it back.
 
-    Any thread, signal handler or greenlet of the process may call. A child of fork starts with a fresh one.
+    ``progress``: returns something that is different after every write. Any thread, signal handler or greenlet of the
+    process may call. A child of fork starts with a fresh one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Callable[[], object]) -> None:
+        self._progress = progress
         self._token: list[None] = [None]
         self._waiters = threading.Lock()
         self.take: Callable[[], None] = self._token.pop
@@ -54,13 +62,18 @@ class WriteToken:
         if self._is_on_stack(sys._getframe(2)):  # 0 is this frame, 1 the write that could not take the token
             return False
         with self._waiters:
-            deadline = time.monotonic() + _PATIENCE
+            start = time.monotonic()
+            next_look, looks, seen = start + _LOOK_INTERVAL, 0, self._progress()
             while not self._token:
-                time.sleep(0)
-                if time.monotonic() > deadline:
-                    deadline += _PATIENCE
-                    if not self._has_holder():
-                        self._token[:] = [None]
+                now = time.monotonic()
+                time.sleep(0 if now < start + _SPIN else _SPIN / 4)
+                if now < next_look:
+                    continue
+                next_look = now + _LOOK_INTERVAL
+                found, last_seen, seen = self._has_holder(), seen, self._progress()
+                looks = 0 if found or seen != last_seen else looks + 1
+                if looks == _LOOKS:
+                    self._token[:] = [None]
         return True
 
     def _has_holder(self) -> bool:

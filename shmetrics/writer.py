@@ -270,10 +270,15 @@ class Writer:
                 self._perform_pending()
 
     def _renew_token(self) -> None:
-        self.token = WriteToken()
+        self.token = WriteToken(self._progress)
         self._take = self.token.take
         self._give = self.token.give
         self._pending: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+
+    def _progress(self) -> object:
+        """Something that every write changes."""
+        words = self._words
+        return [words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED)]
 
     def _perform_pending(self) -> None:
         """Perform what handlers queued while a write had the token. They find it free now."""

@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
@@ -14,7 +15,7 @@ class Counter:
     """The smallest thing that writes under a token, as `shmetrics.writer` does."""
 
     def __init__(self):
-        self.token = WriteToken()
+        self.token = WriteToken(lambda: self.written)
         self.inside = 0
         self.written = 0
         self.queued = 0
@@ -79,12 +80,25 @@ def test_a_thread_waits_for_the_write_of_another_thread():
     entered.wait()
     waiter = threading.Thread(target=counter.write)
     waiter.start()
-    waiter.join(0.05)  # far longer than it takes to look for a lost token
+    waiter.join(1.0)  # longer than it takes to believe a token lost
     assert waiter.is_alive(), "it wrote while another write was under way"
     leave.set()
     holder.join()
     waiter.join()
     assert (counter.written, counter.queued) == (2, 0)
+
+
+def test_a_token_that_goes_from_hand_to_hand_while_somebody_looks_for_its_holder_is_not_taken_for_lost():
+    """Writes as long as those of a process that hardly gets the CPU."""
+    counter = Counter()
+
+    def write_slowly(_index):
+        for _ in range(50):
+            counter.write(during=lambda: time.sleep(0.004))
+
+    run_in_threads(6, write_slowly)
+    assert counter.written == 300
+    assert len(counter.token._token) == 1
 
 
 @pytest.mark.parametrize("threads", [1, 4])
