@@ -59,7 +59,9 @@ class WriteToken:
 
     def wait(self) -> bool:
         """After a failed ``take``: True when it is worth trying again, False when this very thread has the token."""
-        if self._is_on_stack(sys._getframe(2)):  # 0 is this frame, 1 the write that could not take the token
+        # 0 is this frame, 1 the write that could not take the token. An interrupted write that itself waits counts too:
+        # it has the waiters' lock, and performs what we queue when its turn has come.
+        if self._is_on_stack(sys._getframe(2), waiting_too=True):
             return False
         with self._waiters:
             start = time.monotonic()
@@ -78,16 +80,16 @@ class WriteToken:
 
     def _has_holder(self) -> bool:
         """Whether a write that could have the token is on any thread's stack."""
-        return any(self._is_on_stack(frame) for frame in sys._current_frames().values())
+        return any(self._is_on_stack(frame, waiting_too=False) for frame in sys._current_frames().values())
 
-    def _is_on_stack(self, frame: FrameType | None) -> bool:
-        """Whether a write with this token is among a frame and its callers, not counting one that waits for it."""
+    def _is_on_stack(self, frame: FrameType | None, *, waiting_too: bool) -> bool:
+        """Whether a write with this token is among a frame and its callers, one that waits for it counting or not."""
         waiting = False
         while frame is not None:
             if frame.f_code is _WAIT and frame.f_locals["self"] is self:
                 waiting = True
             elif frame.f_code in _holders and frame.f_locals["self"].token is self:
-                if not waiting:
+                if waiting_too or not waiting:
                     return True
                 waiting = False
             frame = frame.f_back

@@ -44,7 +44,14 @@ class View:
     def snapshot(self) -> Snapshot:
         """The fleet at this instant."""
         _ = self.segment
-        self._last = merge.snapshot(self._reader.read(), self._last)
+        try:
+            copy = self._reader.read()
+            while copy.retired is None and self._last is None:  # nothing to fall back on: half a fleet is no answer
+                copy = self._reader.read()
+        except (OSError, ValueError):
+            _ = self.segment  # closed meanwhile, by another thread or a signal handler: HubClosedError
+            raise
+        self._last = merge.snapshot(copy, self._last)
         return self._last
 
     def comprehensive(self, **options: Any) -> Statistics:

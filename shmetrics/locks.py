@@ -111,6 +111,10 @@ class ByteLock:
                 return
             self._close()
 
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:  # an exception came between acquiring and whoever was to release
+            self.release()
+
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:

@@ -23,6 +23,7 @@ HUB_VARIABLE: Final = "SHMETRICS_HUB"
 """Environment variable that names the hub of every PerformanceMetrics made without a name."""
 
 _MAX_COUNT: Final = 1 << 40
+_ONE: Final = 1  # the default count; small ints are singletons, and anything else is looked at
 _OWN_STATE: Final = frozenset({"_attachment", "_made_in", "_private", "_release", "lock", "inference_times"})
 
 _Self = TypeVar("_Self", bound="PerformanceMetrics")
@@ -106,6 +107,8 @@ class PerformanceMetrics:
         role: str | None = None,
     ) -> None:
         dims = Layout(max_workers=max_workers, window_size=window_size, max_series=max_series)
+        if role is not None and not isinstance(role, str):
+            raise ValueError(f"role must be a text, not {role!r}")
         default = os.environ.get(HUB_VARIABLE) or None
         private = name is None and default is None
         if name is not None:
@@ -152,15 +155,15 @@ class PerformanceMetrics:
 
     def record_error(self, count: int = 1) -> None:
         """Count failed requests. ``count``: a whole number, not negative."""
-        self._attachment.writer.add(ERRORS, count if count == 1 else _whole(count))
+        self._attachment.writer.add(ERRORS, count if count is _ONE else _whole(count))
 
     def record_cache_hit(self, count: int = 1) -> None:
         """Count answers that came from a cache."""
-        self._attachment.writer.add(CACHE_HITS, count if count == 1 else _whole(count))
+        self._attachment.writer.add(CACHE_HITS, count if count is _ONE else _whole(count))
 
     def record_cache_miss(self, count: int = 1) -> None:
         """Count answers that a cache did not have."""
-        self._attachment.writer.add(CACHE_MISSES, count if count == 1 else _whole(count))
+        self._attachment.writer.add(CACHE_MISSES, count if count is _ONE else _whole(count))
 
     def claim(self) -> bool:
         """Take this process's slot now rather than at its first record, so that no request waits for it.
@@ -209,7 +212,7 @@ class PerformanceMetrics:
 
     def mention(self, kind: str, message: str) -> None:
         """Log a warning once per `kind` and process. For wrappers of servers."""
-        self._attachment.writer.warn(kind, message)
+        self._attachment.writer.mention(kind, message)
 
     # The hub ----------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ Why slots come before the retired area. A slot that is reaped between the two co
 neither, and a total would have gone down.
 """
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ GUARD_PATIENCE: Final = 0.005
 RETIRED_PATIENCE: Final = 0.003
 """Seconds that one read tries to copy the retired area."""
 _ATTEMPTS: Final = 5
+_RETIRED_ATTEMPTS: Final = 50
 
 
 class CorruptError(Exception):
@@ -242,7 +244,7 @@ class Reader:
         segment = self._segment
         size = segment.layout.retired.itemsize
         deadline = self._clock() + RETIRED_PATIENCE
-        while True:
+        for attempt in itertools.count():
             index = segment.retired_index
             segment.fence()
             copy = self._copy(segment.layout.retired_offset + (index & 1) * size, segment.layout.retired)[0]
@@ -253,5 +255,6 @@ class Reader:
                 if problem is not None:
                     raise CorruptError(problem)
                 return copy
-            if self._clock() > deadline:
+            if attempt > _RETIRED_ATTEMPTS and self._clock() > deadline:
                 return None
+        raise AssertionError("unreachable")

@@ -77,7 +77,7 @@ class Segment:
     def flip_retired(self, index: int) -> None:
         """Make the other retired copy the good one, in a single 8-byte store. The caller holds REGISTRY."""
         self.fence()
-        memoryview(self.memory)[_RETIRED_INDEX : _RETIRED_INDEX + 8].cast("Q")[0] = index
+        memoryview(self.memory)[_RETIRED_INDEX : _RETIRED_INDEX + 8].cast("Q")[0] = index % 2**64
         self.fence()
 
     def slot_offset(self, slot: int) -> int:

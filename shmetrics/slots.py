@@ -136,10 +136,9 @@ def claim(
 
     Order: generation (a reader in the middle of the slot notices), contents, guard, state last.
     """
-    registry = ByteLock(segment.descriptor, REGISTRY)
-    if not registry.acquire(patience, clock, sleep):
-        raise RegistryBusyError
-    with registry:
+    with ByteLock(segment.descriptor, REGISTRY) as registry:
+        if not registry.acquire(patience, clock, sleep):
+            raise RegistryBusyError
         taken = _lock_free_slot(segment, clock()) or (
             _lock_free_slot(segment, clock()) if _reap_dead(segment, clock()) else None
         )

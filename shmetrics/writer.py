@@ -59,6 +59,7 @@ _pack_into: Final = _RECORD.pack_into
 _RECORD_SHIFT: Final = 6
 assert _RECORD.size == RECORD.itemsize == 1 << _RECORD_SHIFT
 
+_INVALID: Final = "some measurements were NaN, infinite or negative; they are counted as invalid_records"
 _log: Final = logging.getLogger("shmetrics")
 
 
@@ -101,6 +102,7 @@ class Writer:
         self._capacity = segment.layout.capacity
         self._mask = self._capacity - 1
         self._closed = False
+        self._advancing = False
         self._warned: set[str] = set()
         self._claim: Claim | None = None
         self._board_epoch = 0
@@ -176,6 +178,8 @@ class Writer:
             if self._claim is None:
                 self._advance()
             self._words[word] += amount
+        except ValueError:  # past 64 bits: no counting leads there, the word was overwritten
+            self._lose_slot()
         finally:
             give(None)
             if self._pending:
@@ -237,7 +241,7 @@ class Writer:
 
     def warn_of_invalid(self) -> None:
         """Say once that measurements were unusable."""
-        self.warn("invalid", "some measurements were NaN, infinite or negative; they are counted as invalid_records")
+        self.mention("invalid", _INVALID)
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's slot, its liveness lock and its threads. Called by `forks`.
@@ -276,9 +280,16 @@ class Writer:
         self._pending: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
 
     def _progress(self) -> object:
-        """Something that every write changes."""
+        """Something that every write changes, and that is never the same during a claim or a fold.
+
+        (A greenlet that polls for its slot has the token and is on no thread's stack.)
+        """
         words = self._words
-        return [words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED)]
+        return (
+            object()
+            if self._advancing
+            else [words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED)]
+        )
 
     def _perform_pending(self) -> None:
         """Perform what handlers queued while a write had the token. They find it free now."""
@@ -293,14 +304,31 @@ class Writer:
 
     def _advance(self) -> None:
         """Before a write that finds no room: claim a slot, or fold."""
-        claim = self._claim
-        if claim is not None and (self._words[GENERATION] != claim.generation or self._words[STATE] != CLAIMED):
-            self.warn("evicted", "lost its slot (was its descriptor closed, or the segment overwritten?)")
-            self._leave_slot()
-        if self._claim is None:
-            self._try_to_claim()
-        else:
-            self._fold(self._claim)
+        self._advancing = True
+        try:
+            if self._claim is not None and not self._is_mine(self._claim):
+                self._lose_slot()
+            if self._claim is None:
+                self._try_to_claim()
+            else:
+                self._fold(self._claim)
+        finally:
+            self._advancing = False
+
+    def _is_mine(self, claim: Claim) -> bool:
+        """Whether the slot holds what this process stored last; memory that others can reach is not trusted."""
+        words = self._words
+        head, folded = words[HEAD], words[FOLD] >> 1
+        return (
+            words[GENERATION] == claim.generation
+            and words[STATE] == CLAIMED
+            and head == self._advance_at
+            and folded <= head <= folded + self._capacity
+        )
+
+    def _lose_slot(self) -> None:
+        self.warn("evicted", "lost its slot (was its descriptor closed, or the segment overwritten?); taking another")
+        self._leave_slot()
 
     def _leave_slot(self) -> None:
         """Own no slot: write to a private one, as big as the shared one, until there is."""
@@ -366,19 +394,20 @@ class Writer:
         memory = memoryview(self._segment.memory)[start : start + self._segment.layout.slot.itemsize]
         words = slots.words_of(self._segment, claim.slot)
         memory[BOARD:RING] = self._board  # requests under way keep their place
-        self._use(words, memory)
-        self._ring[: kept.nbytes] = kept.tobytes()
+        memory[RING : RING + kept.nbytes] = kept.tobytes()
         for word in (ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED):
             words[word] = private[word]
         words[DROPPED] = private[HEAD] - len(kept)
-        words[HEAD] = len(kept)
         part = self._segment.slots[claim.slot]
         self._owner = part["owner"]
         self._ring_rows: Rows = part["ring"]
         self._copies = [Folded(part["folded"][copy, ...]) for copy in (0, 1)]
         self._guard_busy_since: float | None = None
+        words[HEAD] = len(kept)
+        private[HEAD] = 0  # moved: an exception from here on must not move them again
         self._claim = claim
-        self._advance_at = FOLD_BATCH
+        self._use(words, memory)
+        self._advance_at = FOLD_BATCH if len(kept) < FOLD_BATCH else len(kept)
 
     def _fold(self, claim: Claim) -> None:
         """Fold the records since the last fold into the inactive copy, then make it the active one.
@@ -408,7 +437,7 @@ class Writer:
         self._advance_at = head + FOLD_BATCH
         self._owner["heartbeat"] = self._clock()
         if target.invalid:
-            self.warn_of_invalid()
+            self.warn("invalid", _INVALID)
 
     def _rows_between(self, first: int, end: int) -> Rows:
         """Rows `first` to `end` of the shared ring: a view where they do not wrap around, which is nearly always."""
@@ -438,8 +467,21 @@ class Writer:
         self._leave_slot()
         self._closed = True
 
+    def mention(self, kind: str, message: str) -> None:
+        """Log a warning once per `kind`, from outside a write."""
+        self.warn(kind, message)
+        self._perform_pending()
+
     def warn(self, kind: str, message: str) -> None:
-        """Say something once. By logging, which unlike the warnings module cannot be made to raise into a request."""
+        """Log a warning once per `kind`, when the write under way has given the token back.
+
+        By logging, which unlike the warnings module cannot be made to raise into a request; and outside the write,
+        since a handler may record in its turn, under a lock of its own.
+        """
         if kind not in self._warned:
             self._warned.add(kind)
+            self._pending.append((self._say, (message,)))
+
+    def _say(self, message: str) -> None:
+        with suppress(Exception):  # the user's own handlers and filters run here, in the middle of somebody's request
             _log.warning("hub %r, pid %d: %s", self._segment.name, self._identity(None).pid, message)
