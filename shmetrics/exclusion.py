@@ -17,7 +17,7 @@ Why could the token be out?
    while we walk their stacks, so one may have given the token back behind us and another taken it before us. But where
    nothing was written during the whole look, a holder was the same thread all along, and was seen. So the token is made
    anew when, over half a second, nothing was written, the token was never there, and not one of many looks found a
-   holder. Waiters queue behind one lock, so only one of them ever does that.
+   holder; and only if no other waiter has done so meanwhile.
 """
 
 import sys
@@ -53,30 +53,38 @@ class WriteToken:
     def __init__(self, progress: Callable[[], object]) -> None:
         self._progress = progress
         self._token: list[None] = [None]
-        self._waiters = threading.Lock()
+        self._minting = threading.Lock()
+        self._mints = 0
         self.take: Callable[[], None] = self._token.pop
         self.give: Callable[[None], None] = self._token.append
 
     def wait(self) -> bool:
         """After a failed ``take``: True when it is worth trying again, False when this very thread has the token."""
         # 0 is this frame, 1 the write that could not take the token. An interrupted write that itself waits counts too:
-        # it has the waiters' lock, and performs what we queue when its turn has come.
+        # it performs what we queue when its turn has come.
         if self._is_on_stack(sys._getframe(2), waiting_too=True):
             return False
-        with self._waiters:
-            start = time.monotonic()
-            next_look, looks, seen = start + _LOOK_INTERVAL, 0, self._progress()
-            while not self._token:
-                now = time.monotonic()
-                time.sleep(0 if now < start + _SPIN else _SPIN / 4)
-                if now < next_look:
-                    continue
-                next_look = now + _LOOK_INTERVAL
-                found, last_seen, seen = self._has_holder(), seen, self._progress()
-                looks = 0 if found or seen != last_seen else looks + 1
-                if looks == _LOOKS:
-                    self._token[:] = [None]
+        start = time.monotonic()
+        next_look, looks, seen, mints = start + _LOOK_INTERVAL, 0, self._progress(), self._mints
+        while not self._token:
+            now = time.monotonic()
+            time.sleep(0 if now < start + _SPIN else _SPIN / 4)
+            if now < next_look:
+                continue
+            next_look = now + _LOOK_INTERVAL
+            found, last_seen, seen = self._has_holder(), seen, self._progress()
+            looks = 0 if found or seen != last_seen else looks + 1
+            if looks == _LOOKS:
+                self._mint(mints)
+                looks, mints = 0, self._mints
         return True
+
+    def _mint(self, mints: int) -> None:
+        """Make the token anew, unless another waiter did so since this one started to look."""
+        with self._minting:
+            if self._mints == mints:
+                self._mints += 1
+                self._token[:] = [None]
 
     def _has_holder(self) -> bool:
         """Whether a write that could have the token is on any thread's stack."""

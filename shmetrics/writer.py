@@ -13,6 +13,7 @@ The contract behind which another (native) writer could stand is `Recorder`, ove
 
 import logging
 import struct
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -277,6 +278,7 @@ class Writer:
         self.token = WriteToken(self._progress)
         self._take = self.token.take
         self._give = self.token.give
+        self._performer = 0
         self._pending: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
 
     def _progress(self) -> object:
@@ -292,13 +294,22 @@ class Writer:
         )
 
     def _perform_pending(self) -> None:
-        """Perform what handlers queued while a write had the token. They find it free now."""
-        while True:
-            try:
-                write, args = self._pending.popleft()
-            except IndexError:
-                return
-            write(*args)
+        """Perform what handlers queued while a write had the token. They find it free now.
+
+        What is queued while this goes on is performed by the same loop, not by a deeper one.
+        """
+        if self._performer == threading.get_ident():
+            return
+        self._performer = threading.get_ident()
+        try:
+            while True:
+                try:
+                    write, args = self._pending.popleft()
+                except IndexError:
+                    return
+                write(*args)
+        finally:
+            self._performer = 0
 
     # From here on the caller has the token ----------------------------------------------------------------------------
 
