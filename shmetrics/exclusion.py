@@ -12,7 +12,7 @@ Why could the token be out?
    returns. We know by looking at our own stack: the interrupted write is on it.
 2. *Another thread has it.* It is inside a write, for a microsecond or for the length of a fold. We wait, yielding, so
    that a write which has returned is in shared memory and survives a SIGKILL; a queued one would not.
-3. *Nobody has it.* A signal handler raised between the pop and the start of the ``try`` that gives the token back.
+3. *Nobody has it.* A signal handler raised where the write could not know whether it has the token (CPython 3.10).
    Then no thread has a write on its stack except waiters, which we can see as well. One look is no proof: threads go on
    while we walk their stacks, so one may have given the token back behind us and another taken it before us. But where
    nothing was written during the whole look, a holder was the same thread all along, and was seen. So the token is made
@@ -43,36 +43,42 @@ def takes_token(function: _Function) -> _Function:
     return function
 
 
+def token_was_out(error: BaseException) -> bool:
+    """Whether an exception caught by a write is the pop's own: raised in that very frame, not by a handler's."""
+    return isinstance(error, IndexError) and error.__traceback__ is not None and error.__traceback__.tb_next is None
+
+
 class WriteToken:
     """The token of one writer. ``take()`` raises IndexError when it is out; ``give(None)`` puts it back.
 
-    ``progress``: returns something that is different after every write. Any thread, signal handler or greenlet of the
-    process may call. A child of fork starts with a fresh one.
+    Any thread, signal handler or greenlet of the process may call. A child of fork starts with a fresh one.
     """
 
-    def __init__(self, progress: Callable[[], object]) -> None:
-        self._progress = progress
+    def __init__(self) -> None:
         self._token: list[None] = [None]
         self._minting = threading.Lock()
         self._mints = 0
         self.take: Callable[[], None] = self._token.pop
         self.give: Callable[[None], None] = self._token.append
 
-    def wait(self) -> bool:
-        """After a failed ``take``: True when it is worth trying again, False when this very thread has the token."""
+    def wait(self, progress: Callable[[], object]) -> bool:
+        """After a failed ``take``: True when it is worth trying again, False when this very thread has the token.
+
+        ``progress``: returns something that is different after every write.
+        """
         # 0 is this frame, 1 the write that could not take the token. An interrupted write that itself waits counts too:
         # it performs what we queue when its turn has come.
         if self._is_on_stack(sys._getframe(2), waiting_too=True):
             return False
         start = time.monotonic()
-        next_look, looks, seen, mints = start + _LOOK_INTERVAL, 0, self._progress(), self._mints
+        next_look, looks, seen, mints = start + _LOOK_INTERVAL, 0, progress(), self._mints
         while not self._token:
             now = time.monotonic()
             time.sleep(0 if now < start + _SPIN else _SPIN / 4)
             if now < next_look:
                 continue
             next_look = now + _LOOK_INTERVAL
-            found, last_seen, seen = self._has_holder(), seen, self._progress()
+            found, last_seen, seen = self._has_holder(), seen, progress()
             looks = 0 if found or seen != last_seen else looks + 1
             if looks == _LOOKS:
                 self._mint(mints)

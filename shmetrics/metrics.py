@@ -13,11 +13,12 @@ from shmetrics.compat import InferenceTimes
 from shmetrics.errors import HubClosedError
 from shmetrics.hub import View
 from shmetrics.layout import Layout
+from shmetrics.recorder import Recorder
 from shmetrics.segment import Segment
 from shmetrics.slots import CACHE_HITS, CACHE_MISSES, ERRORS, UNCOUNTED
 from shmetrics.snapshot import Snapshot
 from shmetrics.statistics import Statistics, statistics
-from shmetrics.writer import Recorder, Writer
+from shmetrics.writer import Writer
 
 HUB_VARIABLE: Final = "SHMETRICS_HUB"
 """Environment variable that names the hub of every PerformanceMetrics made without a name."""

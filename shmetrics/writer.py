@@ -8,22 +8,23 @@ Until the first write in a process there is no slot: a module-level object made 
 when no slot is to be had, the same code writes to a private slot of the same shape, whose records move to the shared
 one when it comes.
 
-The contract behind which another (native) writer could stand is `Recorder`, over the bytes that `layout` describes.
+The contract behind which another (native) writer could stand is `recorder.Recorder`, over the bytes of `layout`.
 """
 
 import logging
 import struct
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
 from shmetrics import forks, slots
-from shmetrics.exclusion import WriteToken, takes_token
+from shmetrics.exclusion import WriteToken, takes_token, token_was_out
 from shmetrics.folded import Folded, Rows
 from shmetrics.layout import BOARD_SIZE, CLAIMED, FOLD_BATCH, RECORD
 from shmetrics.process import Identity, current_identity
@@ -62,24 +63,7 @@ assert _RECORD.size == RECORD.itemsize == 1 << _RECORD_SHIFT
 
 _INVALID: Final = "some measurements were NaN, infinite or negative; they are counted as invalid_records"
 _log: Final = logging.getLogger("shmetrics")
-
-
-class Recorder(Protocol):
-    """What records: the few operations on the path of a request."""
-
-    def record(
-        self, inference_time: float, batch_size: float, preprocessing_time: float, quantization_time: float, /
-    ) -> None:
-        """Commit one record."""
-
-    def add(self, word: int, amount: int, /) -> None:
-        """Add to one of the slot's counters."""
-
-    def enter(self, label: int, /) -> int:
-        """Show a request on the in-flight board; returns its ticket."""
-
-    def leave(self, ticket: int, /) -> None:
-        """Take it off again."""
+_SURE_TO_HAVE_IT: Final = sys.version_info >= (3, 11)
 
 
 class Writer:
@@ -129,39 +113,40 @@ class Writer:
         while True:
             try:
                 self._take()
-                break
-            except IndexError:
-                if not self.token.wait():
-                    args = (inference_time, batch_size, preprocessing_time, quantization_time)
-                    self._pending.append((self.record, args))
-                    return
-        try:
-            words = self._words
-            head = words[HEAD]
-            if head >= self._advance_at:
-                self._advance()
                 words = self._words
                 head = words[HEAD]
-            _pack_into(
-                self._ring,
-                (head & self._mask) << _RECORD_SHIFT,
-                self._clock(),
-                inference_time,
-                batch_size,
-                preprocessing_time,
-                quantization_time,
-                words[ERRORS],
-                words[CACHE_HITS],
-                words[CACHE_MISSES],
-            )
-            words[HEAD] = head + 1
-        except struct.error as error:
-            values = (inference_time, batch_size, preprocessing_time, quantization_time)
-            raise TypeError(f"measurements must be real numbers, not {values!r} ({error})") from None
-        finally:
+                if head >= self._advance_at:
+                    self._advance()
+                    words = self._words
+                    head = words[HEAD]
+                _pack_into(
+                    self._ring,
+                    (head & self._mask) << _RECORD_SHIFT,
+                    self._clock(),
+                    inference_time,
+                    batch_size,
+                    preprocessing_time,
+                    quantization_time,
+                    words[ERRORS],
+                    words[CACHE_HITS],
+                    words[CACHE_MISSES],
+                )
+                words[HEAD] = head + 1
+            except BaseException as error:
+                args = (inference_time, batch_size, preprocessing_time, quantization_time)
+                if token_was_out(error):
+                    if self.token.wait(self._progress):
+                        continue
+                    self._pending.append((self.record, args))
+                    return
+                self._abandon(give)
+                if isinstance(error, struct.error):
+                    raise TypeError(f"measurements must be real numbers, not {args!r} ({error})") from None
+                raise
             give(None)
             if self._pending:
                 self._perform_pending()
+            return
 
     @takes_token
     def add(self, word: int, amount: int) -> None:
@@ -170,21 +155,24 @@ class Writer:
         while True:
             try:
                 self._take()
-                break
-            except IndexError:
-                if not self.token.wait():
+                if self._claim is None:
+                    self._advance()
+                try:
+                    self._words[word] += amount
+                except ValueError:  # past 64 bits: no counting leads there, the word was overwritten
+                    self._lose_slot()
+            except BaseException as error:
+                if token_was_out(error):
+                    if self.token.wait(self._progress):
+                        continue
                     self._pending.append((self.add, (word, amount)))
                     return
-        try:
-            if self._claim is None:
-                self._advance()
-            self._words[word] += amount
-        except ValueError:  # past 64 bits: no counting leads there, the word was overwritten
-            self._lose_slot()
-        finally:
+                self._abandon(give)
+                raise
             give(None)
             if self._pending:
                 self._perform_pending()
+            return
 
     def enter(self, label: int = 0) -> int:
         """Show a request on the in-flight board; returns its ticket, -1 when the board is full."""
@@ -262,20 +250,34 @@ class Writer:
         while True:
             try:
                 self._take()
-                break
-            except IndexError:
-                if not self.token.wait():
+                action()
+            except BaseException as error:
+                if token_was_out(error):
+                    if self.token.wait(self._progress):
+                        continue
                     self._pending.append((self._exclusively, (action,)))
                     return
-        try:
-            action()
-        finally:
+                self._abandon(give)
+                raise
             give(None)
             if self._pending:
                 self._perform_pending()
+            return
+
+    def _abandon(self, give: Callable[[None], None]) -> None:
+        """Give the token back in the middle of a write that an exception ends; nothing of it was committed.
+
+        Since CPython 3.11 signal handlers run after a call and never before one, so an exception in a write's ``try``
+        means that the token was taken. Before, it may also have come just ahead of the pop: then a lost token, which is
+        made anew in half a second, is the lesser evil, save for the errors that only a write under way can raise.
+        """
+        if _SURE_TO_HAVE_IT or isinstance(sys.exc_info()[1], (struct.error, OverflowError)):
+            give(None)
+        if self._pending:
+            self._perform_pending()
 
     def _renew_token(self) -> None:
-        self.token = WriteToken(self._progress)
+        self.token = WriteToken()
         self._take = self.token.take
         self._give = self.token.give
         self._performer = 0

@@ -15,7 +15,7 @@ class Counter:
     """The smallest thing that writes under a token, as `shmetrics.writer` does."""
 
     def __init__(self):
-        self.token = WriteToken(lambda: self.written)
+        self.token = WriteToken()
         self.inside = 0
         self.written = 0
         self.queued = 0
@@ -27,7 +27,7 @@ class Counter:
                 self.token.take()
                 break
             except IndexError:
-                if not self.token.wait():
+                if not self.token.wait(lambda: self.written):
                     self.queued += 1
                     return
         try:

@@ -5,6 +5,8 @@ import logging
 import math
 import os
 import signal
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -315,3 +317,73 @@ def test_many_claims_and_releases_leak_no_descriptor_and_no_semaphore(segment, c
     assert after[0] == before[0]
     assert after[1] <= segment.layout.max_workers
     assert fleet(segment).counters.requests == 300
+
+
+def test_a_handler_that_records_while_its_thread_waits_for_another_is_queued_and_performed(segment, writer):
+    """The main thread waits for the token; its handler must neither wait in its turn nor lose its record."""
+    writer.record(0.1)
+    writer._take()  # another thread is in the middle of a write
+    threading.Timer(0.2, writer._give, (None,)).start()
+
+    def handle(_signal, _frame):
+        writer.record(2.0)
+
+    previous = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        writer.record(1.0)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert fleet(segment).workers[0].window["inference_time"].tolist() == [0.1, 1.0, 2.0]
+
+
+def test_a_logging_handler_that_records_and_one_that_raises_do_no_harm(segment, writer):
+    class Recording(logging.Handler):
+        def emit(self, _record):
+            writer.add(ERRORS, 1)
+            raise RuntimeError
+
+    handler = Recording()
+    logging.getLogger("shmetrics").addHandler(handler)
+    try:
+        for _ in range(2 * FOLD_BATCH):
+            writer.record(math.nan)
+    finally:
+        logging.getLogger("shmetrics").removeHandler(handler)
+    counters = fleet(segment).counters
+    assert (counters.requests, counters.errors) == (2 * FOLD_BATCH, 1)
+
+
+@pytest.mark.parametrize("word", [slots.HEAD, slots.FOLD, slots.ERRORS, slots.GENERATION, slots.STATE])
+@pytest.mark.parametrize("bit", [5, 28, 62, 63])
+def test_bytes_that_others_overwrote_in_the_slot_of_a_process_never_raise_into_its_requests(segment, writer, word, bit):
+    for _ in range(FOLD_BATCH):
+        writer.record(0.1)
+    slots.words_of(segment, 0)[word] ^= 1 << bit
+    for _ in range(3 * FOLD_BATCH):
+        writer.record(0.1)
+        writer.add(ERRORS, 1)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="before CPython 3.11 an interrupt may cost half a second")
+def test_a_storm_of_raising_handlers_neither_stalls_nor_loses_what_was_acknowledged(segment, writer):
+    class Interrupt(Exception):
+        pass
+
+    def interrupt(_signal, _frame):
+        raise Interrupt
+
+    previous, acknowledged, interrupted = signal.signal(signal.SIGALRM, interrupt), 0, 0
+    try:
+        while interrupted < 500:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 2e-5)
+                for _ in range(1000):
+                    writer.record(0.1)
+                    acknowledged += 1
+            except Interrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert acknowledged <= fleet(segment).counters.requests <= acknowledged + interrupted

@@ -1,0 +1,21 @@
+"""The recorder: the contract between what measures and what writes, so that another writer can stand in."""
+
+from typing import Protocol
+
+
+class Recorder(Protocol):
+    """What records: the few operations on the path of a request."""
+
+    def record(
+        self, inference_time: float, batch_size: float, preprocessing_time: float, quantization_time: float, /
+    ) -> None:
+        """Commit one record."""
+
+    def add(self, word: int, amount: int, /) -> None:
+        """Add to one of the slot's counters."""
+
+    def enter(self, label: int, /) -> int:
+        """Show a request on the in-flight board; returns its ticket."""
+
+    def leave(self, ticket: int, /) -> None:
+        """Take it off again."""
