@@ -373,6 +373,7 @@ def test_a_storm_of_raising_handlers_neither_stalls_nor_loses_what_was_acknowled
     def interrupt(_signal, _frame):
         raise Interrupt
 
+    writer.claim()
     previous, acknowledged, interrupted = signal.signal(signal.SIGALRM, interrupt), 0, 0
     try:
         while interrupted < 500:
