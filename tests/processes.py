@@ -1,7 +1,9 @@
 """Running a function in other processes, under every start method, from a common starting line."""
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
 
@@ -82,3 +84,15 @@ def in_forked_child(function):
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@contextlib.contextmanager
+def alarm_handled_by(handler):
+    """Handle SIGALRM so, and at the end let no alarm that is still under way find a handler, or none."""
+    previous = signal.signal(signal.SIGALRM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from shmetrics.exclusion import WriteToken, takes_token
-from tests.processes import run_in_threads
+from tests.processes import alarm_handled_by, run_in_threads
 
 
 class Counter:
@@ -123,8 +123,7 @@ def test_a_signal_handler_that_raises_at_random_points_of_a_write_never_stops_la
         raise Interrupt
 
     counter, interrupted = Counter(), 0
-    previous = signal.signal(signal.SIGALRM, interrupt)
-    try:
+    with alarm_handled_by(interrupt):
         while interrupted < 300:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 2e-5)
@@ -133,9 +132,6 @@ def test_a_signal_handler_that_raises_at_random_points_of_a_write_never_stops_la
                     counter.write()
             except Interrupt:
                 interrupted += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
     counter.inside = 0
     written = counter.written
     counter.write()

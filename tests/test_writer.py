@@ -18,7 +18,7 @@ from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, FREE
 from shmetrics.locks import REGISTRY, ByteLock
 from shmetrics.slots import CACHE_HITS, ERRORS, UNCOUNTED
 from shmetrics.writer import GUARD_PATIENCE, RETRY_INTERVAL, Writer
-from tests.processes import run_in_threads
+from tests.processes import alarm_handled_by, run_in_threads
 
 
 @pytest.fixture
@@ -223,16 +223,12 @@ def test_a_signal_storm_during_records_loses_nothing(segment, writer):
         writer.record(2.0)
         signal.setitimer(signal.ITIMER_REAL, 2e-5)
 
-    previous = signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, 2e-5)
     recorded = 0
-    try:
+    with alarm_handled_by(handle):
+        signal.setitimer(signal.ITIMER_REAL, 2e-5)
         while handled < 2000:
             writer.record(1.0)
             recorded += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
     assert fleet(segment).counters.requests == recorded + handled
 
 
@@ -328,12 +324,9 @@ def test_a_handler_that_records_while_its_thread_waits_for_another_is_queued_and
     def handle(_signal, _frame):
         writer.record(2.0)
 
-    previous = signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
-    try:
+    with alarm_handled_by(handle):
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
         writer.record(1.0)
-    finally:
-        signal.signal(signal.SIGALRM, previous)
     assert fleet(segment).workers[0].window["inference_time"].tolist() == [0.1, 1.0, 2.0]
 
 
@@ -374,8 +367,8 @@ def test_a_storm_of_raising_handlers_neither_stalls_nor_loses_what_was_acknowled
         raise Interrupt
 
     writer.claim()
-    previous, acknowledged, interrupted = signal.signal(signal.SIGALRM, interrupt), 0, 0
-    try:
+    acknowledged = interrupted = 0
+    with alarm_handled_by(interrupt):
         while interrupted < 500:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 2e-5)
@@ -384,7 +377,4 @@ def test_a_storm_of_raising_handlers_neither_stalls_nor_loses_what_was_acknowled
                     acknowledged += 1
             except Interrupt:
                 interrupted += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
     assert acknowledged <= fleet(segment).counters.requests <= acknowledged + interrupted
