@@ -93,6 +93,6 @@ def alarm_handled_by(handler):
     try:
         yield
     finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, lambda _signal, _frame: None)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
