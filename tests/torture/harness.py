@@ -14,7 +14,7 @@ from shmetrics.layout import Layout
 from shmetrics.locks import REGISTRY, ByteLock, is_locked
 from tests.torture import workers
 from tests.torture.monitor import Monitor
-from tests.torture.workers import COLUMNS, SWITCHES, WORST_CLAIM_US, WORST_READ_US, WORST_WAIT_US, Fate
+from tests.torture.workers import COLUMNS, SWITCHES, WORST_CLAIM_US, WORST_READ_US, WORST_WAIT_US
 
 MOST_PROCESSES = 60_000
 KILLS_A_LOOK = 4
@@ -159,6 +159,3 @@ class Torture:
         report.worst_wait_ms = float(table[:, WORST_WAIT_US].max()) / 1e3
         report.blocked_writes = int(table[:, SWITCHES].max())
         return report
-
-
-__all__ = ["Fate", "Report", "Torture"]
