@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from types import TracebackType
 from typing import Final
 
@@ -88,8 +89,9 @@ def bell_name(prefix: str) -> str:
     return f"{prefix}bell"
 
 
+@lru_cache(maxsize=1)
 def template() -> bytes:
-    """The bytes of a fresh semaphore of value 1, as this system's C library makes them."""
+    """The bytes of a fresh semaphore of value 1, as this system's C library makes them: found out once a process."""
     name = f"{naming.segment_file('')}template.{os.getpid()}.{secrets.token_hex(8)}"
     semaphore = posix_ipc.Semaphore("/" + name, posix_ipc.O_CREX, 0o600, 1)
     try:
