@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -18,12 +19,19 @@ from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, FREE
 from shmetrics.locks import REGISTRY, ByteLock
 from shmetrics.slots import CACHE_HITS, ERRORS, UNCOUNTED
 from shmetrics.writer import GUARD_PATIENCE, RETRY_INTERVAL, Writer
+from tests.conftest import FakeClock
 from tests.processes import alarm_handled_by, run_in_threads
 
 
 @pytest.fixture
 def segment(make_segment):
     return make_segment()
+
+
+@pytest.fixture
+def clock():
+    """A clock under the test's control, that starts where the reader's is: a machine may have booted a minute ago."""
+    return FakeClock(time.monotonic())
 
 
 @pytest.fixture
