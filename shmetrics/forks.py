@@ -58,10 +58,16 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     _in_progress.clear()
+    failures = []
     for reference in list(_registered.values()):
         aware = reference()
         if aware is not None:
-            aware.after_fork_in_child()
+            try:
+                aware.after_fork_in_child()
+            except Exception as failure:  # noqa: BLE001  the others must let go of what is the parent's all the same
+                failures.append(failure)
+    if failures:
+        raise failures[0]  # which the interpreter prints; a fork cannot fail any more
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

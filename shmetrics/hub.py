@@ -8,7 +8,7 @@ from typing import Any
 
 from shmetrics import guards, merge, naming, segment
 from shmetrics.errors import HubClosedError, HubFileTypeError, HubInUseError, HubNotFoundError, HubRefusedError
-from shmetrics.locks import ROLE, is_locked, slot_byte
+from shmetrics.locks import ATTACHED, ROLE, ByteLock, is_locked, slot_byte
 from shmetrics.reader import Reader
 from shmetrics.resources import Resources
 from shmetrics.segment import Segment
@@ -130,8 +130,9 @@ class Hub:
 def remove(name: str, *, force: bool = False) -> None:
     """Remove a hub by name: the segment and its semaphores.
 
-    Raises HubNotFoundError where there is none, and HubInUseError while a worker or an aggregator lives, whose records
-    would be lost to everyone else. ``force`` removes it under them, and removes a file that is refused as a hub.
+    Raises HubNotFoundError where there is none, and HubInUseError while any process has it attached for recording: a
+    worker, an aggregator, a server that has not forked yet. ``force`` removes it under them, and removes a file that is
+    refused as a hub.
     """
     try:
         target = segment.attach(name)
@@ -150,15 +151,22 @@ def remove(name: str, *, force: bool = False) -> None:
         guards.unlink_all(f"{naming.segment_file(name)}.")
         return
     try:
-        live = [slot for slot in range(target.layout.max_workers) if is_locked(target.descriptor, slot_byte(slot))]
-        aggregated = is_locked(target.descriptor, ROLE)
-        if (live or aggregated) and not force:
-            holders = [f"{len(live)} live worker{'s' if len(live) != 1 else ''}"] if live else []
-            holders += ["an aggregator"] if aggregated else []
-            raise HubInUseError(
-                f"hub {name!r} is in use by {' and '.join(holders)}; stop the server and `shmetrics serve` "
-                f"first, or use --force: they then go on unseen, and workers that start later make a new hub"
-            )
-        segment.unlink(name, target.instance)
+        with ByteLock(target.descriptor, ATTACHED) as removal:  # so that nobody attaches it from here on
+            users = _users(target, attached=not removal.try_acquire())
+            if users and not force:
+                raise HubInUseError(
+                    f"hub {name!r} is in use by {' and '.join(users)}; stop the server and `shmetrics serve` "
+                    f"first, or use --force: they then go on unseen, and workers that start later make a new hub"
+                )
+            segment.unlink(name, target.instance)
     finally:
         target.close()
+
+
+def _users(target: Segment, *, attached: bool) -> list[str]:
+    """Who uses a hub, in words."""
+    live = sum(is_locked(target.descriptor, slot_byte(slot)) for slot in range(target.layout.max_workers))
+    users = [f"{live} live worker{'s' if live != 1 else ''}"] if live else []
+    if is_locked(target.descriptor, ROLE):
+        users.append("an aggregator")
+    return users or (["a process that has not recorded yet"] if attached else [])

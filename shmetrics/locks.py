@@ -8,6 +8,9 @@ last descriptor of the description closes, whatever killed the process, for zomb
 * a child of fork shares its parent's descriptions, so it closes those of the parent's locks at once (`forks`), or a
   dead parent would look alive; it never *unlocks* them, which would free them for the parent too;
 * whoever releases a lock unlocks it before closing it, since a child that was just forked may hold it a moment longer.
+
+A program may close descriptors that are not its own (daemons close them all), and the kernel gives the numbers to the
+next files opened. So a number is never believed: before it is used or closed, the file behind it is compared.
 """
 
 import errno
@@ -26,6 +29,8 @@ REGISTRY: Final = 0
 """Held while claiming, reaping and defining; always briefly."""
 ROLE: Final = 1
 """Held by the one aggregator that samples and alerts."""
+ATTACHED: Final = 2
+"""Shared by all who have the segment attached for writing; exclusive while it is removed."""
 _SLOT_ZERO: Final = 16
 
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid: struct flock, 64-bit Linux
@@ -39,8 +44,36 @@ def slot_byte(slot: int) -> int:
 
 def is_locked(descriptor: int, byte: int) -> bool:
     """Whether any *other* open file description holds the byte. One system call; a read-only descriptor will do."""
-    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _request(fcntl.F_RDLCK, byte))
+    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, byte))
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
+def try_share(descriptor: int, byte: int) -> bool:
+    """Hold the byte together with others, on the descriptor's own description; False while one has it exclusively.
+
+    Children of fork and mappings keep the description, and so the lock, until the last of them is gone.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _request(fcntl.F_RDLCK, byte))
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        raise
+    return True
+
+
+def unlock(descriptor: int, byte: int) -> None:
+    """Give a byte up, for all who have the description."""
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, byte))
+
+
+def file_of(descriptor: int) -> tuple[int, int] | None:
+    """Which file a descriptor stands for: device and inode; None when it is closed."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _request(kind: int, byte: int) -> bytes:
@@ -56,6 +89,7 @@ class ByteLock:
 
     def __init__(self, descriptor: int, byte: int) -> None:
         self._source = descriptor
+        self._file = file_of(descriptor)
         self._byte = byte
         self._descriptor = -1
         self._owner = 0
@@ -63,7 +97,7 @@ class ByteLock:
     @property
     def held(self) -> bool:
         """Whether this object holds the lock."""
-        return self._descriptor >= 0
+        return self._is_open()
 
     def try_acquire(self) -> bool:
         """Take the lock without waiting; False when another description has it. True again while it is held."""
@@ -82,18 +116,23 @@ class ByteLock:
     def acquire(
         self, patience: float, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> bool:
-        """Poll for the lock for at most `patience` seconds. Jitter keeps a crowd of starters from marching in step."""
-        deadline = clock() + patience
+        """Poll for the lock for at most `patience` seconds. Jitter keeps a crowd of starters from marching in step.
+
+        Should the clock stand still, the sleeps asked for add up to `patience` at most.
+        """
+        deadline, slept = clock() + patience, 0.0
         while not self.try_acquire():
-            if clock() >= deadline:
+            if clock() >= deadline or slept >= patience:
                 return False
-            sleep(random.uniform(0.0002, 0.002))
+            pause = random.uniform(0.0002, 0.002)
+            sleep(pause)
+            slept += pause
         return True
 
     def release(self) -> None:
         """Give the lock up; harmless when it is not held."""
-        if self._descriptor >= 0 and self._owner == os.getpid():
-            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, self._byte))
+        if self._is_open() and self._owner == os.getpid():
+            unlock(self._descriptor, self._byte)
         self._close()
 
     def after_fork_in_child(self) -> None:
@@ -107,6 +146,10 @@ class ByteLock:
             epoch = forks.epoch()
             self._descriptor = os.open(f"/proc/self/fd/{self._source}", os.O_RDWR | os.O_CLOEXEC)
             self._owner = os.getpid()
+            if not self._is_open():
+                os.close(self._descriptor)
+                self._descriptor = -1
+                raise OSError(errno.ESTALE, "the segment's descriptor was closed, and its number is another file's now")
             if forks.epoch() == epoch:
                 return
             self._close()
@@ -115,9 +158,13 @@ class ByteLock:
         if getattr(self, "_descriptor", -1) >= 0:  # an exception came between acquiring and whoever was to release
             self.release()
 
+    def _is_open(self) -> bool:
+        """Whether the descriptor is still the segment's."""
+        return self._descriptor >= 0 and file_of(self._descriptor) == self._file
+
     def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
+        is_open, descriptor, self._descriptor = self._is_open(), self._descriptor, -1
+        if is_open:
             os.close(descriptor)
 
     def __enter__(self) -> "ByteLock":

@@ -45,8 +45,8 @@ class _Attachment:
     @classmethod
     def of(cls, target: Segment, role: str | None) -> "_Attachment":
         """The attachment to this very segment, new or already there; `release` it once."""
-        status = os.fstat(target.descriptor)
-        key = (status.st_dev, status.st_ino)
+        key = target.file
+        assert key is not None, "attached just now"
         attachment = cls.open.get(key)
         if attachment is None:
             attachment = cls.open[key] = cls(target, key, role)

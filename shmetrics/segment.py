@@ -31,9 +31,12 @@ from shmetrics.errors import (
     PlatformError,
 )
 from shmetrics.layout import HEADER, Layout
+from shmetrics.locks import ATTACHED, file_of, try_share, unlock
 from shmetrics.process import boot_id
 from shmetrics.strict import new_fence
 
+REMOVAL_PATIENCE: Final = 1.0
+"""Seconds that attaching waits for a removal under way to end."""
 _RETIRED_INDEX: Final = layout.offset_of(HEADER, "retired_index")
 
 
@@ -58,11 +61,39 @@ class Segment:
         self.instance = int(self.header["instance"])
         self.fresh_semaphore = self.header["semaphore"].tobytes()
         self.fence = new_fence()
-        self.descriptor = descriptor  # last: until here the caller is the one to close it
+        self._attached_by = os.getpid()
+        self._file = file_of(descriptor)
+        self._descriptor = descriptor  # last: until here the caller is the one to close it
 
     def _view(self, dtype: np.dtype[np.void], offset: int) -> NDArray[np.void]:
         view: NDArray[np.void] = np.ndarray((), dtype, self.memory, offset)
         return view
+
+    @property
+    def descriptor(self) -> int:
+        """A descriptor of the segment: for locks, never for reading. OSError when there is none to be had.
+
+        Should the one it was mapped by have been closed by somebody who closes all descriptors, another is opened by
+        the hub's name.
+        """
+        if self._file is None:
+            raise OSError(errno.EBADF, "the segment was closed")
+        if file_of(self._descriptor) != self._file:
+            self._descriptor = self._open_again()
+        return self._descriptor
+
+    def _open_again(self) -> int:
+        access = os.O_RDWR if self.writable else os.O_RDONLY
+        descriptor = os.open(naming.segment_path(self.name), access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if file_of(descriptor) != self._file:
+            os.close(descriptor)
+            raise OSError(errno.ESTALE, f"the descriptor of hub {self.name!r} was closed, and its name is gone")
+        return descriptor
+
+    @property
+    def file(self) -> tuple[int, int] | None:
+        """Device and inode: what tells one segment from another, whatever it is called."""
+        return self._file
 
     @property
     def retired_index(self) -> int:
@@ -87,16 +118,26 @@ class Segment:
     @property
     def is_unlinked(self) -> bool:
         """Whether the hub's name was removed; this mapping goes on working, but nobody new can find it."""
-        return os.fstat(self.descriptor).st_nlink == 0
+        try:
+            return os.fstat(self.descriptor).st_nlink == 0
+        except OSError:
+            if self._file is None:
+                raise
+            return True  # it could not be opened again by its name
 
     def close(self) -> None:
-        """Close the descriptor. The mapping goes when the last view of it does."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
+        """Close the descriptor. The mapping goes when the last view of it does.
+
+        What a process attached it gives up; a child of fork only closes its copy.
+        """
+        descriptor, file, self._descriptor, self._file = self._descriptor, self._file, -1, None
+        if file is not None and file_of(descriptor) == file:
+            if self.writable and self._attached_by == os.getpid():
+                unlock(descriptor, ATTACHED)
             os.close(descriptor)
 
     def __del__(self) -> None:
-        if getattr(self, "descriptor", -1) >= 0:
+        if getattr(self, "_descriptor", -1) >= 0:
             self.close()
 
 
@@ -109,6 +150,7 @@ def create(name: str, dims: Layout) -> Segment:
         os.fchmod(descriptor, 0o600)
         _reserve(descriptor, name, dims)
         os.pwrite(descriptor, _new_header(dims).tobytes(), 0)
+        try_share(descriptor, ATTACHED)
         segment = Segment(name, descriptor, dims, writable=True)
     except BaseException:
         os.close(descriptor)
@@ -122,9 +164,25 @@ def create(name: str, dims: Layout) -> Segment:
 
 
 def attach(name: str, *, writable: bool = False) -> Segment:
-    """Attach to an existing hub, after checking everything that can be checked; see the errors for what that is."""
+    """Attach to an existing hub, after checking everything that can be checked; see the errors for what that is.
+
+    ``writable``: for recording. Such an attachment keeps the hub from being removed, as long as the process lives.
+    """
     naming.check_name(name)
     _check_platform()
+    deadline = time.monotonic() + REMOVAL_PATIENCE
+    while True:
+        segment = _attach(name, writable=writable)
+        if not writable:
+            return segment
+        settled = try_share(segment.descriptor, ATTACHED) or time.monotonic() >= deadline
+        if settled and not segment.is_unlinked:  # else it was removed between our opening and our locking it
+            return segment
+        segment.close()
+        time.sleep(0.001)
+
+
+def _attach(name: str, *, writable: bool) -> Segment:
     path = naming.segment_path(name)
     access = os.O_RDWR if writable else os.O_RDONLY
     try:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 
 START_METHODS = ("fork", "spawn", "forkserver")
@@ -96,3 +97,11 @@ def alarm_handled_by(handler):
         signal.signal(signal.SIGALRM, lambda _signal, _frame: None)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+def wait_until(condition, seconds=PATIENCE):
+    """Look again and again until `condition()` holds; fails when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.005)

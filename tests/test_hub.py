@@ -1,12 +1,15 @@
 """The read-only view of a hub, and the removal of hubs."""
 
 import os
+import threading
 
 import pytest
 
-from shmetrics import Hub, HubClosedError, HubInUseError, HubNotFoundError, PerformanceMetrics, hub, naming
+from shmetrics import Hub, HubClosedError, HubInUseError, HubNotFoundError, PerformanceMetrics, hub, naming, segment
 from shmetrics.aggregator import Aggregator
-from shmetrics.segment import attach
+from shmetrics.locks import ATTACHED, ByteLock
+from shmetrics.segment import attach, unlink
+from tests.processes import wait_until
 
 
 def test_a_view_cannot_write(hub_name):
@@ -62,6 +65,74 @@ def test_a_hub_is_not_removed_under_its_aggregator(hub_name):
             hub.remove(hub_name)
     hub.remove(hub_name)
     assert not os.path.exists(naming.segment_path(hub_name))
+
+
+def test_a_hub_is_not_removed_under_a_process_that_has_not_recorded_yet(hub_name):
+    with PerformanceMetrics(name=hub_name), pytest.raises(HubInUseError, match="has not recorded yet"):
+        hub.remove(hub_name)
+    hub.remove(hub_name)
+
+
+def test_a_hub_is_not_removed_under_the_child_of_a_process_that_attached_it_and_ended(hub_name):
+    """A child of fork shares the attachment, though it opened nothing itself."""
+    alive, ended = os.pipe()
+    if (parent := os.fork()) == 0:
+        metrics = PerformanceMetrics(name=hub_name)
+        if os.fork() == 0:
+            os.close(ended)
+            os.read(alive, 1)  # until the test is done
+            del metrics
+        os._exit(0)
+    os.waitpid(parent, 0)
+    with pytest.raises(HubInUseError, match="has not recorded yet"):
+        hub.remove(hub_name)
+    os.close(ended)
+    os.close(alive)
+    wait_until(lambda: removed(hub_name))
+
+
+def removed(name):
+    try:
+        hub.remove(name)
+    except HubInUseError:
+        return False
+    return True
+
+
+def test_a_reader_keeps_no_hub_from_being_removed(hub_name):
+    PerformanceMetrics(name=hub_name).close()
+    with Hub.attach(hub_name):
+        hub.remove(hub_name)
+
+
+def test_who_attaches_while_a_hub_is_removed_gets_the_next_one(hub_name):
+    """The remover holds the hub for itself alone from its last look until the name is gone."""
+    PerformanceMetrics(name=hub_name).close()
+    old = attach(hub_name)
+    removal = ByteLock(old.descriptor, ATTACHED)
+    assert removal.try_acquire()
+
+    def finish():
+        unlink(hub_name, old.instance)
+        removal.release()
+
+    timer = threading.Timer(0.05, finish)
+    timer.start()
+    with PerformanceMetrics(name=hub_name) as metrics:
+        timer.join()
+        assert metrics._attachment.segment.instance != old.instance
+        assert not metrics.snapshot().health.unlinked
+    old.close()
+
+
+def test_a_remover_that_stands_still_keeps_nobody_from_attaching(hub_name, monkeypatch):
+    monkeypatch.setattr(segment, "REMOVAL_PATIENCE", 0.01)
+    PerformanceMetrics(name=hub_name).close()
+    old = attach(hub_name)
+    with ByteLock(old.descriptor, ATTACHED) as removal:
+        assert removal.try_acquire()
+        PerformanceMetrics(name=hub_name).close()
+    old.close()
 
 
 def test_a_file_that_is_refused_as_a_hub_is_removed_by_force_only(hub_name):

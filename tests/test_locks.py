@@ -1,11 +1,12 @@
 """Kernel locks: seen by everyone, held on behalf of nobody else, and gone with their holder."""
 
 import gc
+import mmap
 import os
 
 import pytest
 
-from shmetrics.locks import REGISTRY, ROLE, ByteLock, is_locked, slot_byte
+from shmetrics.locks import ATTACHED, REGISTRY, ROLE, ByteLock, is_locked, slot_byte, try_share
 from tests.processes import in_forked_child
 from tests.test_forks import Child
 
@@ -16,6 +17,7 @@ BYTE = 3
 def descriptor(tmp_path):
     """A file to lock."""
     number = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.truncate(number, 1)
     yield number
     os.close(number)
 
@@ -35,8 +37,8 @@ def open_descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_registry_role_and_slots_are_different_bytes():
-    used = [REGISTRY, ROLE, *(slot_byte(slot) for slot in range(1024))]
+def test_registry_role_attachment_and_slots_are_different_bytes():
+    used = [REGISTRY, ROLE, ATTACHED, *(slot_byte(slot) for slot in range(1024))]
     assert len(set(used)) == len(used)
 
 
@@ -219,3 +221,56 @@ def test_waiting_is_jittered(lock, descriptor, clock):
 
     ByteLock(descriptor, BYTE).acquire(0.1, clock, sleep)
     assert len(set(naps)) > len(naps) // 2
+
+
+def test_a_lock_is_not_taken_on_a_file_that_got_the_segments_descriptor_number(descriptor, tmp_path):
+    """A daemon closes all descriptors, and the next file opened has the number of one of them."""
+    source = os.dup(descriptor)
+    lock = ByteLock(source, BYTE)
+    other = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+    os.dup2(other, source)
+    with pytest.raises(OSError, match="another file"):
+        lock.try_acquire()
+    assert not lock.held
+    os.close(source)
+    os.close(other)
+
+
+def test_a_lock_whose_descriptor_was_closed_is_not_held_and_closes_nothing_of_others(descriptor, tmp_path):
+    lock = ByteLock(descriptor, BYTE)
+    assert lock.try_acquire()
+    number = lock._descriptor
+    os.close(number)
+    assert not lock.held
+    other = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+    os.dup2(other, number)
+    lock.release()
+    os.fstat(number)  # still the log's
+    os.close(number)
+    os.close(other)
+
+
+def test_a_shared_byte_is_locked_until_the_last_mapping_of_its_description_is_gone(descriptor):
+    own = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)
+    memory = mmap.mmap(own, 1)
+    assert try_share(own, BYTE)
+    assert not ByteLock(descriptor, BYTE).try_acquire()
+    os.close(own)
+    assert is_locked(descriptor, BYTE)
+    memory.close()
+    assert not is_locked(descriptor, BYTE)
+
+
+def test_a_byte_is_not_shared_with_one_who_has_it_alone(descriptor):
+    own = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)
+    with ByteLock(descriptor, BYTE) as lock:
+        lock.try_acquire()
+        assert not try_share(own, BYTE)
+    assert try_share(own, BYTE)
+    os.close(own)
+
+
+def test_acquire_gives_up_although_the_clock_stands_still(descriptor):
+    with ByteLock(descriptor, BYTE) as other:
+        other.try_acquire()
+        assert not ByteLock(descriptor, BYTE).acquire(2.0, lambda: 1000.0, lambda _seconds: None)

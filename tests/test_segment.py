@@ -271,6 +271,29 @@ def test_close_gives_the_descriptor_back_once_and_leaves_the_mapping(hub):
     assert int(hub.header["magic"]) == layout.MAGIC
 
 
+def test_a_segment_whose_descriptor_was_closed_by_others_opens_another(hub, tmp_path):
+    """A daemon closes all descriptors; the next file opened must not be locked in the hub's stead."""
+    log = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+    os.dup2(log, hub.descriptor)
+    assert os.path.samestat(os.fstat(hub.descriptor), os.stat(naming.segment_path(hub.name)))
+    assert not hub.is_unlinked
+    os.close(log)
+
+
+def test_a_segment_whose_descriptor_and_name_are_gone_says_so_and_closes_nothing_of_others(hub, path, tmp_path):
+    number = hub.descriptor
+    log = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+    os.dup2(log, number)
+    os.unlink(path)
+    with pytest.raises(OSError):  # noqa: PT011  whichever: the name is gone, or is another file's
+        _ = hub.descriptor
+    assert hub.is_unlinked
+    hub.close()
+    assert os.path.samestat(os.fstat(number), os.fstat(log))
+    os.close(log)
+    os.close(number)
+
+
 def test_a_segment_that_is_forgotten_closes_itself(hub):
     before = open_descriptors()
     segment.attach(hub.name)
