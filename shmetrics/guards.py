@@ -58,8 +58,13 @@ class Semaphore:
         return False
 
     def release(self) -> None:
-        """Give back what this object acquired."""
-        self._semaphore.release()
+        """Give back what this object acquired.
+
+        Harmless when that is impossible: the value was overwritten with the largest there is, or the semaphore closed
+        in a child that was forked in between. Nothing rests on a guard.
+        """
+        with suppress(OSError, posix_ipc.Error):
+            self._semaphore.release()
 
     @property
     def value(self) -> int:

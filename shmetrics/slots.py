@@ -13,7 +13,7 @@ import numpy as np
 
 from shmetrics import guards, naming
 from shmetrics.folded import Folded, bytes_of, flaw, merge
-from shmetrics.layout import CLAIMED, FREE, HOT, OWNER, Layout, offset_of
+from shmetrics.layout import FREE, HOT, OWNER, Layout, offset_of
 from shmetrics.locks import REGISTRY, ByteLock, is_locked, slot_byte
 from shmetrics.process import ROLE_BYTES, Identity
 from shmetrics.segment import Segment
@@ -111,6 +111,17 @@ class Claim:
     alive: ByteLock
     guard: guards.Semaphore | None
 
+    def release(self) -> None:
+        """Let the slot go; what is in it waits for a reaper."""
+        self.alive.release()
+        self.drop_guard()
+
+    def drop_guard(self) -> None:
+        """Do without a guard from now on."""
+        guard, self.guard = self.guard, None
+        if guard is not None:
+            guard.close()
+
 
 class RegistryBusyError(Exception):
     """Another process held REGISTRY for longer than the caller was ready to wait."""
@@ -125,16 +136,17 @@ def claim(
     identity: Identity,
     *,
     patience: float,
-    unplaced: int = 0,
+    unplaced: Words | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Claim:
     """Take a FREE slot for this process, reaping the dead if none is free.
 
-    ``patience``: seconds to wait for REGISTRY at most. ``unplaced``: records this worker had to drop so far, which are
-    added to the hub's count when there is no slot again. Raises RegistryBusyError or NoFreeSlotError.
+    It comes empty and locked, but FREE still: the owner stores CLAIMED once it has moved in, and nothing in it counts
+    before. If the owner dies meanwhile, the next claimant clears it.
 
-    Order: generation (a reader in the middle of the slot notices), contents, guard, state last.
+    ``patience``: seconds to wait for REGISTRY at most. ``unplaced``: the words of the owner's private slot; its records
+    are counted as dropped when there is no slot. Raises RegistryBusyError or NoFreeSlotError.
     """
     with ByteLock(segment.descriptor, REGISTRY) as registry:
         if not registry.acquire(patience, clock, sleep):
@@ -143,7 +155,10 @@ def claim(
             _lock_free_slot(segment, clock()) if _reap_dead(segment, clock()) else None
         )
         if taken is None:
-            segment.header["dropped"] += np.uint64(unplaced)
+            if unplaced is not None:
+                dropped = segment.header["dropped"] + np.uint64(unplaced[HEAD])
+                segment.header["dropped"] = dropped
+                unplaced[HEAD] = 0
             raise NoFreeSlotError
         slot, alive = taken
         try:
@@ -170,8 +185,11 @@ def _lock_free_slot(segment: Segment, now: float) -> tuple[int, ByteLock] | None
 
 
 def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now: float) -> Claim:
+    """Empty a locked slot; the generation first, so that a reader in the middle of it notices."""
     words = words_of(segment, slot)
-    generation = (words[GENERATION] + 1) % _MAX_COUNT
+    retired = segment.retired(segment.retired_index)["folded_generation"][slot]
+    last = max(number for number in (words[GENERATION], int(retired), 0) if number < _MAX_COUNT)
+    generation = (last + 1) % _MAX_COUNT
     words[GENERATION] = generation
     for word in (HEAD, FOLD, ERRORS, CACHE_HITS, CACHE_MISSES, DROPPED, UNCOUNTED):
         words[word] = 0
@@ -185,7 +203,6 @@ def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now:
     owner["ended_at"] = 0.0
     owner["role"] = identity.role.encode("utf-8", "replace")[:ROLE_BYTES]
     guard = renew_guard(segment, slot, words)
-    words[STATE] = CLAIMED
     return Claim(slot, generation, alive, guard)
 
 
@@ -257,13 +274,17 @@ def _retire(segment: Segment, slot: int, now: float) -> None:
         leavings = _leavings(segment, slot, hot, now)
         believed = leavings is not None
         if leavings is not None:
+            both = np.stack([active["folded"], leavings.area])
+            folded = merge(both)
+            records = int(folded.valid) + int(folded.invalid)
+            believed = flaw(folded.area, records, now) is None
+        if leavings is not None and believed:
             target = segment.retired(index + 1)
             bytes_of(target)[:] = bytes_of(active)
             target["incarnations"] += np.uint64(1)
             for counter in ("requests", "errors", "cache_hits", "cache_misses", "dropped"):
                 target[counter] += np.uint64(getattr(hot, counter))
-            both = np.stack([active["folded"], leavings.area])
-            Folded(target["folded"]).copy_from(merge(both))
+            Folded(target["folded"]).copy_from(folded)
             target["folded_generation"][slot] = generation
             segment.flip_retired(index + 1)
     part["owner"]["ended_at"] = now

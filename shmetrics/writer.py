@@ -11,7 +11,6 @@ one when it comes.
 The contract behind which another (native) writer could stand is `recorder.Recorder`, over the bytes of `layout`.
 """
 
-import logging
 import struct
 import sys
 import threading
@@ -19,14 +18,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from types import BuiltinFunctionType
 from typing import Any, Final
 
 import numpy as np
 
 from shmetrics import forks, slots
+from shmetrics.board import Board
 from shmetrics.exclusion import WriteToken, takes_token, token_was_out
 from shmetrics.folded import Folded, Rows
-from shmetrics.layout import BOARD_SIZE, CLAIMED, FOLD_BATCH, RECORD
+from shmetrics.layout import CLAIMED, FOLD_BATCH, RECORD
+from shmetrics.notices import Notices
 from shmetrics.process import Identity, current_identity
 from shmetrics.segment import Segment
 from shmetrics.slots import (
@@ -61,8 +63,16 @@ _pack_into: Final = _RECORD.pack_into
 _RECORD_SHIFT: Final = 6
 assert _RECORD.size == RECORD.itemsize == 1 << _RECORD_SHIFT
 
+
+def _check_numbers(args: tuple[object, ...]) -> None:
+    """Raise the TypeError for measurements that cannot be stored."""
+    try:
+        _RECORD.pack(0.0, *args, 0, 0, 0)
+    except struct.error as error:
+        raise TypeError(f"measurements must be real numbers, not {args!r} ({error})") from None
+
+
 _INVALID: Final = "some measurements were NaN, infinite or negative; they are counted as invalid_records"
-_log: Final = logging.getLogger("shmetrics")
 _SURE_TO_HAVE_IT: Final = sys.version_info >= (3, 11)
 
 
@@ -86,11 +96,15 @@ class Writer:
         self._identity = identity
         self._capacity = segment.layout.capacity
         self._mask = self._capacity - 1
+        self._ring_bytes = RECORD.itemsize * self._capacity
         self._closed = False
         self._advancing = False
-        self._warned: set[str] = set()
+        self._notices = Notices(segment.name)
         self._claim: Claim | None = None
-        self._board_epoch = 0
+        self._taken: Claim | None = None  # a slot that is being moved into
+        self._views: tuple[memoryview | Words, ...] = ()
+        self._board = Board(clock)
+        self.enter, self.leave = self._board.enter, self._board.leave
         self._renew_token()
         self._leave_slot()
         forks.register(self)
@@ -137,11 +151,14 @@ class Writer:
                 if token_was_out(error):
                     if self.token.wait(self._progress):
                         continue
+                    _check_numbers(args)
                     self._pending.append((self.record, args))
                     return
                 self._abandon(give)
+                if self._is_the_parents(error, give):
+                    return
                 if isinstance(error, struct.error):
-                    raise TypeError(f"measurements must be real numbers, not {args!r} ({error})") from None
+                    _check_numbers(args)
                 raise
             give(None)
             if self._pending:
@@ -168,28 +185,13 @@ class Writer:
                     self._pending.append((self.add, (word, amount)))
                     return
                 self._abandon(give)
+                if self._is_the_parents(error, give):
+                    return
                 raise
             give(None)
             if self._pending:
                 self._perform_pending()
             return
-
-    def enter(self, label: int = 0) -> int:
-        """Show a request on the in-flight board; returns its ticket, -1 when the board is full."""
-        try:
-            place = self._board_free.pop()
-        except IndexError:
-            return -1
-        self._board_labels[2 * place + 1] = label
-        self._board_starts[2 * place] = self._clock()
-        return self._board_epoch + place
-
-    def leave(self, ticket: int) -> None:
-        """Take a request off the board; harmless for -1, a second time, and for a ticket from before a fork."""
-        place = ticket - self._board_epoch
-        if 0 <= place < BOARD_SIZE and self._board_starts[2 * place]:
-            self._board_starts[2 * place] = 0.0
-            self._board_free.append(place)
 
     # The rest ---------------------------------------------------------------------------------------------------------
 
@@ -235,13 +237,19 @@ class Writer:
     def after_fork_in_child(self) -> None:
         """Forget the parent's slot, its liveness lock and its threads. Called by `forks`.
 
-        The parent's words are released, so that a write which the fork itself interrupted (a signal handler that forks
-        and returns) cannot go on in the parent's slot.
+        The views of the parent's slot are released, so that a write which the fork itself interrupted (a signal handler
+        that forks and returns) cannot go on in it; it ends quietly, since the parent goes on with the same one.
         """
-        words = self._words
+        views = self._views
         self._renew_token()
         self._leave_slot()
-        words.release()
+        for view in views:
+            with suppress(BufferError):  # an array is made of it: the fork interrupted `latest`, which only reads
+                view.release()
+
+    def _is_the_parents(self, error: BaseException, give: Callable[[None], None]) -> bool:
+        """Whether a write failed because this is a child, forked in the middle of it; the parent completes it."""
+        return give is not self._give and isinstance(error, ValueError) and "released memoryview" in str(error)
 
     @takes_token
     def _exclusively(self, action: Callable[[], None]) -> None:
@@ -284,16 +292,10 @@ class Writer:
         self._pending: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
 
     def _progress(self) -> object:
-        """Something that every write changes, and that is never the same during a claim or a fold.
-
-        (A greenlet that polls for its slot has the token and is on no thread's stack.)
-        """
-        words = self._words
-        return (
-            object()
-            if self._advancing
-            else [words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED)]
-        )
+        """Something that every write changes, and that is never the same during a claim or a fold."""
+        if self._advancing:
+            return object()
+        return [self._words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED)]
 
     def _perform_pending(self) -> None:
         """Perform what handlers queued while a write had the token. They find it free now.
@@ -319,22 +321,24 @@ class Writer:
         """Before a write that finds no room: claim a slot, or fold."""
         self._advancing = True
         try:
-            if self._claim is not None and not self._is_mine(self._claim):
+            if self._claim is not None:
+                head, fold = self._words[HEAD], self._words[FOLD]
+                if self._is_mine(self._claim, head, fold >> 1):
+                    self._fold(self._claim, head, fold)
+                    return
                 self._lose_slot()
-            if self._claim is None:
+            if self._taken is None:
                 self._try_to_claim()
-            else:
-                self._fold(self._claim)
+            if self._taken is not None:
+                self._move_in(self._taken)
         finally:
             self._advancing = False
 
-    def _is_mine(self, claim: Claim) -> bool:
+    def _is_mine(self, claim: Claim, head: int, folded: int) -> bool:
         """Whether the slot holds what this process stored last; memory that others can reach is not trusted."""
-        words = self._words
-        head, folded = words[HEAD], words[FOLD] >> 1
         return (
-            words[GENERATION] == claim.generation
-            and words[STATE] == CLAIMED
+            self._words[GENERATION] == claim.generation
+            and self._words[STATE] == CLAIMED
             and head == self._advance_at
             and folded <= head <= folded + self._capacity
         )
@@ -345,47 +349,48 @@ class Writer:
 
     def _leave_slot(self) -> None:
         """Own no slot: write to a private one, as big as the shared one, until there is."""
-        claim, self._claim = self._claim, None
-        if claim is not None:
-            claim.alive.release()
-            if claim.guard is not None:
-                claim.guard.close()
+        claim = self._claim or self._taken
+        memory = memoryview(bytearray(RING + RECORD.itemsize * self._capacity))
+        self._board.begin(memory[BOARD:RING])
         self._retry_at = -1.0
         self._patience = CLAIM_PATIENCE
-        self._board_epoch += BOARD_SIZE  # tickets of the board before mean nothing on the new one
-        self._board_free = list(range(BOARD_SIZE))
-        memory = memoryview(bytearray(RING + RECORD.itemsize * self._capacity))
-        self._use(memory[:BOARD].cast("Q"), memory)
-        self._advance_at = 0  # every write passes _advance, which tries to claim
+        self._use(None, memory[:BOARD].cast("Q"), memory, advance_at=0)  # so every write tries to claim
+        if claim is not None:
+            claim.release()
 
-    def _use(self, words: Words, memory: memoryview) -> None:
-        """Write to this slot from now on: its words, and all its bytes up to the end of the ring."""
-        self._board = memory[BOARD:RING]
-        self._board_starts = self._board.cast("d")
-        self._board_labels = self._board.cast("Q")
-        self._ring = memory[RING : RING + RECORD.itemsize * self._capacity]
+    def _use(self, claim: Claim | None, words: Words, memory: memoryview, *, advance_at: int) -> None:
+        """Write to this slot from now on: its words, and all its bytes up to the end of the ring.
+
+        Nothing is called here, so no signal handler can raise between two of the assignments (CPython 3.11 and newer).
+        """
+        self._ring = memory[RING : RING + self._ring_bytes]
+        self._views = (memory, self._ring, words)
         self._words = words
+        self._claim = claim
+        self._taken = None
+        self._advance_at = advance_at
 
     def _try_to_claim(self) -> None:
+        """Take a slot into `_taken`, if there is one to be had now."""
         if self._closed:
             return self.warn("closed", "records after close() are dropped")
         if self._clock() < self._retry_at:
             return None
-        private = self._words
-        patience, self._patience = self._patience, 0.0
+        # Where a framework made sleep a switch to other greenlets, waiting here would keep them all from writing.
+        patience = self._patience if isinstance(time.sleep, BuiltinFunctionType) else 0.0
+        self._patience = 0.0
         try:
             claim = slots.claim(
                 self._segment,
                 self._identity(self._role),
                 patience=patience,
-                unplaced=private[HEAD],
+                unplaced=self._words,
                 clock=self._clock,
             )
         except RegistryBusyError:
-            if "full" not in self._warned:
+            if not self._notices.have_given("full"):
                 self.warn("busy", "another process holds the registry; records wait in this process meanwhile")
         except NoFreeSlotError:
-            private[HEAD] = 0  # they are counted as dropped
             self.warn(
                 "full",
                 f"all {self._segment.layout.max_workers} slots belong to live workers, so the records of this one are "
@@ -395,40 +400,43 @@ class Writer:
             self.warn("os", f"cannot claim a slot: {error}")
         else:
             if claim.alive.held:  # else this is a child, forked by a signal handler in the middle of its parent's claim
-                self._move_in(claim)
+                self._taken = claim
         self._retry_at = self._clock() + RETRY_INTERVAL
         return None
 
     def _move_in(self, claim: Claim) -> None:
-        """Start writing to the claimed slot, with what was recorded so far. Its commit word is stored last."""
-        private = self._words
-        kept = self.latest(self._capacity - FOLD_BATCH)
+        """Start writing to the slot that was taken, with what was recorded so far.
+
+        An exception of a signal handler may end this anywhere; the next write begins it again. Nothing counts before
+        the slot's state is CLAIMED, and nothing is moved after.
+        """
         start = self._segment.slot_offset(claim.slot)
         memory = memoryview(self._segment.memory)[start : start + self._segment.layout.slot.itemsize]
         words = slots.words_of(self._segment, claim.slot)
-        memory[BOARD:RING] = self._board  # requests under way keep their place
-        memory[RING : RING + kept.nbytes] = kept.tobytes()
-        for word in (ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED):
-            words[word] = private[word]
-        words[DROPPED] = private[HEAD] - len(kept)
+        self._views = (*self._views, memory, words)
+        if words[STATE] != CLAIMED:
+            private = self._words
+            kept = self.latest(self._capacity - FOLD_BATCH)
+            memory[RING : RING + kept.nbytes] = kept.tobytes()
+            for word in (ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED):
+                words[word] = private[word]
+            words[DROPPED] = private[HEAD] - len(kept)
+            words[HEAD] = len(kept)
+            words[STATE] = CLAIMED
         part = self._segment.slots[claim.slot]
         self._owner = part["owner"]
         self._ring_rows: Rows = part["ring"]
         self._copies = [Folded(part["folded"][copy, ...]) for copy in (0, 1)]
         self._guard_busy_since: float | None = None
-        words[HEAD] = len(kept)
-        private[HEAD] = 0  # moved: an exception from here on must not move them again
-        self._claim = claim
-        self._use(words, memory)
-        self._advance_at = FOLD_BATCH if len(kept) < FOLD_BATCH else len(kept)
+        self._board.move_to(memory[BOARD:RING])  # requests under way keep their place
+        self._use(claim, words, memory, advance_at=max(FOLD_BATCH, words[HEAD]))
 
-    def _fold(self, claim: Claim) -> None:
+    def _fold(self, claim: Claim, head: int, fold: int) -> None:
         """Fold the records since the last fold into the inactive copy, then make it the active one.
 
-        A reader that holds the guard puts it off, while the ring has room.
+        ``head``, ``fold``: the two words, checked. A reader that holds the guard puts it off, while the ring has room.
         """
         words = self._words
-        head, fold = words[HEAD], words[FOLD]
         folded, active = fold >> 1, fold & 1
         guard = claim.guard
         held = guard is not None and guard.try_acquire()
@@ -467,9 +475,7 @@ class Writer:
         if self._guard_busy_since is None:
             self._guard_busy_since = now
         elif now - self._guard_busy_since >= GUARD_PATIENCE:
-            if claim.guard is not None:
-                claim.guard.close()
-            claim.guard = None
+            claim.drop_guard()
             with suppress(OSError):  # without a guard readers copy twice now and then
                 claim.guard = slots.renew_guard(self._segment, claim.slot, self._words)
             self._guard_busy_since = None
@@ -488,13 +494,7 @@ class Writer:
     def warn(self, kind: str, message: str) -> None:
         """Log a warning once per `kind`, when the write under way has given the token back.
 
-        By logging, which unlike the warnings module cannot be made to raise into a request; and outside the write,
-        since a handler may record in its turn, under a lock of its own.
+        Not earlier, since a logging handler may record in its turn, under a lock of its own.
         """
-        if kind not in self._warned:
-            self._warned.add(kind)
-            self._pending.append((self._say, (message,)))
-
-    def _say(self, message: str) -> None:
-        with suppress(Exception):  # the user's own handlers and filters run here, in the middle of somebody's request
-            _log.warning("hub %r, pid %d: %s", self._segment.name, self._identity(None).pid, message)
+        if self._notices.is_new(kind):
+            self._pending.append((self._notices.say, (message,)))

@@ -33,13 +33,13 @@ def take(hub, clock):
 
     def take(role="worker", **options):
         claim = slots.claim(hub, Identity(4711, 42, role), **{"patience": 0.0, "clock": clock, **options})
+        hub.slots["owner"]["state"][claim.slot] = CLAIMED  # as its owner does when it has moved in
         taken.append(claim)
         return claim
 
     yield take
     for claim in taken:
-        claim.alive.release()
-        claim.guard.close()
+        claim.release()
 
 
 def record(hub):
@@ -135,7 +135,7 @@ def test_when_all_are_live_the_dropped_records_are_counted_and_nobody_is_harmed(
     claims = [take() for _ in range(WORKERS)]
     for unplaced in (5, 7):
         with pytest.raises(NoFreeSlotError):
-            take(unplaced=unplaced)
+            take(unplaced={slots.HEAD: unplaced})
     assert int(hub.header["dropped"]) == 12
     assert states(hub) == [CLAIMED] * WORKERS
     assert [int(generation) for generation in hub.slots["owner"]["generation"]] == [1] * WORKERS
