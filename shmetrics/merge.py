@@ -26,12 +26,16 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
     # A worker reaped while we were reading is in the retired area already, and so may be its successor in the slot;
     # whoever is not, counts from its slot.
     retired_generation = retired["folded_generation"].tolist()
-    is_retired = [not slot.claimed or retired_generation[slot.slot] >= slot.generation for slot in copy.slots]
+    is_believed = [f"slot {slot.slot}" not in copy.flaws for slot in copy.slots]
+    is_retired = [
+        not believed or not slot.claimed or retired_generation[slot.slot] >= slot.generation
+        for slot, believed in zip(copy.slots, is_believed, strict=True)
+    ]
     workers = [
         _worker(slot, copy, retired=done)
-        for slot, done in zip(copy.slots, is_retired, strict=True)
+        for slot, believed, done in zip(copy.slots, is_believed, is_retired, strict=True)
         # A FREE slot that the retired area does not know is one whose claimant died half-way: no worker to show.
-        if slot.claimed or retired_generation[slot.slot] == slot.generation
+        if believed and (slot.claimed or retired_generation[slot.slot] == slot.generation)
     ]
     counted = [worker for worker in workers if worker.in_totals]
     Folded(copy.areas[0, ...]).copy_from(Folded(np.asarray(retired["folded"])))

@@ -36,6 +36,9 @@ RETIRED_PATIENCE: Final = 0.003
 """Seconds that one read tries to copy the retired area."""
 _ATTEMPTS: Final = 5
 _RETIRED_ATTEMPTS: Final = 50
+_RETIRED_COUNTERS: Final = ("requests", "errors", "cache_hits", "cache_misses", "dropped", "incarnations")
+_MOST_COUNTED: Final = 1 << 63
+"""From here on a counter of the retired area might wrap round when the next slot is added."""
 
 
 class CorruptError(Exception):
@@ -134,6 +137,7 @@ class Reader:
             retired = self._read_retired()
             if retired is not None:
                 self._good_retired = retired
+                flaws |= self._generation_flaws(retired)
         except CorruptError as error:
             flaws["retired area"] = str(error)
             retired = self._good_retired
@@ -199,7 +203,7 @@ class Reader:
             fence()
             if first <= words[HEAD] - dims.capacity:
                 return None
-            problem = flaw(area, hot.folded, self._clock())
+            problem = flaw(area, hot.folded, self._clock()) or _rows_flaw(rows, self._clock())
         fence()
         if (words[STATE], words[GENERATION], words[FOLD]) != before:
             return None
@@ -219,6 +223,15 @@ class Reader:
             rows=rows,
             in_flight=in_flight[in_flight["start"] > 0.0],
         )
+
+    def _generation_flaws(self, retired: Any) -> dict[str, str]:
+        """The slots of which a later incarnation is retired than there ever was: generations only grow."""
+        known = self._segment.slots["owner"]["generation"]
+        folded = retired["folded_generation"]
+        return {
+            f"slot {slot}": f"its incarnation {folded[slot]} is retired, but it has had only {known[slot]}"
+            for slot in np.flatnonzero(folded > known).tolist()
+        }
 
     def _copy(self, offset: int, dtype: np.dtype[Any], count: int = 1) -> NDArray[np.void]:
         """A private copy of `count` elements at a byte offset: as bytes, which costs one memcpy."""
@@ -251,10 +264,25 @@ class Reader:
             segment.fence()
             if segment.retired_index == index:
                 folded = copy["folded"]
-                problem = flaw(folded, int(folded["valid"]) + int(folded["invalid"]), self._clock())
+                records = int(folded["valid"]) + int(folded["invalid"])
+                problem = flaw(folded, records, self._clock()) or _counters_flaw(copy, records)
                 if problem is not None:
                     raise CorruptError(problem)
                 return copy
             if attempt > _RETIRED_ATTEMPTS and self._clock() > deadline:
                 return None
         raise AssertionError("unreachable")
+
+
+def _rows_flaw(rows: Rows, now: float) -> str | None:
+    """What is impossible about committed rows, or None: one from the future would hide the seconds of all others."""
+    late = bool((rows["time"] > now + 1.0).any())
+    return "a record in its ring is from the future" if late else None
+
+
+def _counters_flaw(retired: Any, records: int) -> str | None:
+    """What is impossible about the counters of a retired area in which so many records are folded, or None."""
+    requests, *others = (int(retired[name]) for name in _RETIRED_COUNTERS)
+    if not records <= requests < _MOST_COUNTED or max(others) >= _MOST_COUNTED:
+        return "its counters are out of range"
+    return None

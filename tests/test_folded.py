@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shmetrics.folded import LIMIT, Folded, flaw, measures_of, merge
-from shmetrics.layout import MEASURES, SECONDS
+from shmetrics.layout import FOLDED, MEASURES, SECONDS
 from tests.forge import folded_of, merged, random_records, records
 
 COUNTS = ("valid", "invalid", "errors", "min", "max", "sketch", "second", "requests", "second_errors", "latency_max")
@@ -291,3 +291,19 @@ class TestFlaw:
         area = folded_of(records([1000.5])).area
         assert flaw(area, 1, 1000.6) is None
         assert "per-second ring" in flaw(area, 1, 998.9)
+
+    def test_more_records_than_there_can_have_been_are_found_though_the_counts_agree(self):
+        """Two such areas would wrap round when added, and a percentile of the sum would have no bucket."""
+        folded = Folded()
+        folded.valid[...] = 2**63
+        folded.sketch[:, 7] = 2**63
+        assert "counts" in flaw(folded.area, 2**63, LATER)
+
+
+@pytest.mark.parametrize("bits", [0x7FF0000000000001, 0x7FEFFFFFFFFFFFFF], ids=["signalling nan", "largest"])
+def test_adding_areas_that_nobody_has_checked_does_not_warn(bits):
+    """A reaper adds to the retired area as it is, in the middle of a request. (Here every warning is an error.)"""
+    area = folded_of(random_records(20, 100)).area
+    for name in ("sum", "min", "max", "latency_sum", "latency_max"):
+        area[name][:] = np.uint64(bits).view(np.float64)
+    merge(np.array([area, area], FOLDED))

@@ -76,7 +76,7 @@ def test_no_row_is_torn_and_nothing_is_missing_while_the_writer_races_on(busy_wr
 
 def test_a_reader_waits_for_all_guards_together_no_longer_than_its_patience(make_segment, clock):
     segment = make_segment(max_workers=4)
-    writers = [Writer(segment) for _ in range(4)]
+    writers = [Writer(segment, clock=clock) for _ in range(4)]
     prefix = naming.semaphore_prefix(segment.name, segment.instance)
     held = []
     for writer in writers:
@@ -239,3 +239,49 @@ def test_a_row_that_the_writer_may_just_be_overwriting_is_not_accepted(make_segm
     copy = reader._try_slot(0, np.zeros((), FOLDED))
     assert (copy is not None) is accepted
     writer._leave_slot()
+
+
+def test_a_record_from_the_future_is_reported_and_hides_no_second_of_the_others(make_segment):
+    """In the per-second ring the newest second wins its place."""
+    segment = make_segment()
+    writers = [Writer(segment) for _ in range(2)]
+    for writer in writers:
+        writer.record(0.5)
+    segment.slots["ring"]["time"][0, 0] = 1e9
+    fleet = View(segment).snapshot()
+    assert list(fleet.health.corrupt) == ["slot 0"]
+    assert fleet.counters.requests == int(fleet.folded.requests.sum()) == 1
+    for writer in writers:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("counter", "value"), [("requests", 0), ("requests", 2**64 - 1), ("errors", 2**63), ("incarnations", 2**64 - 1)]
+)
+def test_a_retired_area_whose_counters_are_out_of_range_is_reported(make_segment, counter, value):
+    segment = make_segment()
+    writer = Writer(segment)
+    writer.record(0.5)
+    writer.close()
+    slots.reap(segment)
+    view = View(segment)
+    before = view.snapshot()
+    segment.retired(segment.retired_index)[counter] = value
+    after = view.snapshot()
+    assert "out of range" in after.health.corrupt["retired area"]
+    assert after.counters == before.counters
+
+
+@pytest.mark.parametrize("generation", [2, 2**64 - 1])
+def test_a_slot_of_which_a_later_incarnation_is_retired_than_it_had_is_reported(make_segment, generation):
+    segment = make_segment()
+    writers = [Writer(segment) for _ in range(2)]
+    for writer in writers:
+        writer.record(0.5)
+    segment.retired(segment.retired_index)["folded_generation"][0] = generation
+    fleet = View(segment).snapshot()
+    assert f"{generation} is retired" in fleet.health.corrupt["slot 0"]
+    assert [worker.slot for worker in fleet.workers] == [1]
+    assert fleet.counters.requests == int(fleet.folded.valid) == 1
+    for writer in writers:
+        writer.close()
