@@ -11,6 +11,8 @@ from shmetrics import guards, naming
 from shmetrics.segment import Segment
 
 _POLL: Final = 0.02
+_MOST_RINGS: Final = 64
+"""Rings at the same instant may count twice; more than this nobody rang."""
 
 
 def _name(segment: Segment) -> str:
@@ -49,6 +51,9 @@ class Doorbell:
         A poll, fifty times a second: ``sem_timedwait`` counts on the wall clock, which may be set back.
         """
         deadline = clock() + seconds
+        if self._bell is not None and self._bell.value > _MOST_RINGS:  # overwritten: it would ring without end
+            self._bell.close()
+            self._bell = None
         while (left := deadline - clock()) > 0.0:
             if self._bell is not None and self._bell.try_acquire():
                 return True

@@ -12,6 +12,7 @@ would make a wait of 5 ms last that hour.
 import os
 import secrets
 import stat
+import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,9 @@ from shmetrics import naming
 from shmetrics.layout import SEMAPHORE_BYTES
 
 _POLL: Final = 0.0002
+_LARGEST_VALUE: Final = 1024
+_PRIVATE: Final = (0, 128)
+_WORDS: Final = struct.Struct(f"{SEMAPHORE_BYTES // 4}I")
 
 
 class Semaphore:
@@ -94,6 +98,18 @@ def bell_name(prefix: str) -> str:
     return f"{prefix}bell"
 
 
+def is_sound(contents: bytes) -> bool:
+    """Whether the C library may be given a semaphore of these bytes.
+
+    It trusts each of them: a third word that no library stores makes ``sem_post`` wait for ever or abort the process.
+    We only ever poll, so nobody waits in ours, and everything after value, waiters and kind is zero.
+    """
+    if len(contents) != SEMAPHORE_BYTES:
+        return False
+    value, waiters, private, *others = _WORDS.unpack(contents)
+    return value <= _LARGEST_VALUE and not waiters and private in _PRIVATE and not any(others)
+
+
 @lru_cache(maxsize=1)
 def template() -> bytes:
     """The bytes of a fresh semaphore of value 1, as this system's C library makes them: found out once a process."""
@@ -115,6 +131,8 @@ def create(name: str, fresh: bytes) -> Semaphore | None:
     write it to a file with a random name first, which stays for ever when its creator is killed there. Only a name's
     one rightful creator calls this (a guard's is the owner of the slot).
     """
+    if not is_sound(fresh):
+        return None
     try:
         descriptor = os.open(naming.SHM_DIR, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError:  # no space, no descriptors: go on without
@@ -138,15 +156,19 @@ def open_existing(name: str) -> Semaphore | None:
     Since it must be ours and /dev/shm is sticky, nobody else can exchange it between the look and the opening.
     """
     try:
-        status = os.lstat(_path(name))
-    except FileNotFoundError:
+        descriptor = os.open(_path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
         return None
-    safe = (
-        stat.S_ISREG(status.st_mode)
-        and status.st_uid == os.geteuid()
-        and not status.st_mode & 0o077
-        and status.st_size == SEMAPHORE_BYTES
-    )
+    try:
+        status = os.fstat(descriptor)
+        safe = (
+            stat.S_ISREG(status.st_mode)
+            and status.st_uid == os.geteuid()
+            and not status.st_mode & 0o077
+            and is_sound(os.read(descriptor, SEMAPHORE_BYTES + 1))
+        )
+    finally:
+        os.close(descriptor)
     if not safe:
         return None
     try:

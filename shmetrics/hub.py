@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from shmetrics import guards, merge, naming, segment
 from shmetrics.errors import HubClosedError, HubFileTypeError, HubInUseError, HubNotFoundError, HubRefusedError
@@ -14,6 +14,9 @@ from shmetrics.resources import Resources
 from shmetrics.segment import Segment
 from shmetrics.snapshot import Snapshot
 from shmetrics.statistics import Statistics, comprehensive
+
+_FIRST_TRIES: Final = 100
+"""Reads that the first snapshot takes at most, where the retired area changes under each; no reapers are so busy."""
 
 
 class View:
@@ -46,8 +49,10 @@ class View:
         _ = self.segment
         try:
             copy = self._reader.read()
-            while copy.retired is None and self._last is None:  # nothing to fall back on: half a fleet is no answer
-                copy = self._reader.read()
+            for _ in range(_FIRST_TRIES):
+                if copy.retired is not None or self._last is not None:
+                    break
+                copy = self._reader.read()  # there is nothing to fall back on, and half a fleet is no answer
         except (OSError, ValueError):
             _ = self.segment  # closed meanwhile, by another thread or a signal handler: HubClosedError
             raise

@@ -46,7 +46,7 @@ class CorruptError(Exception):
 
 
 class HalfClaimedError(Exception):
-    """A FREE slot whose claimant died half-way through clearing it. Internal: it holds nothing that counts."""
+    """A FREE slot that is being claimed, or whose claimant died half-way. Internal: it holds nothing that counts."""
 
 
 class UnsteadyError(Exception):
@@ -187,6 +187,8 @@ class Reader:
         dims, base = segment.layout, segment.slot_offset(slot)
         before = (words[STATE], words[GENERATION], words[FOLD])
         fence()
+        if before[0] == FREE and before[1] != segment.retired_generation(slot):
+            raise HalfClaimedError  # now, since by the time the retired area is copied it may know this incarnation
         at = base + offset_of(dims.slot, "folded") + (before[2] & 1) * FOLDED.itemsize
         bytes_of(area)[:] = segment.raw[at : at + FOLDED.itemsize]
         owner = self._copy(base, OWNER)[0]

@@ -105,6 +105,10 @@ class Segment:
         dims = self.layout
         return self._view(dims.retired, dims.retired_offset + (index & 1) * dims.retired.itemsize)
 
+    def retired_generation(self, slot: int) -> int:
+        """The last incarnation of a slot whose totals are in the retired area."""
+        return int(self.retired(self.retired_index)["folded_generation"][slot])
+
     def flip_retired(self, index: int) -> None:
         """Make the other retired copy the good one, in a single 8-byte store. The caller holds REGISTRY."""
         self.fence()

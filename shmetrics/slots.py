@@ -44,6 +44,8 @@ RING: Final = offset_of(Layout().slot, "ring")
 """Byte offset of the ring."""
 
 _MAX_COUNT: Final = 1 << 62
+_MOST_EVENTS: Final = 1 << 50
+"""What a counter can reach: a million a second for thirty years."""
 
 
 def words_of(segment: Segment, slot: int) -> Words:
@@ -99,7 +101,7 @@ def hot_flaw(hot: Hot, capacity: int) -> str | None:
     if not hot.folded <= hot.head <= hot.folded + capacity:
         return f"its commit word is {hot.head}, but {hot.folded} records are folded and the ring holds {capacity}"
     counters = (hot.head, hot.errors, hot.cache_hits, hot.cache_misses, hot.dropped, hot.uncounted)
-    return "a counter is out of range" if max(counters) >= _MAX_COUNT else None
+    return "a counter is out of range" if max(counters) >= _MOST_EVENTS else None
 
 
 @dataclass
@@ -187,9 +189,8 @@ def _lock_free_slot(segment: Segment, now: float) -> tuple[int, ByteLock] | None
 def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now: float) -> Claim:
     """Empty a locked slot; the generation first, so that a reader in the middle of it notices."""
     words = words_of(segment, slot)
-    retired = segment.retired(segment.retired_index)["folded_generation"][slot]
-    last = max(number for number in (words[GENERATION], int(retired), 0) if number < _MAX_COUNT)
-    generation = (last + 1) % _MAX_COUNT
+    retired = segment.retired_generation(slot)
+    generation = max(words[GENERATION] % _MAX_COUNT, retired % _MAX_COUNT) + 1  # never 0: that is a slot never used
     words[GENERATION] = generation
     for word in (HEAD, FOLD, ERRORS, CACHE_HITS, CACHE_MISSES, DROPPED, UNCOUNTED):
         words[word] = 0
@@ -274,17 +275,13 @@ def _retire(segment: Segment, slot: int, now: float) -> None:
         leavings = _leavings(segment, slot, hot, now)
         believed = leavings is not None
         if leavings is not None:
-            both = np.stack([active["folded"], leavings.area])
-            folded = merge(both)
-            records = int(folded.valid) + int(folded.invalid)
-            believed = flaw(folded.area, records, now) is None
-        if leavings is not None and believed:
             target = segment.retired(index + 1)
             bytes_of(target)[:] = bytes_of(active)
             target["incarnations"] += np.uint64(1)
             for counter in ("requests", "errors", "cache_hits", "cache_misses", "dropped"):
                 target[counter] += np.uint64(getattr(hot, counter))
-            Folded(target["folded"]).copy_from(folded)
+            both = np.stack([active["folded"], leavings.area])
+            Folded(target["folded"]).copy_from(merge(both))
             target["folded_generation"][slot] = generation
             segment.flip_retired(index + 1)
     part["owner"]["ended_at"] = now
@@ -304,4 +301,4 @@ def _leavings(segment: Segment, slot: int, hot: Hot, now: float) -> Folded | Non
     if flaw(total.area, hot.folded, now) is not None:
         return None
     total.add_rows(part["ring"][np.arange(hot.folded, hot.head) & (capacity - 1)])
-    return total
+    return total if flaw(total.area, hot.head, now) is None else None

@@ -285,3 +285,23 @@ def test_a_slot_of_which_a_later_incarnation_is_retired_than_it_had_is_reported(
     assert fleet.counters.requests == int(fleet.folded.valid) == 1
     for writer in writers:
         writer.close()
+
+
+def test_a_slot_seen_while_it_is_claimed_is_no_worker_even_if_that_incarnation_ends_before_the_read_does(
+    make_segment, monkeypatch
+):
+    segment = make_segment()
+    writer = Writer(segment)
+    writer.record(0.1)
+    writer.close()
+    slots.reap(segment)
+    words = slots.words_of(segment, 0)
+    words[slots.GENERATION] += 1  # a claimant has begun, and not cleared anything yet
+    read_retired = Reader._read_retired
+
+    def read_retired_later(self):
+        segment.retired(segment.retired_index)["folded_generation"][0] = words[slots.GENERATION]
+        return read_retired(self)
+
+    monkeypatch.setattr(Reader, "_read_retired", read_retired_later)
+    assert View(segment).snapshot().workers == ()
