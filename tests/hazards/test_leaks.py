@@ -1,4 +1,4 @@
-"""Descriptors, mappings, files and semaphores: none is kept too long, and running out of descriptors harms no request."""
+"""Descriptors, mappings, files and semaphores: none is kept too long, and running out of them harms no request."""
 
 import logging
 import os
