@@ -11,7 +11,7 @@ import sys
 import posix_ipc
 import pytest
 
-from shmetrics import guards, hub, naming, segment, slots
+from shmetrics import doorbell, guards, hub, naming, segment, slots
 from shmetrics.aggregator import Aggregator
 from shmetrics.errors import HubLayoutError
 from shmetrics.hub import View
@@ -51,16 +51,38 @@ def link_to_a_file_of_the_victim(path):
     os.symlink("/etc/hostname", path)
 
 
-@pytest.mark.parametrize("squat", [empty, os.mkdir, os.mkfifo, link_to_a_file_of_the_victim, foreign])
-def test_squatted_names_of_guards_and_doorbell_are_replaced_or_done_without(make_segment, squat):
-    """A zero-length file, for one, would kill whoever opens it as a semaphore with SIGBUS."""
-    if squat is foreign and os.geteuid() != 0:
+SQUATTERS = [empty, os.mkdir, os.mkfifo, link_to_a_file_of_the_victim, foreign]
+
+
+@pytest.fixture(params=SQUATTERS, ids=lambda squat: squat.__name__)
+def squat(request):
+    """A function that puts something on a name; what it put there is removed."""
+    if request.param is foreign and os.geteuid() != 0:
         pytest.skip("only root can give a file away")
-    target = make_segment()
+    squatted = []
+
+    def squat(path):
+        request.param(path)
+        squatted.append(path)
+
+    yield squat
+    for path in squatted:
+        if os.path.isdir(path):
+            os.rmdir(path)
+        elif os.path.lexists(path):
+            os.unlink(path)
+
+
+def semaphore_paths(target):
+    """Where the next guards of slot 0 and the doorbell of a new hub will be."""
     prefix = naming.semaphore_prefix(target.name, target.instance)
     names = [guards.guard_name(prefix, 0, number) for number in (1, 2)] + [guards.bell_name(prefix)]
-    paths = [f"{naming.SHM_DIR}/sem.{name}" for name in names]
-    for path in paths:
+    return [f"{naming.SHM_DIR}/sem.{name}" for name in names]
+
+
+def test_squatted_names_of_guards_and_doorbell_are_replaced_or_done_without(make_segment, squat):
+    target = make_segment()
+    for path in semaphore_paths(target):
         squat(path)
 
     def work():
@@ -73,21 +95,37 @@ def test_squatted_names_of_guards_and_doorbell_are_replaced_or_done_without(make
             aggregator.wait(0.0)
         writer.close()
 
-    try:
-        in_forked_child(work)
-        assert View(target).snapshot().counters.requests == RECORDS
-    finally:
-        for path in paths:
-            if os.path.isdir(path):
-                os.rmdir(path)
-            elif os.path.lexists(path):
-                os.unlink(path)
+    in_forked_child(work)
+    assert View(target).snapshot().counters.requests == RECORDS
+
+
+def test_what_took_the_place_of_a_guard_or_doorbell_is_neither_waited_for_nor_mapped(make_segment, squat):
+    """A zero-length file, for one, would kill whoever opens it as a semaphore with SIGBUS."""
+    target = make_segment()
+    writer = Writer(target)
+    writer.record(0.01)
+    for path in semaphore_paths(target):
+        if os.path.exists(path):
+            os.unlink(path)
+        squat(path)
+
+    def look():
+        fleet = View(target).snapshot()
+        assert (fleet.counters.requests, fleet.health.seconds_waited) == (1, 0.0)
+        assert not doorbell.ring(target)
+
+    in_forked_child(look)
+    for _ in range(RECORDS):
+        writer.record(0.01)
+    assert int(target.slots["hot"]["fold"][0]) >> 1 >= FOLD_BATCH
+    writer.close()
 
 
 # Forged words ---------------------------------------------------------------------------------------------------------
 
 HOSTILE = [0, 2**63, 2**64 - 1, int.from_bytes(b"/../../e", "little")]
-OURS = re.compile(rf"{naming.SHM_DIR}(/(sem\.)?shmetrics\.{os.geteuid()}\.[a-z0-9_.-]+)?|/proc/(self|sys|\d+)/[a-z/0-9_]+")
+IN_SHM = rf"{naming.SHM_DIR}(/(sem\.)?shmetrics\.{os.geteuid()}\.[a-z0-9_.-]+)?"
+OURS = re.compile(rf"{IN_SHM}|/proc/(self|sys|\d+)/[a-z/0-9_]+")
 
 
 def paths_used_by(function):

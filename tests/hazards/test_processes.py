@@ -284,6 +284,7 @@ def test_a_hub_removed_under_its_workers_is_noticed_reported_and_recorded_into_a
         with Aggregator(segment.Segment(hub_name, os.dup(target.descriptor), target.layout, writable=True)) as leader:
             assert leader.try_lead()  # and has no doorbell
             figures = leader.tick()
+            assert files_of(hub_name) == []
         assert figures["total_requests"] == hub.snapshot().counters.requests == 1 + 2 * RECORDS
         assert hub.snapshot().health.unlinked
         assert figures["hub"]["unlinked"]
