@@ -50,12 +50,11 @@ def worker_exit(server: Any, worker: Any) -> None:
 
 def child_exit(server: Any, worker: Any) -> None:
     """In the arbiter, after a worker ended in whatever way: let the aggregator notice at once."""
-    try:
+    # No hub was made, so nobody is to be told; or no descriptors are left, and the next tick tells the aggregator.
+    with suppress(ShmetricsError, ValueError, OSError):
         target = segment.attach(os.environ.get(HUB_VARIABLE, ""), writable=True)
-    except (ShmetricsError, ValueError):
-        return  # no hub was made, so nobody is to be told
-    doorbell.ring(target)
-    target.close()
+        doorbell.ring(target)
+        target.close()
 
 
 def on_exit(server: Any) -> None:

@@ -1,8 +1,9 @@
-"""Failpoints: a process kills itself when it reaches a chosen line of a chosen function of shmetrics.
+"""Failpoints: a process kills or stops itself, or does something else, on reaching a chosen line of shmetrics.
 
-The code under test knows nothing of them: they are trace functions (`sys.settrace`), set in a process that is about to
-die, so they cost nothing anywhere else and there is nothing to import by accident. Every line of every function listed
-in STEPS is one, so a step that is added to the protocol is tortured from then on without anybody thinking of it.
+The code under test knows nothing of them: they are trace functions (`sys.settrace`), mostly set in a process that is
+about to die, so they cost nothing anywhere else and there is nothing to import by accident. Every line of every
+function listed in STEPS is one, so a step that is added to the protocol is tortured from then on without anybody
+thinking of it.
 """
 
 import inspect
@@ -45,8 +46,24 @@ def lines_of(step):
     return points
 
 
+def line_with(function, text):
+    """The (code, line) of a function's one line that contains a text."""
+    source, first = inspect.getsourcelines(inspect.unwrap(function))
+    lines = [first + number for number, line in enumerate(source) if text in line]
+    assert len(lines) == 1, f"{text!r} is in {len(lines)} lines of {function.__qualname__}"
+    return inspect.unwrap(function).__code__, lines[0]
+
+
 def die_at(code, line, visits=1):
     """Make this process kill itself when it is about to run `line` of `code` for the `visits`-th time."""
+    call_at(code, line, lambda: os.kill(os.getpid(), signal.SIGKILL), visits)
+
+
+def call_at(code, line, action, visits=1):
+    """Make this thread call `action()` when it is about to run `line` of `code` for the `visits`-th time, and once.
+
+    `sys.settrace(None)` ends it.
+    """
     left = visits
 
     def trace_lines(frame, event, _argument):
@@ -54,7 +71,7 @@ def die_at(code, line, visits=1):
         if event == "line" and frame.f_lineno == line:
             left -= 1
             if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
+                action()
         return trace_lines
 
     def trace_calls(frame, _event, _argument):

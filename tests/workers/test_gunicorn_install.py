@@ -1,6 +1,7 @@
 """The hooks by themselves, and chained with the user's own of the same names."""
 
 import os
+import resource
 
 import pytest
 from gunicorn.config import Config
@@ -95,3 +96,13 @@ def test_on_starting_keeps_the_name_that_there_is(monkeypatch):
 def test_child_exit_without_a_hub_does_nothing(monkeypatch):
     monkeypatch.setenv("SHMETRICS_HUB", "t-nobody-made-this")
     assert hooks.child_exit(LoggingServer(), LoggingServer()) is None
+
+
+def test_child_exit_without_descriptors_does_not_reach_the_arbiter(monkeypatch, make_segment):
+    monkeypatch.setenv("SHMETRICS_HUB", make_segment().name)
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        assert hooks.child_exit(LoggingServer(), LoggingServer()) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
