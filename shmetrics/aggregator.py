@@ -50,10 +50,16 @@ class Aggregator:
         return self._role.held
 
     def try_lead(self) -> bool:
-        """Take ROLE if nobody has it; whether this process leads now. HubClosedError after `close`."""
+        """Take ROLE if nobody has it; whether this process leads now. HubClosedError after `close`.
+
+        Without descriptors to lock with it does not, and may at the next try.
+        """
         segment = self._view.segment
-        if not self._role.held and self._role.try_acquire():
-            self._bell = Doorbell(segment)
+        try:
+            if not self._role.held and self._role.try_acquire():
+                self._bell = Doorbell(segment)
+        except OSError:  # no descriptors are left to lock with
+            return False
         return self._role.held
 
     def tick(self) -> Statistics:

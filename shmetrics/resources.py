@@ -46,7 +46,7 @@ class Resources:
             process = psutil.Process(worker.pid) if last is None else last.process
             times = process.cpu_times()
             rss = process.memory_info().rss
-        except (psutil.Error, ValueError):
+        except (psutil.Error, ValueError, OSError):  # it ended, or no descriptors are left to look with
             return None
         at = time.clock_gettime(time.CLOCK_BOOTTIME)  # what start_ticks counts on (proc(5))
         used = times.user + times.system

@@ -13,7 +13,8 @@ import secrets
 import stat
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import numpy as np
@@ -149,22 +150,23 @@ def create(name: str, dims: Layout) -> Segment:
     """Create a hub; FileExistsError when the name is taken, HubSpaceError when /dev/shm cannot hold it."""
     naming.check_name(name)
     _check_platform()
-    descriptor = os.open(naming.SHM_DIR, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(descriptor, 0o600)
-        _reserve(descriptor, name, dims)
-        os.pwrite(descriptor, _new_header(dims).tobytes(), 0)
-        try_share(descriptor, ATTACHED)
-        segment = Segment(name, descriptor, dims, writable=True)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    try:
-        naming.link(descriptor, naming.segment_file(name))
-    except BaseException:
-        segment.close()
-        raise
-    return segment
+    with _space_explained(name, dims):
+        descriptor = os.open(naming.SHM_DIR, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+            os.posix_fallocate(descriptor, 0, dims.size)
+            os.pwrite(descriptor, _new_header(dims).tobytes(), 0)
+            try_share(descriptor, ATTACHED)
+            segment = Segment(name, descriptor, dims, writable=True)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        try:
+            naming.link(descriptor, naming.segment_file(name))
+        except BaseException:
+            segment.close()
+            raise
+        return segment
 
 
 def attach(name: str, *, writable: bool = False) -> Segment:
@@ -266,17 +268,19 @@ def _check_platform() -> None:
         )
 
 
-def _reserve(descriptor: int, name: str, dims: Layout) -> None:
+@contextmanager
+def _space_explained(name: str, dims: Layout) -> Iterator[None]:
+    """Turn what the system says when shared memory is full into a HubSpaceError that says what to do."""
     try:
-        os.posix_fallocate(descriptor, 0, dims.size)
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM, errno.EDQUOT):
             raise
         free = os.statvfs(naming.SHM_DIR)
         raise HubSpaceError(
-            f"hub {name!r} needs {dims.size:,} bytes of shared memory for {dims}, but {naming.SHM_DIR} "
-            f"has {free.f_bavail * free.f_frsize:,} of {free.f_blocks * free.f_frsize:,} free; ask for fewer workers "
-            f"or a smaller window, remove old hubs (`shmetrics ls`), or give the container more: "
+            f"hub {name!r} needs {dims.size:,} bytes of shared memory for {dims}, and a few pages for semaphores, but "
+            f"{naming.SHM_DIR} has {free.f_bavail * free.f_frsize:,} of {free.f_blocks * free.f_frsize:,} free (and room "
+            f"for {free.f_favail:,} more files); ask for fewer workers or a smaller window, remove old hubs (`shmetrics ls`), or give the container more: "
             f"docker run --shm-size=256m, or in Kubernetes an emptyDir with medium: Memory mounted at {naming.SHM_DIR}"
         ) from error
 

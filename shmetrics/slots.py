@@ -182,7 +182,9 @@ def _lock_free_slot(segment: Segment, now: float) -> tuple[int, ByteLock] | None
     for slot in free[np.argsort(ended, kind="stable")].tolist():
         alive = ByteLock(segment.descriptor, slot_byte(slot))
         if alive.try_acquire():
-            return slot, alive
+            if owners["state"][slot] == FREE:  # still: its owner may have moved in, recorded and ended since we looked
+                return slot, alive
+            alive.release()
     return None
 
 
@@ -239,12 +241,15 @@ def reap(
     """Fold the slots of dead workers into the retired area and free them; returns how many.
 
     Cheap when nobody died: one system call for each claimed slot. When another process holds REGISTRY for longer than
-    `patience`, the dead wait for the next call.
+    `patience`, or no descriptors are left to lock with, the dead wait for the next call.
     """
     if all(is_alive(segment, slot) for slot in np.flatnonzero(segment.slots["owner"]["state"] != FREE).tolist()):
         return 0
-    with ByteLock(segment.descriptor, REGISTRY) as registry:
-        return _reap_dead(segment, clock()) if registry.acquire(patience, clock, sleep) else 0
+    try:
+        with ByteLock(segment.descriptor, REGISTRY) as registry:
+            return _reap_dead(segment, clock()) if registry.acquire(patience, clock, sleep) else 0
+    except OSError:  # no descriptors are left
+        return 0
 
 
 def _reap_dead(segment: Segment, now: float) -> int:

@@ -7,6 +7,7 @@ preceded by a full barrier, and readers put one between their steps. Nothing els
 where it is off.
 """
 
+import _thread
 import os
 import platform
 from collections.abc import Callable
@@ -65,7 +66,23 @@ def is_strict() -> bool:
 
 def new_fence() -> Callable[[], None]:
     """What orders memory in this process: a full barrier in strict mode, else nothing at all."""
-    return Fence() if is_strict() else _no_fence
+    if not is_strict():
+        return _no_fence
+    try:
+        return Fence()
+    except OSError:  # not a page of shared memory is left; who has attached before goes on, and so shall we
+        return _fence_of_locks
+
+
+def _fence_of_locks() -> None:
+    """A release between two acquires of a lock of our own: the C library's, or atomic and at least as strong.
+
+    New for each call, so that neither another thread nor a signal handler meets it. Slower than `Fence`.
+    """
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    lock.release()
+    lock.acquire()
 
 
 def _no_fence() -> None:

@@ -23,7 +23,7 @@ from tests.test_forks import Child
 from tests.torture.failpoints import line_with
 
 MID_FOLD = line_with(Writer._fold, "target.add_rows(")
-MID_CLAIM = line_with(slots._take, "words[STATE] = CLAIMED")
+MID_CLAIM = line_with(slots._take, "guard = renew_guard(")
 MID_REAP = line_with(slots._retire, "segment.flip_retired(")
 END_OF_REAP = line_with(slots._retire, "words[STATE] = FREE")
 MID_READ = line_with(Reader._try_slot, "owner = self._copy(")

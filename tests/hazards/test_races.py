@@ -102,7 +102,6 @@ def create_and_die_at(name, point):
     ("function", "template_may_stay"),
     [
         (segment.create, False),
-        (segment._reserve, False),
         (segment._new_header, False),
         (guards.template, True),
         (segment.Segment.__init__, False),

@@ -14,7 +14,7 @@ import sys
 from shmetrics import doorbell, exclusion, guards, locks, naming, reader, segment, slots, writer
 
 STEPS = {
-    "create": [segment.create, segment._reserve, segment._new_header, naming.link, segment.Segment.__init__],
+    "create": [segment.create, segment._new_header, naming.link, segment.Segment.__init__],
     "claim": [
         slots.claim,
         slots._lock_free_slot,
