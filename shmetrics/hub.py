@@ -157,10 +157,10 @@ def remove(name: str, *, force: bool = False) -> None:
         return
     try:
         with ByteLock(target.descriptor, ATTACHED) as removal:  # so that nobody attaches it from here on
-            users = _users(target, attached=not removal.try_acquire())
-            if users and not force:
+            in_use_by = users(target, attached=not removal.try_acquire())
+            if in_use_by and not force:
                 raise HubInUseError(
-                    f"hub {name!r} is in use by {' and '.join(users)}; stop the server and `shmetrics serve` "
+                    f"hub {name!r} is in use by {' and '.join(in_use_by)}; stop the server and `shmetrics serve` "
                     f"first, or use --force: they then go on unseen, and workers that start later make a new hub"
                 )
             segment.unlink(name, target.instance)
@@ -168,10 +168,15 @@ def remove(name: str, *, force: bool = False) -> None:
         target.close()
 
 
-def _users(target: Segment, *, attached: bool) -> list[str]:
-    """Who uses a hub, in words."""
+def users(target: Segment, *, attached: bool | None = None) -> list[str]:
+    """Who uses a hub, in words; none when it may be removed.
+
+    ``attached``: whether another process has it attached for recording, where the caller knows.
+    """
+    if attached is None:
+        attached = is_locked(target.descriptor, ATTACHED)
     live = sum(is_locked(target.descriptor, slot_byte(slot)) for slot in range(target.layout.max_workers))
-    users = [f"{live} live worker{'s' if live != 1 else ''}"] if live else []
+    found = [f"{live} live worker{'s' if live != 1 else ''}"] if live else []
     if is_locked(target.descriptor, ROLE):
-        users.append("an aggregator")
-    return users or (["a process that has not recorded yet"] if attached else [])
+        found.append("an aggregator")
+    return found or (["a process that has not recorded yet"] if attached else [])

@@ -12,7 +12,14 @@ from typing import Final
 
 SHM_DIR: Final = "/dev/shm"  # where glibc keeps POSIX shared memory and named semaphores (shm_overview(7))
 
+MORE_SHM: Final = (
+    f"give the container more: docker run --shm-size=256m, or in Kubernetes an emptyDir with medium: Memory mounted at "
+    f"{SHM_DIR}"
+)
+"""What to do when SHM_DIR is too small."""
+
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,48}")
+_AUTOMATIC: Final = re.compile(r"private-(\d{1,10})-[0-9a-f]{8}|gunicorn-(\d{1,10})")
 
 
 def check_name(name: str) -> str:
@@ -25,6 +32,17 @@ def check_name(name: str) -> str:
 def private_name() -> str:
     """A name for a hub that nobody needs to know."""
     return f"private-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def arbiter_name() -> str:
+    """The name of a hub that goes with the calling process, the arbiter of a server."""
+    return f"gunicorn-{os.getpid()}"
+
+
+def owner_of(name: str) -> int | None:
+    """The process that a hub without a name of its own goes with, by what it is called; None for a hub with a name."""
+    match = _AUTOMATIC.fullmatch(name)
+    return None if match is None else int(match[1] or match[2])
 
 
 def segment_file(name: str) -> str:

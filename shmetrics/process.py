@@ -25,14 +25,25 @@ def current_identity(role: str | None = None) -> Identity:
 
 def start_ticks(pid: int | str) -> int | None:
     """Field 22 of ``/proc/<pid>/stat`` (proc(5)), or None when there is no such process to see."""
+    fields = _stat(pid)
+    return None if fields is None else int(fields[19])
+
+
+def state_of(pid: int, known_start_ticks: int) -> str | None:
+    """A process's state as proc(5) has it (R, S, D, T, ...), or None when there is none of that pid and start."""
+    fields = _stat(pid)
+    return None if fields is None or int(fields[19]) != known_start_ticks else fields[0].decode()
+
+
+def _stat(pid: int | str) -> list[bytes] | None:
+    """``/proc/<pid>/stat`` from its third field on."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()
     except OSError:
         return None
     # The second field, the command in parentheses, may itself hold spaces and parentheses.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return int(fields[19])
+    return stat[stat.rindex(b")") + 2 :].split()
 
 
 def boot_id() -> str:

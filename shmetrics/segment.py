@@ -279,9 +279,9 @@ def _space_explained(name: str, dims: Layout) -> Iterator[None]:
         free = os.statvfs(naming.SHM_DIR)
         raise HubSpaceError(
             f"hub {name!r} needs {dims.size:,} bytes of shared memory for {dims}, and a few pages for semaphores, but "
-            f"{naming.SHM_DIR} has {free.f_bavail * free.f_frsize:,} of {free.f_blocks * free.f_frsize:,} free (and room "
-            f"for {free.f_favail:,} more files); ask for fewer workers or a smaller window, remove old hubs (`shmetrics ls`), or give the container more: "
-            f"docker run --shm-size=256m, or in Kubernetes an emptyDir with medium: Memory mounted at {naming.SHM_DIR}"
+            f"{naming.SHM_DIR} has {free.f_bavail * free.f_frsize:,} of {free.f_blocks * free.f_frsize:,} free, and "
+            f"room for {free.f_favail:,} more files; ask for fewer workers or a smaller window, remove old hubs "
+            f"(`shmetrics ls`), or {naming.MORE_SHM}"
         ) from error
 
 

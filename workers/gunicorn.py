@@ -108,4 +108,4 @@ def _name_hub() -> None:
     if os.environ.get(HUB_VARIABLE):
         naming.check_name(os.environ[HUB_VARIABLE])  # an error now, not in every worker
     else:
-        os.environ[HUB_VARIABLE] = os.environ[_OWN_HUB] = f"gunicorn-{os.getpid()}"
+        os.environ[HUB_VARIABLE] = os.environ[_OWN_HUB] = naming.arbiter_name()

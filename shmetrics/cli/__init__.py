@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import shmetrics
-from shmetrics.cli import demo, ls, rm, serve, stats
+from shmetrics.cli import demo, doctor, gc, ls, rm, serve, stats
 from shmetrics.cli.options import UsageError
 from shmetrics.errors import ShmetricsError
 
-_VERBS: Final = {"demo": demo, "stats": stats, "serve": serve, "ls": ls, "rm": rm}
+_VERBS: Final = {"demo": demo, "stats": stats, "serve": serve, "ls": ls, "rm": rm, "doctor": doctor, "gc": gc}
 
 _EPILOG: Final = """\
 examples:
@@ -24,6 +24,8 @@ examples:
   shmetrics stats resnet          the fleet's figures, once
   shmetrics stats resnet --watch  and again every second
   shmetrics serve resnet          the aggregator: reaps dead workers, prints a line a second
+  shmetrics doctor resnet         what is wrong with it, and what to do
+  shmetrics gc                    removes what killed processes left behind
 
 Every flag has an environment variable, SHMETRICS_ and its name: SHMETRICS_JSON=1. NO_COLOR is honoured.
 Exit status: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted."""

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 from shmetrics.statistics import Statistics
 
 _BOLD: Final = "1"
-_RED: Final = "31"
+RED: Final = "31"
+YELLOW: Final = "33"
 STUCK_SECONDS: Final = 10.0
 """From here on a request under way is worth a line."""
 _WORKER_COLUMNS: Final = (
@@ -138,7 +139,7 @@ def fleet(figures: Statistics, *, screen: Screen = UNLIMITED) -> list[str]:
         f"({percent(figures['error_rate'])})  cache hits {percent(figures['cache_hit_rate']) if lookups else '-'}",
         f"throughput  {figures['current_throughput']:,.1f}/s over 5 s  {figures['average_throughput']:,.1f}/s average  "
         f"{figures['peak_throughput']:,.0f}/s peak",
-        *(paint(line, _RED, colour=colour) for line in findings(figures)),
+        *(paint(line, RED, colour=colour) for line in findings(figures)),
         "",
         *table(
             (f"window: {figures['window_count']:,}", "avg", "p50", "p95", "p99", "max", "lifetime p99"),
