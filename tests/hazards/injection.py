@@ -1,0 +1,55 @@
+"""Making something happen at every single moment of a piece of code, one moment per run, without the code knowing.
+
+There are two kinds of moments. "calls" are those at which CPython since 3.11 runs signal handlers: on entering a Python
+function and after returning from a C function. "lines" are the starts of lines: no handler runs there unless the line
+before ended in a call, so they are stricter, and they cover the calls of types and slots, which the first kind misses.
+"""
+
+import os
+import sys
+
+import shmetrics
+
+KINDS = ("lines", "calls")
+_PACKAGE = os.path.dirname(os.path.abspath(shmetrics.__file__)) + os.sep
+_EVENTS = {"lines": {"line"}, "calls": {"call", "c_return"}}
+
+
+class Interrupt(Exception):
+    """What a raising signal handler raises."""
+
+
+def interrupt():
+    """Be a signal handler that raises."""
+    raise Interrupt
+
+
+def happen(kind, number, act, function):
+    """Call `function`, and `act` at the `number`-th moment (from 0) that it spends in shmetrics; say where that was.
+
+    Returns None when `function` has fewer moments. What `act` raises comes out of the interrupted code; an Interrupt
+    that comes all the way out of `function` is caught.
+    """
+    left, place = number, None
+
+    def pass_moment(frame, event, _argument):
+        nonlocal left, place
+        if place is not None or not frame.f_code.co_filename.startswith(_PACKAGE):
+            return None
+        if event in _EVENTS[kind]:
+            left -= 1
+            if left < 0:
+                file, name = os.path.basename(frame.f_code.co_filename), frame.f_code.co_name
+                place = f"{file}:{frame.f_lineno} {name} ({event}, moment {number})"
+                act()
+        return pass_moment
+
+    start = sys.settrace if kind == "lines" else sys.setprofile
+    start(pass_moment)
+    try:
+        function()
+    except Interrupt:
+        pass
+    finally:
+        start(None)
+    return place

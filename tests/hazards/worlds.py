@@ -1,0 +1,123 @@
+"""One worker and its hub, with every record and every error accounted for."""
+
+import gc
+import itertools
+import os
+import time
+
+from shmetrics import segment
+from shmetrics.hub import View
+from shmetrics.layout import FOLD_BATCH, Layout
+from shmetrics.locks import REGISTRY, ByteLock, is_locked, slot_byte
+from shmetrics.slots import ERRORS
+from shmetrics.writer import RETRY_INTERVAL, Writer
+
+WORKERS = 4
+LAYOUT = Layout(max_workers=WORKERS, window_size=2 * FOLD_BATCH, max_series=1)
+
+
+class HurriedClock:
+    """The monotonic clock, but ahead by as much as is said, and by `step` more each time it is looked at."""
+
+    def __init__(self):
+        self.ahead = self.step = 0.0
+
+    def __call__(self):
+        self.ahead += self.step
+        return time.monotonic() + self.ahead
+
+
+class World:
+    """A writer of a hub of its own. As a context manager it leaves nothing behind."""
+
+    def __init__(self, name, **dims):
+        self.segment = segment.create(name, Layout(**{**vars(LAYOUT), **dims}))
+        self.clock = HurriedClock()
+        self.writer = Writer(self.segment, clock=self.clock)
+        self.begun, self.done = [], []
+        self.errors_begun = self.errors_done = 0
+        self._values = itertools.count(1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.writer.close()
+        segment.unlink(self.segment.name, self.segment.instance)
+        self.segment.close()
+
+    def record(self, times=1):
+        """Record values that tell every record from every other."""
+        for _ in range(times):
+            value = float(next(self._values))
+            self.begun.append(value)
+            self.writer.record(value)
+            self.done.append(value)
+
+    def add(self):
+        """Count an error."""
+        self.errors_begun += 1
+        self.writer.add(ERRORS, 1)
+        self.errors_done += 1
+
+    def while_registry_is_busy(self, function):
+        """Do something while another process claims, which makes no time pass."""
+        with ByteLock(self.segment.descriptor, REGISTRY) as registry:
+            assert registry.try_acquire()
+            self.clock.step = 1.0
+            function()
+            self.clock.step = 0.0
+
+    def let_records_wait(self):
+        """Have records and errors in the process that found no slot."""
+        self.while_registry_is_busy(lambda: (self.record(5), self.add(), self.add()))
+        assert self.writer.slot is None
+        self.clock.ahead += 2 * RETRY_INTERVAL
+
+    def fill_batch(self):
+        """Be just before a fold."""
+        self.record(FOLD_BATCH)
+
+    def recorded(self):
+        """Every record to be found in the hub, and the errors counted."""
+        fleet = View(self.segment, clock=self.clock).snapshot()
+        values = sorted(value for worker in fleet.workers for value in worker.window["inference_time"].tolist())
+        assert fleet.counters.requests == len(values), (fleet.counters, len(values))
+        assert not fleet.health.corrupt
+        return values, fleet.counters
+
+    def check(self):
+        """Whether what returned is counted once, and what an exception ended at most once."""
+        values, counters = self.recorded()
+        twice = sorted(value for value in set(values) if values.count(value) > 1)
+        assert not twice, f"counted twice: {twice}"
+        lost = sorted(set(self.done) - set(values))
+        assert not lost, f"lost: {lost}"
+        assert set(values) <= set(self.begun)
+        assert self.errors_done <= counters.errors <= self.errors_begun, (self.errors_done, counters.errors)
+        assert counters.dropped == 0
+
+    def held(self):
+        """The slots whose liveness lock is held, by this process since there is no other, once garbage is collected."""
+        if len(held := self._locked()) > 1:
+            gc.collect()
+            held = self._locked()
+        return held
+
+    def _locked(self):
+        return [slot for slot in range(WORKERS) if is_locked(self.segment.descriptor, slot_byte(slot))]
+
+    def check_slot(self):
+        """Whether the process goes on recording, into the one slot that it holds, and the registry is free."""
+        self.record()
+        self.clock.ahead += 2 * RETRY_INTERVAL
+        self.record()
+        assert self.writer.slot is not None, "it has no slot"
+        assert self.held() == [self.writer.slot]
+        assert not is_locked(self.segment.descriptor, REGISTRY), "it holds the registry"
+
+
+def descriptors():
+    """How many descriptors this process has open, once garbage is collected."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
