@@ -7,6 +7,7 @@ before ended in a call, so they are stricter, and they cover the calls of types 
 
 import os
 import sys
+from dataclasses import dataclass
 
 import shmetrics
 
@@ -19,28 +20,33 @@ class Interrupt(Exception):
     """What a raising signal handler raises."""
 
 
-def interrupt():
-    """Be a signal handler that raises."""
-    raise Interrupt
+@dataclass(frozen=True)
+class Moment:
+    """Where something happened."""
+
+    number: int
+    place: str
+    opened: bool
+    """Whether the kernel had just given a descriptor out, that no variable holds yet."""
 
 
 def happen(kind, number, act, function):
-    """Call `function`, and `act` at the `number`-th moment (from 0) that it spends in shmetrics; say where that was.
+    """Call `function`, and `act` at the `number`-th moment (from 0) that it spends in shmetrics; return that Moment.
 
-    Returns None when `function` has fewer moments. What `act` raises comes out of the interrupted code; an Interrupt
-    that comes all the way out of `function` is caught.
+    None when `function` has fewer moments. What `act` raises comes out of the interrupted code; an Interrupt that comes
+    all the way out of `function` is caught.
     """
-    left, place = number, None
+    left, moment = number, None
 
-    def pass_moment(frame, event, _argument):
-        nonlocal left, place
-        if place is not None or not frame.f_code.co_filename.startswith(_PACKAGE):
+    def pass_moment(frame, event, argument):
+        nonlocal left, moment
+        if moment is not None or not frame.f_code.co_filename.startswith(_PACKAGE):
             return None
         if event in _EVENTS[kind]:
             left -= 1
             if left < 0:
-                file, name = os.path.basename(frame.f_code.co_filename), frame.f_code.co_name
-                place = f"{file}:{frame.f_lineno} {name} ({event}, moment {number})"
+                place = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} {frame.f_code.co_name} ({event})"
+                moment = Moment(number, place, event == "c_return" and argument is os.open)
                 act()
         return pass_moment
 
@@ -52,4 +58,4 @@ def happen(kind, number, act, function):
         pass
     finally:
         start(None)
-    return place
+    return moment

@@ -2,15 +2,16 @@
 
 import gc
 import itertools
-import os
 import time
+from functools import partial
 
 from shmetrics import segment
 from shmetrics.hub import View
 from shmetrics.layout import FOLD_BATCH, Layout
 from shmetrics.locks import REGISTRY, ByteLock, is_locked, slot_byte
 from shmetrics.slots import ERRORS
-from shmetrics.writer import RETRY_INTERVAL, Writer
+from shmetrics.writer import CLAIM_PATIENCE, RETRY_INTERVAL, Writer
+from tests.hazards.injection import happen
 
 WORKERS = 4
 LAYOUT = Layout(max_workers=WORKERS, window_size=2 * FOLD_BATCH, max_series=1)
@@ -36,7 +37,9 @@ class World:
         self.writer = Writer(self.segment, clock=self.clock)
         self.begun, self.done = [], []
         self.errors_begun = self.errors_done = 0
-        self._values = itertools.count(1)
+        self.child = None
+        """The pid of a child that was forked in the middle of a write; 0 in that child."""
+        self.count_from(1)
 
     def __enter__(self):
         return self
@@ -45,6 +48,10 @@ class World:
         self.writer.close()
         segment.unlink(self.segment.name, self.segment.instance)
         self.segment.close()
+
+    def count_from(self, number):
+        """Let the next record have this value, the one after it the next number, and so on."""
+        self._values = itertools.count(number)
 
     def record(self, times=1):
         """Record values that tell every record from every other."""
@@ -64,7 +71,7 @@ class World:
         """Do something while another process claims, which makes no time pass."""
         with ByteLock(self.segment.descriptor, REGISTRY) as registry:
             assert registry.try_acquire()
-            self.clock.step = 1.0
+            self.clock.step = 2 * CLAIM_PATIENCE
             function()
             self.clock.step = 0.0
 
@@ -77,6 +84,10 @@ class World:
     def fill_batch(self):
         """Be just before a fold."""
         self.record(FOLD_BATCH)
+
+    def workers(self):
+        """All workers to be seen, dead ones too."""
+        return View(self.segment, clock=self.clock).snapshot().workers
 
     def recorded(self):
         """Every record to be found in the hub, and the errors counted."""
@@ -107,7 +118,7 @@ class World:
     def _locked(self):
         return [slot for slot in range(WORKERS) if is_locked(self.segment.descriptor, slot_byte(slot))]
 
-    def check_slot(self):
+    def check_that_it_goes_on(self):
         """Whether the process goes on recording, into the one slot that it holds, and the registry is free."""
         self.record()
         self.clock.ahead += 2 * RETRY_INTERVAL
@@ -117,7 +128,42 @@ class World:
         assert not is_locked(self.segment.descriptor, REGISTRY), "it holds the registry"
 
 
-def descriptors():
-    """How many descriptors this process has open, once garbage is collected."""
-    gc.collect()
-    return len(os.listdir("/proc/self/fd"))
+SCENES = {
+    "first record": ((), World.record),
+    "first record while others wait": ((World.let_records_wait,), World.record),
+    "record": ((World.record,), World.record),
+    "record that folds": ((World.fill_batch,), World.record),
+    "record while the registry is busy": ((), lambda world: world.while_registry_is_busy(world.record)),
+    "first error": ((), World.add),
+    "error": ((World.record,), World.add),
+    "claim": ((), lambda world: world.writer.claim()),
+}
+"""What may be interrupted: what comes before it, and what it is."""
+ENDINGS = {
+    "close": ((World.record,), lambda world: world.writer.close()),
+    "close while records wait": ((World.let_records_wait,), lambda world: world.writer.close()),
+}
+
+
+def at_every_moment(kind, scene, act, check, hub_name):
+    """Play a scene once for each of its moments, with `act(world)` at that moment and `check(world)` afterwards.
+
+    Returns the moments; fails with all the moments at which the check did.
+    """
+    before, write = scene
+    moments, failures = [], []
+    while True:
+        with World(hub_name) as world:
+            for prepare in before:
+                prepare(world)
+            moment = happen(kind, len(moments), partial(act, world), partial(write, world))
+            world.clock.step = 0.0
+            try:
+                check(world)
+            except AssertionError as failure:
+                failures.append(f"{moment}: {failure}")
+        if moment is None:
+            break
+        moments.append(moment)
+    assert not failures, "\n".join(["", *failures])
+    return moments
