@@ -30,22 +30,24 @@ class Moment:
     """Whether the kernel had just given a descriptor out, that no variable holds yet."""
 
 
-def happen(kind, number, act, function):
+def happen(kind, number, act, function, *, skip=()):
     """Call `function`, and `act` at the `number`-th moment (from 0) that it spends in shmetrics; return that Moment.
 
-    None when `function` has fewer moments. What `act` raises comes out of the interrupted code; an Interrupt that comes
+    ``skip``: files of shmetrics in which nothing happens. None when `function` has fewer moments. What `act` raises comes out of the interrupted code; an Interrupt that comes
     all the way out of `function` is caught.
     """
     left, moment = number, None
+    skipped = tuple(_PACKAGE + file for file in skip)
 
     def pass_moment(frame, event, argument):
         nonlocal left, moment
-        if moment is not None or not frame.f_code.co_filename.startswith(_PACKAGE):
+        file = frame.f_code.co_filename
+        if moment is not None or not file.startswith(_PACKAGE) or file in skipped:
             return None
         if event in _EVENTS[kind]:
             left -= 1
             if left < 0:
-                place = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} {frame.f_code.co_name} ({event})"
+                place = f"{os.path.basename(file)}:{frame.f_lineno} {frame.f_code.co_name} ({event})"
                 moment = Moment(number, place, event == "c_return" and argument is os.open)
                 act()
         return pass_moment
