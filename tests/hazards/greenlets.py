@@ -1,6 +1,6 @@
 """A worker of a thousand greenlets, as a process of its own: gevent must patch it before, or after, it has shmetrics.
 
-``python -m tests.hazards.greenlets ORDER HUB``. While it runs it says "busy" when every greenlet has recorded twice; at the
+``python -m tests.hazards.greenlets ORDER GREENLETS RECORDS`` with the environment that names the hub. It says "busy" when every greenlet has recorded twice; at the
 end it prints one line of JSON: seconds that the slowest call took, and for which no other greenlet ran.
 """
 
@@ -14,13 +14,8 @@ import time
 from gevent import monkey, sleep, spawn
 from gevent.event import Event
 
-ORDERS = ("patched first", "patched later")
-GREENLETS = 1000
-RECORDS = 4
 SPREAD = 0.2
 """Seconds over which the greenlets' records are spread: a thousand at the same instant would delay each other."""
-WINDOW = 10_000
-"""Room for all that is recorded before there is a slot."""
 TICK = 0.001
 
 
@@ -45,9 +40,10 @@ class Stopwatch:
 class Crowd:
     """Greenlets that all call a function, and a ticker that notices when they do not let it run."""
 
-    def __init__(self, function):
+    def __init__(self, greenlets, calls, function):
         self.slowest_call = self.longest_gap = 0.0
         self.calls = 0
+        self._greenlets, self._calls_each = greenlets, calls
         self._function = function
         self._going_on = Event()
         self._finished = False
@@ -55,8 +51,8 @@ class Crowd:
     def run(self, pause):
         """Have every greenlet call twice, then call `pause`, then go on to the end."""
         ticker = spawn(self._tick)
-        crowd = [spawn(self._call_often) for _ in range(GREENLETS)]
-        while self.calls < 2 * GREENLETS:
+        crowd = [spawn(self._call_often) for _ in range(self._greenlets)]
+        while self.calls < 2 * self._greenlets:
             sleep(TICK)
         pause()
         self._going_on.set()
@@ -66,7 +62,7 @@ class Crowd:
         ticker.get()
 
     def _call_often(self):
-        for number in range(RECORDS):
+        for number in range(self._calls_each):
             if number == 2:
                 self._going_on.wait()
             sleep(random.uniform(0.0, SPREAD))
@@ -82,18 +78,18 @@ class Crowd:
             self.longest_gap = max(self.longest_gap, watch.seconds() - TICK)
 
 
-def main(order, hub):
+def main(order, greenlets, records):
     if order == "patched first":
         monkey.patch_all()
     from shmetrics import PerformanceMetrics
 
     monkey.patch_all()
-    metrics = PerformanceMetrics(name=hub, window_size=WINDOW, max_workers=2)
+    metrics = PerformanceMetrics()
     gc.disable()  # its pauses are not shmetrics' own
 
-    control = Crowd(lambda: None)
+    control = Crowd(greenlets, records, lambda: None)
     control.run(lambda: None)
-    crowd = Crowd(lambda: metrics.update_inference(0.001))
+    crowd = Crowd(greenlets, records, lambda: metrics.update_inference(0.001))
     crowd.run(lambda: print("busy", flush=True))
     while not metrics.claim():
         sleep(TICK)
@@ -103,4 +99,4 @@ def main(order, hub):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
