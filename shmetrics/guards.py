@@ -51,12 +51,13 @@ class Semaphore:
     def acquire(
         self, patience: float, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> bool:
-        """Poll for at most `patience` seconds."""
+        """Poll for at most `patience` seconds; should the clock stand still, for as many polls as fit into them."""
         if self.try_acquire():
             return True
-        deadline = clock() + patience
-        while clock() < deadline:
+        deadline, slept = clock() + patience, 0.0
+        while clock() < deadline and slept < patience:
             sleep(_POLL)
+            slept += _POLL
             if self.try_acquire():
                 return True
         return False

@@ -1,0 +1,63 @@
+"""Making something happen at every single moment of a piece of code, one moment per run, without the code knowing.
+
+There are two kinds of moments. "calls" are those at which CPython since 3.11 runs signal handlers: on entering a Python
+function and after returning from a C function. "lines" are the starts of lines: no handler runs there unless the line
+before ended in a call, so they are stricter, and they cover the calls of types and slots, which the first kind misses.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+
+import shmetrics
+
+KINDS = ("lines", "calls")
+_PACKAGE = os.path.dirname(os.path.abspath(shmetrics.__file__)) + os.sep
+_EVENTS = {"lines": {"line"}, "calls": {"call", "c_return"}}
+
+
+class Interrupt(Exception):
+    """What a raising signal handler raises."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where something happened."""
+
+    number: int
+    place: str
+    opened: bool
+    """Whether the kernel had just given a descriptor out, that no variable holds yet."""
+
+
+def happen(kind, number, act, function, *, skip=()):
+    """Call `function`, and `act` at the `number`-th moment (from 0) that it spends in shmetrics; return that Moment.
+
+    ``skip``: files of shmetrics in which nothing happens. None when `function` has fewer moments. What `act` raises comes out of the interrupted code; an Interrupt that comes
+    all the way out of `function` is caught.
+    """
+    left, moment = number, None
+    skipped = tuple(_PACKAGE + file for file in skip)
+
+    def pass_moment(frame, event, argument):
+        nonlocal left, moment
+        file = frame.f_code.co_filename
+        if moment is not None or not file.startswith(_PACKAGE) or file in skipped:
+            return None
+        if event in _EVENTS[kind]:
+            left -= 1
+            if left < 0:
+                place = f"{os.path.basename(file)}:{frame.f_lineno} {frame.f_code.co_name} ({event})"
+                moment = Moment(number, place, event == "c_return" and argument is os.open)
+                act()
+        return pass_moment
+
+    start = sys.settrace if kind == "lines" else sys.setprofile
+    start(pass_moment)
+    try:
+        function()
+    except Interrupt:
+        pass
+    finally:
+        start(None)
+    return moment
