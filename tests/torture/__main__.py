@@ -39,7 +39,7 @@ def main():
     parser.add_argument("--workers", type=int, default=6, help="writers alive at once (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="of every random choice of the harness (default: another each time)")
     parser.add_argument("--mutant", choices=sorted(mutants.MUTANTS), metavar="NAME",
-                        help="inject this defect, and stop when it is caught: " + "; ".join(sorted(mutants.MUTANTS)))  # fmt: skip
+                        help=f"inject this defect until it is caught: {'; '.join(mutants.MUTANTS)}")  # fmt: skip
     parser.add_argument("--mutants", action="store_true", help="inject every defect, each in its turn")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
@@ -59,12 +59,13 @@ def main():
 
 def _all_mutants(seconds, workers, seed, *, as_json):
     missed, reports = 0, {}
-    for name in mutants.MUTANTS:
+    for name, mutant in mutants.MUTANTS.items():
         report = reports[name] = mutants.hunt(name, f"torture-{os.getpid()}", seconds=seconds, count=workers, seed=seed)
-        missed += report.good
+        caught = mutant.is_caught(report)
+        missed += not caught
         if not as_json:
-            after = f"{report.seconds:6.1f} s" if report.good else f"{report.broken_after:6.1f} s"
-            print(f"{'MISSED' if report.good else 'caught'} {after}  {name:<36} {report.first_broken}", flush=True)
+            after = f"{report.broken_after if caught else report.seconds:6.1f} s"
+            print(f"{'caught' if caught else 'MISSED'} {after}  {name:<28} {report.first_broken}", flush=True)
     if as_json:
         print(json.dumps({name: report.as_dict() for name, report in reports.items()}, indent=2))
     else:

@@ -25,13 +25,17 @@ class Process:
     fate: Fate
     row: memoryview
     progress: tuple = ()
-    progressed_at: float = 0.0
     wake_at: float | None = None
     killed: bool = False
+    halted: bool = False
+    """Whether it stopped itself at its failpoint, and is there still."""
+
+    def __post_init__(self):
+        self.born = self.progressed_at = time.monotonic()
 
 
 class Fleet:
-    """All tortured processes of one harness. ``hang_bound``: seconds without progress after which one counts as hanging.
+    """All tortured processes of one harness. ``hang_bound``: seconds without progress after which one hangs.
 
     Progress is a record acknowledged or a round begun. Fifteen processes on two loaded CPUs each get one many times a
     second, so the bound may be, and is, generous.
@@ -52,7 +56,7 @@ class Fleet:
         row, fate = self._ledger.row(number), fate or Fate()
         self._monitor.born(number, is_writer=role is workers.write)
         pid = workers.start(role, workers.Job(self._target, number, row, fate, lifetime))
-        process = self.running[pid] = Process(role, number, pid, fate, row, progressed_at=time.monotonic())
+        process = self.running[pid] = Process(role, number, pid, fate, row)
         return process
 
     def bury(self):
@@ -70,7 +74,7 @@ class Fleet:
         self._monitor.died(process.number)
         if os.WIFSIGNALED(status):
             self.deaths += 1
-            if not process.killed and os.WTERMSIG(status) == signal.SIGKILL:
+            if process.halted or (not process.killed and os.WTERMSIG(status) == signal.SIGKILL):
                 self.struck[process.fate.function] += 1
             self.crashes += os.WTERMSIG(status) != signal.SIGKILL
         else:
@@ -105,20 +109,19 @@ class Fleet:
 
     def halted(self, process, rounds=100):
         """Wait for one to stop itself at its failpoint; False when it ended, or came around so often, without that."""
-        stopped = False
 
         def is_decided():
-            nonlocal stopped
             if process.pid in self.running and self._is_over(process, os.WNOHANG | os.WUNTRACED):
-                stopped = process.pid in self.running
-            return stopped or process.pid not in self.running or process.row[columns.BEATS] >= rounds
+                process.halted = process.pid in self.running
+            return process.halted or process.pid not in self.running or process.row[columns.BEATS] >= rounds
 
         self.wait_for(is_decided)
-        return stopped
+        return process.halted
 
     def go_on(self, process):
         """Continue one that stopped itself. How long it was is our doing, like any stop."""
         process.row[columns.STOPS] += 2
+        process.halted = False
         os.kill(process.pid, signal.SIGCONT)
 
     def wait_for(self, condition, patience=None):

@@ -5,6 +5,7 @@ that asked for it by name has it, and its children.
 """
 
 import __future__
+
 import inspect
 import linecache
 import os
@@ -31,6 +32,12 @@ class Mutant:
     module: object
     where: str
     edits: tuple
+    breaks: tuple = ("lost", "decreases", "torn", "invented", "unequal", "corrupt")
+    """The kinds of promise it breaks; others may follow, but do not prove that it was seen."""
+
+    def is_caught(self, report):
+        """Whether a report shows what this mutant breaks."""
+        return any(getattr(report, kind) for kind in self.breaks)
 
     def inject(self):
         """Replace the function by its mutant, in this process and its children."""
@@ -40,7 +47,10 @@ class Mutant:
         source = textwrap.dedent(inspect.getsource(original))
         for old, new in self.edits:
             found = source.count(old)
-            assert found == 1, f"mutant {self.defect!r}: {self.where} holds {old!r} {found} times; it must be once"
+            assert found == 1, (
+                f"mutant {self.defect!r}: {self.module.__name__}.{self.where} holds {old!r} {found} times, "
+                f"and it must be once"
+            )
             line = source[: source.index(old)].rpartition("\n")[2]
             source = source.replace(old, new.replace("\n", "\n" + line[: len(line) - len(line.lstrip())]))
         # A file name that only linecache knows: so tracebacks and failpoints find the mutant's lines.
@@ -83,18 +93,21 @@ MUTANTS = {
         writer,
         "Writer._fold",
         (("guard.try_acquire()", "guard.acquire(0.01)"),),
+        ("blocked_writes",),
     ),
     "a read that waits": Mutant(
         "a reader waits for a guard as long as it takes",
         reader,
         "Reader._hold_guard",
         (("guard.acquire(patience", "guard.acquire(0.1"),),
+        ("late",),
     ),
     "release for another": Mutant(
         "a reader that waited for a guard in vain releases it",
         reader,
         "Reader._hold_guard",
         (("guard.close()", "guard.release()"),),
+        ("overposted",),
     ),
     "claim without the registry": Mutant(
         "a slot is claimed without REGISTRY",
@@ -130,7 +143,7 @@ MUTANTS = {
         "a claim leaves the predecessor's folded area",
         slots,
         "_take",
-        (("Folded(part[\"folded\"][0, ...]).clear()", "pass"),),
+        (('Folded(part["folded"][0, ...]).clear()', "pass"),),
     ),
     "reap the living": Mutant(
         "a slot is reaped without its liveness lock",

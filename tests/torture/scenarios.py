@@ -16,7 +16,7 @@ _UNREACHED = 1 << 20
 
 def play_all(torture):
     """Play every scenario, each to an end where all its processes are dead and reaped."""
-    for scenario in (a_lap_ahead, two_claimants, a_guard_in_the_hands_of_a_stopped_reader, reaped_under_our_eyes):
+    for scenario in SCENARIOS:
         scenario(torture)
         for process in list(torture.fleet.running.values()):
             torture.fleet.kill_now(process)
@@ -43,7 +43,7 @@ def leave_a_dead_writer(torture):
 
 def a_lap_ahead(torture):
     """A reader is about to copy the ring; the owner goes on, and stops when it has packed, but not committed, a record
-    over the oldest row that the reader wants: exactly one lap ahead. No fold comes in between, the reader has the guard.
+    over the oldest row that the reader wants: exactly one lap ahead. It has the guard, so no fold comes between.
     """
     layout, fleet, reader = torture.target.layout, torture.fleet, torture.monitor.view.reader
     head = 4 * FOLD_BATCH + 10
@@ -79,8 +79,8 @@ def a_guard_in_the_hands_of_a_stopped_reader(torture):
     """A reader is stopped with a guard in its hands, the monitor goes without, and the reader gives it back at last."""
     fleet = torture.fleet
     halted_writer(torture, 40)
-    holding = line_of("reader.Reader._read_slot", "copy = self._try_slot(")
-    reader = fleet.start(workers.read, Fate("reader.Reader._read_slot", holding, (1,), signal.SIGSTOP))
+    holding = line_of("reader.Reader._hold_guard", "return guard, 0.0")
+    reader = fleet.start(workers.read, Fate("reader.Reader._hold_guard", holding, (1,), signal.SIGSTOP))
     fleet.halted(reader)
     torture.look()
     fleet.go_on(reader)
@@ -107,3 +107,24 @@ def reaped_under_our_eyes(torture):
 
     reader._read_retired = die_meanwhile
     torture.look(timed=False)
+
+
+def a_neighbour_dies(torture):
+    """Of two writers one is dead and reaped, the other only stopped; it goes on and has lost nothing."""
+    fleet = torture.fleet
+    living = halted_writer(torture, 40)
+    leave_a_dead_writer(torture)
+    torture.reap()
+    torture.look()
+    fleet.go_on(living)
+    fleet.wait_for(lambda: living.row[columns.ACKNOWLEDGED] > 100)
+    torture.look()
+
+
+SCENARIOS = (
+    a_lap_ahead,
+    two_claimants,
+    a_guard_in_the_hands_of_a_stopped_reader,
+    reaped_under_our_eyes,
+    a_neighbour_dies,
+)

@@ -1,8 +1,8 @@
 """The sweep: every state that one writer or one reaper can be stopped in, or killed in, once each, in quiet.
 
-A process stops itself at a line. The monitor looks, somebody reaps (the living must be left alone), the monitor looks.
-Then the process is killed there, and again the monitor looks before and after a reap. The slots are used again and
-again, so what a predecessor left is always there to be mistaken for one's own.
+A process stops itself at a line; the monitor looks, and somebody reaps, who must leave the living alone. Then the
+process is killed there, and the monitor looks before and after another reap. The slots are used again and again, so
+what a predecessor left is always there to be mistaken for one's own.
 """
 
 import signal
@@ -13,7 +13,7 @@ from tests.torture.scenarios import leave_a_dead_writer
 
 RECORDS = 300
 """More than one batch, so that a writer folds."""
-SHARE = 0.4
+SHARE = 0.25
 """How much of a run the sweep may take."""
 _VISITS = {"writer.Writer.record": (1, 2, 7), "writer.Writer.add": (1, 2, 7)}
 _WRITER_STEPS = ("claim", "renew", "write", "fold", "release")
@@ -35,7 +35,6 @@ def sweep(torture):
             torture.look()
             if role is workers.write:
                 torture.reap()
-                torture.look()
         torture.fleet.kill_now(process)
         torture.look()
         torture.reap()
