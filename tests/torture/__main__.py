@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 
 from tests.torture import mutants
@@ -43,6 +44,7 @@ def main():
     parser.add_argument("--mutants", action="store_true", help="inject every defect, each in its turn")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to clean up then too
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "little")
     if options.mutants:
         return _all_mutants(options.seconds, options.workers, seed, as_json=options.json)
@@ -73,4 +75,7 @@ def _all_mutants(seconds, workers, seed, *, as_json):
     return 1 if missed else 0
 
 
-sys.exit(main())
+try:
+    sys.exit(main())
+except KeyboardInterrupt:
+    sys.exit(130)

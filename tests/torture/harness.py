@@ -58,10 +58,10 @@ class MonitorHungError(Exception):
 class Torture:
     """One run. ``count``: writers alive at once, beside two each of the other roles.
 
-    ``until_broken``: stop at the first broken promise. ``roles``: who else takes part, for tests of the harness.
+    ``until_broken``: stop at the first broken promise. ``hang_bound``: see `Fleet`.
     """
 
-    def __init__(self, name, *, seconds, count, seed, until_broken=False, hang_bound=HANG_BOUND, roles=None):
+    def __init__(self, name, *, seconds, count, seed, until_broken=False, hang_bound=HANG_BOUND):
         self.draw = random.Random(seed)
         self._seconds = seconds
         self._name = name
@@ -73,8 +73,7 @@ class Torture:
         self.monitor = Monitor(self.target, ledger, MOST_PROCESSES)
         self.fleet = Fleet(self.target, ledger, self.monitor, hang_bound)
         self._leftovers = Counter()
-        others = [workers.read, workers.reap, workers.create, workers.ring] * 2
-        self._roles = [workers.write] * count + others if roles is None else roles
+        self._roles = [workers.write] * count + [workers.read, workers.reap, workers.create, workers.ring] * 2
         self._report = Report(seed)
         self._progress = lambda share, report: None
         self._begin = time.monotonic()
@@ -127,9 +126,9 @@ class Torture:
             self._judge_times()
         self._progress(self.share, self._report)
 
-    def reap(self):
+    def reap(self, patience=1.0):
         """Reap, as an aggregator would."""
-        return slots.reap(self.target, patience=1.0)
+        return slots.reap(self.target, patience=patience)
 
     def _judge_times(self):
         report, view, count = self._report, self.monitor.view, self.fleet.started

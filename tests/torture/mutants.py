@@ -8,6 +8,7 @@ import __future__
 
 import inspect
 import linecache
+import logging
 import os
 import pickle
 import textwrap
@@ -151,11 +152,28 @@ MUTANTS = {
         "_reap_dead",
         (("if alive.try_acquire():", "if alive.try_acquire() or True:"),),
     ),
+    "reap without the registry": Mutant(
+        "two processes reap at once",
+        slots,
+        "reap",
+        (("registry.acquire(patience, clock, sleep)", "True"),),
+    ),
     "retire in place": Mutant(
         "totals of the dead are added to the retired copy that is in use",
         slots,
         "_retire",
         (("target = segment.retired(index + 1)", "target = segment.retired(index)"),),
+    ),
+    "flip before retiring": Mutant(
+        "the retired copy is made the good one before it is complete",
+        slots,
+        "_retire",
+        (
+            (
+                "target = segment.retired(index + 1)",
+                "segment.flip_retired(index + 1)\ntarget = segment.retired(index + 1)",
+            ),
+        ),
     ),
     "no folded generation": Mutant(
         "a reap repeated after a SIGKILL counts again",
@@ -196,6 +214,7 @@ def hunt(mutant, name, *, seconds, count, seed):
         try:
             os.close(reading)
             if mutant is not None:
+                logging.disable(logging.WARNING)  # the mutants' writers have reason to complain
                 MUTANTS[mutant].inject()
             report = Torture(name, seconds=seconds, count=count, seed=seed, until_broken=True).run()
             with open(writing, "wb") as pipe:

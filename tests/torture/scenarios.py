@@ -121,10 +121,27 @@ def a_neighbour_dies(torture):
     torture.look()
 
 
+def two_reapers(torture):
+    """Of two dead writers one is half retired by a reaper that stops; another reaps, and then the first goes on."""
+    fleet = torture.fleet
+    for writer in (halted_writer(torture, 40), halted_writer(torture, 50)):
+        fleet.kill_now(writer)
+    filled = line_of("slots._retire", '["folded_generation"][slot] = generation')
+    slow = fleet.start(workers.reap, Fate("slots._retire", filled, (1,), signal.SIGSTOP))
+    fleet.halted(slow)
+    torture.look()
+    torture.reap(patience=0.0)  # which the slow one keeps from doing anything
+    torture.look()
+    fleet.go_on(slow)
+    fleet.wait_for(lambda: slow.row[columns.BEATS] > 0)
+    torture.look()
+
+
 SCENARIOS = (
     a_lap_ahead,
     two_claimants,
     a_guard_in_the_hands_of_a_stopped_reader,
     reaped_under_our_eyes,
     a_neighbour_dies,
+    two_reapers,
 )

@@ -171,6 +171,8 @@ def start(role, job):
     status = 1
     try:
         faulthandler.register(signal.SIGUSR1)  # where it hangs, if it does
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a Ctrl-C the harness hears, and it ends us
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.nice(10)  # the monitor goes first
         role(job)
         status = 0
