@@ -11,6 +11,7 @@ import linecache
 import logging
 import os
 import pickle
+import signal
 import textwrap
 import traceback
 from dataclasses import dataclass
@@ -213,6 +214,7 @@ def hunt(mutant, name, *, seconds, count, seed):
         status = 1
         try:
             os.close(reading)
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # to clean up then too
             if mutant is not None:
                 logging.disable(logging.WARNING)  # the mutants' writers have reason to complain
                 MUTANTS[mutant].inject()
@@ -220,12 +222,19 @@ def hunt(mutant, name, *, seconds, count, seed):
             with open(writing, "wb") as pipe:
                 pickle.dump(report, pipe)
             status = 0
+        except KeyboardInterrupt:
+            pass
         except BaseException:  # noqa: BLE001  this child runs nothing else: say what it was, and end
             traceback.print_exc()
         finally:
             os._exit(status)
     os.close(writing)
-    with open(reading, "rb") as pipe:
-        answer = pipe.read()
+    try:
+        with open(reading, "rb") as pipe:
+            answer = pipe.read()
+    except BaseException:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        raise
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, f"the hunt for {mutant!r} failed, see above"
     return pickle.loads(answer)

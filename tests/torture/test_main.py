@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from shmetrics import naming
 from tests.torture.progress import Progress
 from tests.torture.report import BROKEN, Report
@@ -37,8 +39,9 @@ def test_a_mutant_ends_the_run_with_status_1_and_json_says_why():
     assert report["broken_after"] < 60.0
 
 
-def test_ended_by_a_signal_it_leaves_nothing_behind():
-    process = subprocess.Popen([sys.executable, "-m", "tests.torture", "--seconds", "60"], stderr=subprocess.DEVNULL)
+@pytest.mark.parametrize("what", ["--seconds=60", "--mutants"])
+def test_ended_by_a_signal_it_leaves_nothing_behind(what):
+    process = subprocess.Popen([sys.executable, "-m", "tests.torture", what], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60.0
     while not any(
         f"sem.shmetrics.{os.geteuid()}.torture-{process.pid}." in file for file in os.listdir(naming.SHM_DIR)
