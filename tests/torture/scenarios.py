@@ -137,6 +137,31 @@ def two_reapers(torture):
     torture.look()
 
 
+def a_reaper_dies_before_it_frees_the_slot(torture):
+    """A dead writer is in the retired area already, but its slot is not FREE yet when the reaper is killed."""
+    leave_a_dead_writer(torture)
+    flipped = line_of("slots._retire", '["ended_at"] = now')
+    reaper = torture.fleet.start(workers.reap, Fate("slots._retire", flipped, (1,), signal.SIGSTOP))
+    torture.fleet.halted(reaper)
+    torture.look()
+    torture.fleet.kill_now(reaper)
+    torture.reap()
+    torture.look()
+
+
+def a_claimant_dies_over_what_its_predecessor_left(torture):
+    """A claimant is killed when it has cleared the first word of its predecessor's, and nothing else."""
+    for _ in range(torture.target.layout.max_workers):  # until every slot had somebody
+        leave_a_dead_writer(torture)
+        torture.reap()
+    clearing = line_of("slots._take", "words[word] = 0")
+    claimant = torture.fleet.start(workers.write, Fate("slots._take", clearing, (2,), signal.SIGSTOP))
+    torture.fleet.halted(claimant)
+    torture.look()
+    torture.fleet.kill_now(claimant)
+    torture.look()
+
+
 SCENARIOS = (
     a_lap_ahead,
     two_claimants,
@@ -144,4 +169,6 @@ SCENARIOS = (
     reaped_under_our_eyes,
     a_neighbour_dies,
     two_reapers,
+    a_reaper_dies_before_it_frees_the_slot,
+    a_claimant_dies_over_what_its_predecessor_left,
 )

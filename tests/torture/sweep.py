@@ -16,14 +16,16 @@ RECORDS = 300
 SHARE = 0.25
 """How much of a run the sweep may take."""
 _VISITS = {"writer.Writer.record": (1, 2, 7), "writer.Writer.add": (1, 2, 7)}
+_FIRST = ("writer.Writer.record", "writer.Writer._move_in", "writer.Writer._fold", "slots._take", "slots._retire")
 _WRITER_STEPS = ("claim", "renew", "write", "fold", "release")
 
 
 def sweep(torture):
-    """Visit the points in random order, as many as there is time for."""
+    """Visit the points in random order, those where a step is decided first, as many as there is time for."""
     points = [(workers.write, *point) for step in _WRITER_STEPS for point in points_of(step)]
     points += [(workers.reap, *point) for point in points_of("reap")]
     torture.draw.shuffle(points)
+    points.sort(key=lambda point: point[1] not in _FIRST)
     for role, function, line in points:
         if torture.is_over or torture.share > SHARE:
             return
