@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SHELL := /bin/sh
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test torture check format bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,10 @@ demo: $(VENV)/installed ## gunicorn, four workers, a real load, one SIGKILL, equ
 
 test: $(VENV)/installed ## the test suite, on all cores
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+torture: $(VENV)/installed ## two minutes of SIGKILLs at every step, and every mutant
+	$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),120)
+	$(BIN)/python -m tests.torture --mutants
 
 check: $(VENV)/installed ## style and types
 	$(BIN)/ruff check .

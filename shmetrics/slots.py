@@ -221,8 +221,9 @@ def renew_guard(segment: Segment, slot: int, words: Words) -> guards.Semaphore |
     guard = (
         None if segment.is_unlinked else guards.create(guards.guard_name(prefix, slot, number), segment.fresh_semaphore)
     )
-    words[GUARD] = number
+    # In this order: the owner may be killed in between, and a number that is stored is the only way to find its name.
     guards.unlink(guards.guard_name(prefix, slot, old))
+    words[GUARD] = number
     return guard
 
 

@@ -24,7 +24,7 @@ class Stopped:
         if self.pid == 0:
             try:
                 os.close(self._hand)
-                failpoints.call_at(*at, lambda: os.kill(os.getpid(), signal.SIGSTOP), visits)
+                failpoints.call_at(*at, lambda: os.kill(os.getpid(), signal.SIGSTOP), (visits,))
                 _kept = function()
                 sys.settrace(None)
                 os.write(report, b".")

@@ -1,49 +1,137 @@
-"""Failpoints: a process kills or stops itself, or does something else, on reaching a chosen line of shmetrics.
+"""Failpoints: a process kills (or stops) itself when it reaches a chosen line of a chosen function of shmetrics.
 
-The code under test knows nothing of them: they are trace functions (`sys.settrace`), mostly set in a process that is
-about to die, so they cost nothing anywhere else and there is nothing to import by accident. Every line of every
-function listed in STEPS is one, so a step that is added to the protocol is tortured from then on without anybody
-thinking of it.
+The code under test knows nothing of them: they are trace functions (`sys.settrace`), set in a process that is about to
+die, so they cost nothing anywhere else and there is nothing to import by accident. Every line of every function listed
+in STEPS is one, so a line that is added to the protocol is tortured from then on without anybody thinking of it; and
+`test_failpoints` fails when a function on the way of a step is missing here.
 """
 
+import importlib
 import inspect
 import os
 import signal
 import sys
-
-from shmetrics import doorbell, exclusion, guards, locks, naming, reader, segment, slots, writer
+from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
 
 STEPS = {
-    "create": [segment.create, segment._new_header, naming.link, segment.Segment.__init__],
-    "claim": [
-        slots.claim,
-        slots._lock_free_slot,
-        slots._take,
-        slots.renew_guard,
-        guards.create,
-        locks.ByteLock.try_acquire,
-        locks.ByteLock._open,
-        locks.ByteLock.release,
-        writer.Writer._try_to_claim,
-        writer.Writer._move_in,
-    ],
-    "write": [writer.Writer.record, writer.Writer.add, writer.Writer._advance, exclusion.WriteToken.wait],
-    "fold": [writer.Writer._fold, writer.Writer._heed_busy_guard],
-    "read": [reader.Reader.read, reader.Reader._hold_guard, reader.Reader._try_slot, reader.Reader._read_retired],
-    "release": [writer.Writer.close, writer.Writer._close, writer.Writer._leave_slot],
-    "reap": [slots.reap, slots._reap_dead, slots._retire, slots._leavings],
-    "bell": [doorbell.ring, doorbell.Doorbell.__init__, doorbell.Doorbell.close],
+    "create": (
+        "segment.create_or_attach",
+        "segment.create",
+        "segment._new_header",
+        "segment._check_platform",
+        "segment.Segment.__init__",
+        "segment.Segment._view",
+        "segment.Segment.close",
+        "naming.link",
+    ),
+    "attach": ("segment.attach", "segment._check"),
+    "unlink": ("segment.unlink", "segment._instance_at", "guards.unlink_all"),
+    "claim": (
+        "writer.Writer._advance",
+        "writer.Writer._try_to_claim",
+        "writer.Writer._move_in",
+        "writer.Writer._use",
+        "writer.Writer.latest",
+        "slots.claim",
+        "slots._lock_free_slot",
+        "slots._take",
+        "slots.words_of",
+        "locks.ByteLock.__init__",
+        "locks.ByteLock.__enter__",
+        "locks.ByteLock.__exit__",
+        "locks.ByteLock.held",
+        "locks.ByteLock.acquire",
+        "locks.ByteLock.try_acquire",
+        "locks.ByteLock.release",
+        "locks.ByteLock._open",
+        "locks.ByteLock._close",
+    ),
+    "renew": (
+        "slots.renew_guard",
+        "guards.create",
+        "guards.unlink",
+        "guards._path",
+        "segment.Segment.is_unlinked",
+        "writer.Writer._heed_busy_guard",
+    ),
+    "write": ("writer.Writer.record", "writer.Writer.add"),
+    "fold": (
+        "writer.Writer._is_mine",
+        "writer.Writer._fold",
+        "writer.Writer._rows_between",
+        "folded.Folded.copy_from",
+        "folded.Folded.add_rows",
+        "folded.Folded._add_rows",
+        "folded.Folded._add_seconds",
+    ),
+    "guard": (
+        "guards.Semaphore.__init__",
+        "guards.Semaphore.try_acquire",
+        "guards.Semaphore.acquire",
+        "guards.Semaphore.release",
+        "guards.Semaphore.close",
+        "guards.open_existing",
+        "guards.guard_name",
+    ),
+    "read": (
+        "reader.Reader.read",
+        "reader.Reader._hold_guard",
+        "reader.Reader._read_slot",
+        "reader.Reader._try_slot",
+        "reader.Reader._copy",
+        "reader.Reader._copy_ring",
+        "reader.Reader._read_retired",
+        "slots.read_hot",
+        "slots.hot_flaw",
+        "slots.is_alive",
+        "locks.is_locked",
+        "segment.Segment.slot_offset",
+    ),
+    "release": (
+        "writer.Writer.close",
+        "writer.Writer._exclusively",
+        "writer.Writer._close",
+        "writer.Writer._leave_slot",
+    ),
+    "reap": (
+        "slots.reap",
+        "slots._reap_dead",
+        "slots._retire",
+        "slots._leavings",
+        "segment.Segment.retired",
+        "segment.Segment.retired_index",
+        "segment.Segment.flip_retired",
+    ),
+    "bell": (
+        "doorbell.ring",
+        "doorbell._name",
+        "doorbell.Doorbell.__init__",
+        "doorbell.Doorbell.wait",
+        "doorbell.Doorbell.close",
+        "guards.Semaphore.value",
+        "guards.bell_name",
+    ),
 }
 
 
-def lines_of(step):
-    """Every (code, line) of a step's functions at which a process can be made to die."""
-    points = []
-    for function in STEPS[step]:
-        code = inspect.unwrap(function).__code__
-        lines = sorted({line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno})
-        points += [(code, line) for line in lines]
-    return points
+@cache
+def code_of(name):
+    """The code of a function of shmetrics as it is now, mutants included: ``"slots._take"``."""
+    module, _, path = name.partition(".")
+    found = attrgetter(path)(importlib.import_module(f"shmetrics.{module}"))
+    return inspect.unwrap(found.fget if isinstance(found, property) else found).__code__
+
+
+def _lines(code):
+    return sorted({line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno})
+
+
+@cache
+def points_of(step):
+    """Every (function, line) of a step's functions at which a process can be made to die."""
+    return [(name, line) for name in STEPS[step] for line in _lines(code_of(name))]
 
 
 def line_with(function, text):
@@ -54,27 +142,81 @@ def line_with(function, text):
     return inspect.unwrap(function).__code__, lines[0]
 
 
-def die_at(code, line, visits=1):
-    """Make this process kill itself when it is about to run `line` of `code` for the `visits`-th time."""
-    call_at(code, line, lambda: os.kill(os.getpid(), signal.SIGKILL), visits)
+def line_of(name, text):
+    """The line of a function, by name, that holds `text`; there must be exactly one."""
+    lines, first = inspect.getsourcelines(code_of(name))
+    found = [first + at for at, line in enumerate(lines) if text in line]
+    assert len(found) == 1, f"{name} has {len(found)} lines with {text!r}, and a directed scenario needs one"
+    return found[0]
 
 
-def call_at(code, line, action, visits=1):
-    """Make this thread call `action()` when it is about to run `line` of `code` for the `visits`-th time, and once.
+@dataclass(frozen=True)
+class Fate:
+    """What a process does to itself: ``signum`` when it is about to run `line` of `function` for the n-th time.
 
-    `sys.settrace(None)` ends it.
+    ``visits``: those n, ascending. Without a function it lives until the harness kills it.
     """
-    left = visits
+
+    function: str | None = None
+    line: int = 0
+    visits: tuple = (1,)
+    signum: int = signal.SIGKILL
+
+    def seal(self):
+        """Set the failpoint in this process."""
+        if self.function is not None:
+            strike_at(code_of(self.function), self.line, self.visits, self.signum)
+
+
+def strike_at(code, line, visits=(1,), signum=signal.SIGKILL):
+    """Make this process send itself `signum` whenever a visit to `line` of `code` is one of `visits`."""
+    call_at(code, line, lambda: os.kill(os.getpid(), signum), visits)
+
+
+def die_at(code, line, visit=1):
+    """Make this process kill itself when it is about to run `line` of `code` for the n-th time."""
+    strike_at(code, line, (visit,))
+
+
+def call_at(code, line, action, visits=(1,)):
+    """Make this thread call `action()` whenever a visit to `line` of `code` is one of `visits`, ascending.
+
+    `sys.settrace(None)` ends it, as does the last of the visits.
+    """
+    count, last = 0, max(visits)
 
     def trace_lines(frame, event, _argument):
-        nonlocal left
+        nonlocal count
         if event == "line" and frame.f_lineno == line:
-            left -= 1
-            if not left:
+            count += 1
+            if count in visits:
                 action()
+            if count == last:
+                sys.settrace(None)
+                frame.f_trace = None
+                return None
         return trace_lines
 
     def trace_calls(frame, _event, _argument):
         return trace_lines if frame.f_code is code else None
 
     sys.settrace(trace_calls)
+
+
+def draw_fate(draw, steps):
+    """The fate to die at a step, more often than not."""
+    if draw.random() < 0.4:
+        return Fate()
+    function, line = draw.choice(points_of(draw.choice(steps)))
+    return Fate(function, line, (draw.choice((1, 1, 1, 2, 5, 40, 600)),))
+
+
+def by_step(functions):
+    """Counts by function as counts by step."""
+    return {step: count for step, names in STEPS.items() if (count := sum(functions[name] for name in names))}
+
+
+def forget():
+    """Look at every function's code anew: one was replaced."""
+    code_of.cache_clear()
+    points_of.cache_clear()

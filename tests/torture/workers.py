@@ -1,126 +1,182 @@
-"""The processes that are tortured: writers, readers, reapers and creators, each in a child of fork until it dies."""
+"""The processes that are tortured: writers, readers, reapers and others, each in a child of fork until it dies."""
 
 import contextlib
+import faulthandler
 import os
 import random
 import resource
+import signal
 import sys
 import time
-from dataclasses import dataclass
 
-from shmetrics import segment, slots
+from shmetrics import doorbell, segment, slots
+from shmetrics import writer as writers
 from shmetrics.errors import ShmetricsError
-from shmetrics.hub import View
 from shmetrics.layout import Layout
-from shmetrics.reader import Reader
-from shmetrics.writer import Writer
-from tests.torture import failpoints
+from shmetrics.locks import ROLE, ByteLock
+from tests.torture import ledger as columns
+from tests.torture.ledger import Calm
+from tests.torture.waiting import TimedView
 
-BASE_SHIFT = 24
+BASE_SHIFT = 20
 """Writer `n` records the values ``(n << BASE_SHIFT) + 1, + 2, ...``: a row says whose it is, and which."""
-
-ACKNOWLEDGED, SWITCHES, WORST_CLAIM_US, WORST_READ_US, WORST_WAIT_US = range(5)
-COLUMNS = 8
+ERROR_EVERY = 4
+"""Ahead of every fourth record a writer counts an error, so the errors of a row follow from its value too."""
+LIFETIMES = (50, 300, 3000, 30_000, 1 << BASE_SHIFT)
+HASTE = 0.02
+"""GUARD_PATIENCE of some writers, so that guards of the dead are replaced all the time."""
 _CHECK_EVERY = 256
 
 
-@dataclass(frozen=True)
-class Fate:
-    """How a process is to die: at a failpoint, or (None) whenever the harness kills it."""
+class Job:
+    """What a tortured process is given: the hub, its number, its row in the ledger, and how it is to die."""
 
-    step: str | None
-    point: int = 0
-    visits: int = 1
+    def __init__(self, target, number, row, fate, lifetime=None):
+        self.target = target
+        self.number = number
+        self.row = row
+        self.fate = fate
+        self.lifetime = lifetime
+        self.draw = random.Random(number)
+        self.words = None  # of the slot, once a writer has one
+        self._parent = os.getpid()
 
-    def seal(self):
-        """Set the failpoint in this process."""
-        if self.step is not None:
-            code, line = failpoints.lines_of(self.step)[self.point]
-            failpoints.die_at(code, line, self.visits)
-
-
-def draw_fate(draw, steps):
-    """A fate of one of these steps, or none."""
-    step = draw.choice([None, *steps, *steps])
-    if step is None:
-        return Fate(None)
-    return Fate(step, draw.randrange(len(failpoints.lines_of(step))), draw.choice((1, 1, 1, 2, 5, 40)))
+    def beat(self):
+        """Say that this process came around; end it when nobody is left to see."""
+        self.row[columns.BEATS] += 1
+        if os.getppid() != self._parent:
+            os._exit(0)
 
 
-def write(target, number, ledger, fate):
-    """Record as fast as possible; after each returned call say so in the ledger, which survives us."""
-    row = ledger[COLUMNS * number : COLUMNS * (number + 1)]
-    writer = Writer(target, role=f"w{number}")
-    base, sequence = number << BASE_SHIFT, 0
-    lifetime = random.Random(number).choice((50, 300, 3000, 30_000, 10**9))
-    fate.seal()
-    start = time.perf_counter()
-    while sequence < lifetime:
-        sequence += 1
+def write(job):
+    """Record as fast as possible; after each returned call say so in the ledger."""
+    row, base = job.row, job.number << BASE_SHIFT
+    writer = writers.Writer(job.target, role=f"w{job.number}")
+    lifetime = job.lifetime
+    if lifetime is None:
+        lifetime = job.draw.choice(LIFETIMES)
+        writers.GUARD_PATIENCE = job.draw.choice((writers.GUARD_PATIENCE, HASTE))
+    job.fate.seal()
+    for sequence in range(1, lifetime + 1):
+        if sequence % ERROR_EVERY == 0:
+            writer.add(slots.ERRORS, 1)
+            row[columns.ERRORS] = sequence // ERROR_EVERY
         value = base + sequence
-        writer.record(value, 2 * value, 3 * value, 4 * value)
-        row[ACKNOWLEDGED] = sequence
         if sequence == 1:
-            row[WORST_CLAIM_US] = int(1e6 * (time.perf_counter() - start))
-            switches = _voluntary_switches()
-        elif sequence % _CHECK_EVERY == 0:
-            row[SWITCHES] = _voluntary_switches() - switches
+            _first_record(job, writer, value)
+            spell = _Spell(job)
+        else:
+            writer.record(value, 2 * value, 3 * value, 4 * value)
+        row[columns.ACKNOWLEDGED] = sequence
+        if sequence % _CHECK_EVERY == 0:
+            job.beat()
+            spell.end()
+            spell = _Spell(job)
     writer.close()
 
 
-def _voluntary_switches():
-    """How often this thread gave up the CPU to wait for something: what a write must never do."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+def _first_record(job, writer, value):
+    """The record that claims the slot. What waits for a slot is in this process only, so it is not acknowledged yet."""
+    calm, start = Calm(job.row), time.perf_counter_ns()
+    writer.record(value, 2 * value, 3 * value, 4 * value)
+    if calm.lasted():
+        job.row[columns.CLAIM_NS] = time.perf_counter_ns() - start
+    while writer.slot is None:
+        writer.claim()
+    job.words = slots.words_of(job.target, writer.slot)
 
 
-def read(target, number, ledger, fate):
-    """Read as fast as possible, now and then slowly in the worst place."""
-    row = ledger[COLUMNS * number : COLUMNS * (number + 1)]
-    draw, copy_ring = random.Random(number), Reader._copy_ring
+class _Spell:
+    """Some hundred writes: counts how often they gave up the CPU to wait for something, which a write must never do.
 
-    def slow_copy_ring(self, offset, first, head):
-        time.sleep(draw.uniform(0.0, 0.0006))
-        return copy_ring(self, offset, first, head)
+    Save for two: we stopped it, or it replaced the guard of a dead reader. That makes and removes files in /dev/shm,
+    and there the kernel may let it queue.
+    """
 
-    Reader._copy_ring = slow_copy_ring
-    view = View(target)
-    fate.seal()
+    def __init__(self, job):
+        self._job = job
+        self._calm = Calm(job.row)
+        self._guard = job.words[slots.GUARD]
+        self._switches = self._voluntary_switches()
+
+    def end(self):
+        """Put the count into the ledger."""
+        switches = self._voluntary_switches() - self._switches
+        if self._calm.lasted() and self._job.words[slots.GUARD] == self._guard:
+            self._job.row[columns.SWITCHES] += switches
+
+    @staticmethod
+    def _voluntary_switches():
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
+def read(job):
+    """Read as fast as possible, and slowly in the worst place."""
+    row, calm = job.row, Calm(job.row)
+    view = TimedView(job.target, torment=lambda: time.sleep(job.draw.uniform(0.0, 0.0006)))
+    job.fate.seal()
     while True:
-        start = time.perf_counter()
-        snapshot = view.snapshot()
-        row[WORST_READ_US] = max(row[WORST_READ_US], int(1e6 * (time.perf_counter() - start)))
-        row[WORST_WAIT_US] = max(row[WORST_WAIT_US], int(1e6 * snapshot.health.seconds_waited))
+        calm.begin()
+        view.snapshot()
+        if calm.lasted():
+            for column, seconds in (
+                (columns.READ_NS, view.wall),
+                (columns.BLOCKED_NS, view.blocked),
+                (columns.GUARDS_NS, view.guards),
+            ):
+                row[column] = max(row[column], int(1e9 * seconds))
+        job.beat()
 
 
-def reap(target, _number, _ledger, fate):
+def reap(job):
     """Reap as often as possible."""
-    fate.seal()
+    job.fate.seal()
     while True:
-        slots.reap(target, patience=0.01)
+        slots.reap(job.target, patience=0.01)
+        job.beat()
 
 
-def create(target, number, _ledger, fate):
+def create(job):
     """Create, attach to and remove a hub of another name, in a race with others like us."""
-    fate.seal()
+    job.fate.seal()
     while True:
-        made = segment.create_or_attach(f"{target.name}-x", Layout(max_workers=2, max_series=8))
+        made = segment.create_or_attach(f"{job.target.name}-x", Layout(max_workers=2, max_series=8))
         made.close()
-        if number % 2:
+        if job.number % 2:
             with contextlib.suppress(ShmetricsError):
                 segment.unlink(made.name, made.instance)
+        job.beat()
 
 
-def start(role, target, number, ledger, fate):
+def ring(job):
+    """Lead and listen to the bell, or else ring it."""
+    job.fate.seal()
+    while True:
+        with ByteLock(job.target.descriptor, ROLE) as leader:
+            if leader.try_acquire():
+                bell = doorbell.Doorbell(job.target)
+                bell.wait(0.002)
+                bell.close()
+            else:
+                doorbell.ring(job.target)
+                time.sleep(0.0005)
+        job.beat()
+
+
+def start(role, job):
     """Fork a process that does `role` until it dies; returns its pid."""
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
+        faulthandler.register(signal.SIGUSR1)  # where it hangs, if it does
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a Ctrl-C the harness hears, and it ends us
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.nice(10)  # the monitor goes first
-        role(target, number, ledger, fate)
+        role(job)
         status = 0
     except BaseException as error:  # noqa: BLE001  whatever it is, the harness counts it as a defect
-        print(f"{role.__name__} {number} ({fate}): {error!r}", file=sys.stderr, flush=True)
+        print(f"{role.__name__} {job.number} ({job.fate}): {error!r}", file=sys.stderr, flush=True)
     finally:
         os._exit(status)
