@@ -38,8 +38,8 @@ def state_of(pid: int, known_start_ticks: int) -> str | None:
 def _stat(pid: int | str) -> list[bytes] | None:
     """``/proc/<pid>/stat`` from its third field on."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            stat = file.read()
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            stat = os.pread(file.fileno(), 4096, 0)  # a child forked in between shares the file's position
     except OSError:
         return None
     # The second field, the command in parentheses, may itself hold spaces and parentheses.

@@ -429,7 +429,7 @@ class Writer:
         self._copies = [Folded(part["folded"][copy, ...]) for copy in (0, 1)]
         self._guard_busy_since: float | None = None
         self._board.move_to(memory[BOARD:RING])  # requests under way keep their place
-        self._use(claim, words, memory, advance_at=max(FOLD_BATCH, words[HEAD]))
+        self._use(claim, words, memory, advance_at=max(FOLD_BATCH, words[HEAD] + 1))
 
     def _fold(self, claim: Claim, head: int, fold: int) -> None:
         """Fold the records since the last fold into the inactive copy, then make it the active one.

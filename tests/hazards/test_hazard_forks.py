@@ -125,7 +125,9 @@ def three_generations():
         os.waitpid(child, 0)
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)], ids=["oldest first", "middle first", "youngest first"])
+@pytest.mark.parametrize(
+    "order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)], ids=["oldest first", "middle first", "youngest first"]
+)
 def test_each_generation_has_its_own_slot_and_is_reaped_when_it_dies_though_its_descendants_live(
     hub_name, order, three_generations
 ):
