@@ -125,7 +125,9 @@ def three_generations():
         os.waitpid(child, 0)
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)], ids=["oldest first", "middle first", "youngest first"])
+@pytest.mark.parametrize(
+    "order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)], ids=["oldest first", "middle first", "youngest first"]
+)
 def test_each_generation_has_its_own_slot_and_is_reaped_when_it_dies_though_its_descendants_live(
     hub_name, order, three_generations
 ):
@@ -149,8 +151,7 @@ def test_each_generation_has_its_own_slot_and_is_reaped_when_it_dies_though_its_
 
 # A handler that forks in the middle of a write ------------------------------------------------------------------------
 
-PURE = ("folded.py", "layout.py", "process.py", "strict.py")
-"""What computes and keeps nothing: a fork there is like one in the line that called."""
+FORKED = ("first record while others wait", "record while the registry is busy", "record", "first error", "error")
 CHILDS_OWN = (1000.0, 1001.0, 1002.0)
 
 
@@ -160,6 +161,7 @@ def fork_in_the_middle(world):
     world.child = os.fork()
     if world.child == 0:
         world.count_from(CHILDS_OWN[0])
+        world.clock.step = 0.0  # it must not run ahead of the parent's, whom times from the future would alarm
 
 
 def end_child_on_error(write):
@@ -212,24 +214,14 @@ def check_both(world):
         parents = {(os.getpid(), tuple(world.done), world.errors_done)}
         childs = {(world.child, CHILDS_OWN, 0)}
         if world.not_begun:
-            childs |= {(world.child, (world.begun[-4], *CHILDS_OWN), 0), (world.child, CHILDS_OWN, 1)}
-        assert found > parents and found - parents <= childs, found
+            childs |= {(world.child, (*world.begun[-4:-3], *CHILDS_OWN), 0), (world.child, CHILDS_OWN, 1)}
+        assert found - childs == parents, found
+        assert found - parents, "the child has nothing"
     assert world.held() == [world.writer.slot]
 
 
-@pytest.mark.parametrize(
-    ("scene", "kind"),
-    [
-        ("first record while others wait", "lines"),
-        ("first record while others wait", "calls"),
-        ("record while the registry is busy", "calls"),
-        ("record", "lines"),
-        ("error", "lines"),
-    ],
-)
-def test_a_handler_that_forks_at_any_moment_disturbs_neither_side_and_the_write_counts_in_the_parent(
-    hub_name, scene, kind
-):
+@pytest.mark.parametrize("scene", FORKED)
+def test_a_handler_that_forks_at_any_moment_disturbs_neither_side_and_the_write_counts_in_the_parent(hub_name, scene):
+    """Not in the middle of a fold, which is said to be unsupported; and not between lines, where no handler runs."""
     before, write = SCENES[scene]
-    guarded = (before, end_child_on_error(write))
-    at_every_moment(kind, guarded, fork_in_the_middle, check_both, hub_name, skip=PURE)
+    at_every_moment("calls", (before, end_child_on_error(write)), fork_in_the_middle, check_both, hub_name)
