@@ -27,7 +27,9 @@ def start_ticks(pid: int | str) -> int | None:
     """Field 22 of ``/proc/<pid>/stat`` (proc(5)), or None when there is no such process to see."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            stat = file.read()
+            stat = os.pread(
+                file.fileno(), 4096, 0
+            )  # a child forked since has moved the file's position, which is shared
     except OSError:
         return None
     # The second field, the command in parentheses, may itself hold spaces and parentheses.

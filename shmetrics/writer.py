@@ -44,6 +44,7 @@ from shmetrics.slots import (
     STATE,
     UNCOUNTED,
     Claim,
+    ForkedError,
     NoFreeSlotError,
     RegistryBusyError,
 )
@@ -130,7 +131,7 @@ class Writer:
                 words = self._words
                 head = words[HEAD]
                 if head >= self._advance_at:
-                    self._advance()
+                    self._advance(give)
                     words = self._words
                     head = words[HEAD]
                 _pack_into(
@@ -173,7 +174,7 @@ class Writer:
             try:
                 self._take()
                 if self._claim is None:
-                    self._advance()
+                    self._advance(give)
                 try:
                     self._words[word] += amount
                 except ValueError:  # past 64 bits: no counting leads there, the word was overwritten
@@ -249,7 +250,7 @@ class Writer:
 
     def _is_the_parents(self, error: BaseException, give: Callable[[None], None]) -> bool:
         """Whether a write failed because this is a child, forked in the middle of it; the parent completes it."""
-        return give is not self._give and isinstance(error, ValueError) and "released memoryview" in str(error)
+        return give is not self._give and isinstance(error, ForkedError | ValueError | TypeError)
 
     @takes_token
     def _exclusively(self, action: Callable[[], None]) -> None:
@@ -317,8 +318,8 @@ class Writer:
 
     # From here on the caller has the token ----------------------------------------------------------------------------
 
-    def _advance(self) -> None:
-        """Before a write that finds no room: claim a slot, or fold."""
+    def _advance(self, give: Callable[[None], None]) -> None:
+        """Before a write that finds no room: claim a slot, or fold. ``give``: the caller's, which a fork renews."""
         self._advancing = True
         try:
             if self._claim is not None:
@@ -333,6 +334,8 @@ class Writer:
                 self._move_in(self._taken)
         finally:
             self._advancing = False
+        if give is not self._give:
+            raise ForkedError
 
     def _is_mine(self, claim: Claim, head: int, folded: int) -> bool:
         """Whether the slot holds what this process stored last; memory that others can reach is not trusted."""
@@ -377,6 +380,7 @@ class Writer:
         if self._clock() < self._retry_at:
             return None
         # Where a framework made sleep a switch to other greenlets, waiting here would keep them all from writing.
+        give = self._give
         patience = self._patience if isinstance(time.sleep, BuiltinFunctionType) else 0.0
         self._patience = 0.0
         try:
@@ -399,8 +403,10 @@ class Writer:
         except OSError as error:  # no descriptors left, /proc not mounted: this must not reach a request
             self.warn("os", f"cannot claim a slot: {error}")
         else:
-            if claim.alive.held:  # else this is a child, forked by a signal handler in the middle of its parent's claim
+            if give is self._give:
                 self._taken = claim
+            else:  # this is a child, forked by a signal handler in the middle of its parent's claim
+                claim.alive.release()
         self._retry_at = self._clock() + RETRY_INTERVAL
         return None
 
@@ -414,6 +420,8 @@ class Writer:
         memory = memoryview(self._segment.memory)[start : start + self._segment.layout.slot.itemsize]
         words = slots.words_of(self._segment, claim.slot)
         self._views = (*self._views, memory, words)
+        if claim.alive.is_left:
+            raise ForkedError
         if words[STATE] != CLAIMED:
             private = self._words
             kept = self.latest(self._capacity - FOLD_BATCH)
@@ -429,7 +437,7 @@ class Writer:
         self._copies = [Folded(part["folded"][copy, ...]) for copy in (0, 1)]
         self._guard_busy_since: float | None = None
         self._board.move_to(memory[BOARD:RING])  # requests under way keep their place
-        self._use(claim, words, memory, advance_at=max(FOLD_BATCH, words[HEAD]))
+        self._use(claim, words, memory, advance_at=max(FOLD_BATCH, words[HEAD] + 1))
 
     def _fold(self, claim: Claim, head: int, fold: int) -> None:
         """Fold the records since the last fold into the inactive copy, then make it the active one.
