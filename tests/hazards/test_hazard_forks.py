@@ -50,6 +50,14 @@ def forked(function):
     return pid
 
 
+def wait_for_slot(recorder):
+    """Wait until this child has a slot, though others claim too: what waits for one in a process ends with it."""
+    deadline = time.monotonic() + PATIENCE
+    while not recorder.claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def requests_by_pid(metrics):
     """The requests of each worker that was ever in a slot, by its pid."""
     found = collections.Counter()
@@ -73,6 +81,7 @@ def test_thirty_forks_while_two_threads_record_are_exact_and_hang_nobody(hub_nam
     def record_and_end(count):
         for _ in range(count):
             metrics.update_inference(0.002)
+        wait_for_slot(metrics)
         if end == "exits in order":
             metrics.close()
 
@@ -184,10 +193,7 @@ def go_on_in_child(world):
     status = 1
     try:
         world.record(len(CHILDS_OWN))
-        deadline = time.monotonic() + PATIENCE
-        while not world.writer.claim():  # the parent may hold the registry
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        wait_for_slot(world.writer)
         status = 0
     except BaseException:  # noqa: BLE001  whatever it is, it is printed and is this child's exit status
         traceback.print_exc()
