@@ -99,6 +99,11 @@ class ByteLock:
         """Whether this object holds the lock."""
         return self._is_open()
 
+    @property
+    def is_left(self) -> bool:
+        """Whether the lock was released, or left to the parent by a child of fork. No system call, and no other."""
+        return self._descriptor < 0
+
     def try_acquire(self) -> bool:
         """Take the lock without waiting; False when another description has it. True again while it is held."""
         if self.held:

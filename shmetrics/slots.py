@@ -133,6 +133,10 @@ class NoFreeSlotError(Exception):
     """Every slot belongs to a live worker."""
 
 
+class ForkedError(Exception):
+    """This is a child, forked by a signal handler in the middle of a write, which the parent completes."""
+
+
 def claim(
     segment: Segment,
     identity: Identity,
@@ -189,22 +193,30 @@ def _lock_free_slot(segment: Segment, now: float) -> tuple[int, ByteLock] | None
 
 
 def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now: float) -> Claim:
-    """Empty a locked slot; the generation first, so that a reader in the middle of it notices."""
+    """Empty a locked slot; the generation first, so that a reader in the middle of it notices.
+
+    Nothing is called between the look at the lock and the last store, so no signal handler can fork there: a child that
+    was forked before finds the lock its parent's, and leaves the slot to it.
+    """
     words = words_of(segment, slot)
     retired = segment.retired_generation(slot)
     generation = max(words[GENERATION] % _MAX_COUNT, retired % _MAX_COUNT) + 1  # never 0: that is a slot never used
+    part = segment.slots[slot]
+    folded, board, owner = bytes_of(part["folded"][0, ...]), part["board"], part["owner"]
+    nobody = np.zeros((), board.dtype)
+    role = identity.role.encode("utf-8", "replace")[:ROLE_BYTES]
+    if alive.is_left:
+        raise ForkedError
     words[GENERATION] = generation
     for word in (HEAD, FOLD, ERRORS, CACHE_HITS, CACHE_MISSES, DROPPED, UNCOUNTED):
         words[word] = 0
-    part = segment.slots[slot]
-    Folded(part["folded"][0, ...]).clear()
-    part["board"][:] = np.zeros((), part["board"].dtype)
-    owner = part["owner"]
+    folded[:] = 0
+    board[:] = nobody
     owner["pid"] = identity.pid
     owner["start_ticks"] = identity.start_ticks
     owner["claimed_at"] = owner["heartbeat"] = now
     owner["ended_at"] = 0.0
-    owner["role"] = identity.role.encode("utf-8", "replace")[:ROLE_BYTES]
+    owner["role"] = role
     guard = renew_guard(segment, slot, words)
     return Claim(slot, generation, alive, guard)
 

@@ -6,9 +6,7 @@ records are folded and which copy is good. So a SIGKILL at any instruction leave
 
 Until the first write in a process there is no slot: a module-level object made before a fork works in every child. And
 when no slot is to be had, the same code writes to a private slot of the same shape, whose records move to the shared
-one when it comes.
-
-The contract behind which another (native) writer could stand is `recorder.Recorder`, over the bytes of `layout`.
+one when it comes. Another (native) writer could stand behind `recorder.Recorder`, over the bytes of `layout`.
 """
 
 import struct
@@ -44,6 +42,7 @@ from shmetrics.slots import (
     STATE,
     UNCOUNTED,
     Claim,
+    ForkedError,
     NoFreeSlotError,
     RegistryBusyError,
 )
@@ -130,7 +129,7 @@ class Writer:
                 words = self._words
                 head = words[HEAD]
                 if head >= self._advance_at:
-                    self._advance()
+                    self._advance(give)
                     words = self._words
                     head = words[HEAD]
                 _pack_into(
@@ -173,7 +172,7 @@ class Writer:
             try:
                 self._take()
                 if self._claim is None:
-                    self._advance()
+                    self._advance(give)
                 try:
                     self._words[word] += amount
                 except ValueError:  # past 64 bits: no counting leads there, the word was overwritten
@@ -249,7 +248,7 @@ class Writer:
 
     def _is_the_parents(self, error: BaseException, give: Callable[[None], None]) -> bool:
         """Whether a write failed because this is a child, forked in the middle of it; the parent completes it."""
-        return give is not self._give and isinstance(error, ValueError) and "released memoryview" in str(error)
+        return give is not self._give and isinstance(error, ForkedError | ValueError | TypeError)
 
     @takes_token
     def _exclusively(self, action: Callable[[], None]) -> None:
@@ -298,10 +297,7 @@ class Writer:
         return [self._words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED)]
 
     def _perform_pending(self) -> None:
-        """Perform what handlers queued while a write had the token. They find it free now.
-
-        What is queued while this goes on is performed by the same loop, not by a deeper one.
-        """
+        """Perform what handlers queued while a write had the token, and what is queued meanwhile, in one loop."""
         if self._performer == threading.get_ident():
             return
         self._performer = threading.get_ident()
@@ -317,8 +313,8 @@ class Writer:
 
     # From here on the caller has the token ----------------------------------------------------------------------------
 
-    def _advance(self) -> None:
-        """Before a write that finds no room: claim a slot, or fold."""
+    def _advance(self, give: Callable[[None], None]) -> None:
+        """Before a write that finds no room: claim a slot, or fold. ``give``: the caller's, which a fork renews."""
         self._advancing = True
         try:
             if self._claim is not None:
@@ -333,6 +329,8 @@ class Writer:
                 self._move_in(self._taken)
         finally:
             self._advancing = False
+        if give is not self._give:
+            raise ForkedError
 
     def _is_mine(self, claim: Claim, head: int, folded: int) -> bool:
         """Whether the slot holds what this process stored last; memory that others can reach is not trusted."""
@@ -377,6 +375,7 @@ class Writer:
         if self._clock() < self._retry_at:
             return None
         # Where a framework made sleep a switch to other greenlets, waiting here would keep them all from writing.
+        give = self._give
         patience = self._patience if isinstance(time.sleep, BuiltinFunctionType) else 0.0
         self._patience = 0.0
         try:
@@ -399,8 +398,10 @@ class Writer:
         except OSError as error:  # no descriptors left, /proc not mounted: this must not reach a request
             self.warn("os", f"cannot claim a slot: {error}")
         else:
-            if claim.alive.held:  # else this is a child, forked by a signal handler in the middle of its parent's claim
+            if give is self._give:
                 self._taken = claim
+            else:  # this is a child, forked by a signal handler in the middle of its parent's claim
+                claim.alive.release()
         self._retry_at = self._clock() + RETRY_INTERVAL
         return None
 
@@ -414,6 +415,8 @@ class Writer:
         memory = memoryview(self._segment.memory)[start : start + self._segment.layout.slot.itemsize]
         words = slots.words_of(self._segment, claim.slot)
         self._views = (*self._views, memory, words)
+        if claim.alive.is_left:
+            raise ForkedError
         if words[STATE] != CLAIMED:
             private = self._words
             kept = self.latest(self._capacity - FOLD_BATCH)
@@ -492,9 +495,6 @@ class Writer:
         self._perform_pending()
 
     def warn(self, kind: str, message: str) -> None:
-        """Log a warning once per `kind`, when the write under way has given the token back.
-
-        Not earlier, since a logging handler may record in its turn, under a lock of its own.
-        """
+        """Log a warning once per `kind`, after the write under way: a logging handler may record in its turn."""
         if self._notices.is_new(kind):
             self._pending.append((self._notices.say, (message,)))

@@ -1,12 +1,8 @@
 """The writer: what it stores, when it folds, and that nothing on the way makes it raise, wait or lose."""
 
-import gc
 import logging
 import math
 import os
-import signal
-import sys
-import threading
 import time
 
 import numpy as np
@@ -20,7 +16,7 @@ from shmetrics.locks import REGISTRY, ByteLock
 from shmetrics.slots import CACHE_HITS, ERRORS, UNCOUNTED
 from shmetrics.writer import GUARD_PATIENCE, RETRY_INTERVAL, Writer
 from tests.conftest import FakeClock
-from tests.processes import alarm_handled_by, run_in_threads
+from tests.processes import run_in_threads
 
 
 @pytest.fixture
@@ -201,66 +197,6 @@ def test_a_process_whose_slot_was_taken_away_claims_another_and_goes_on(segment,
     assert fleet(segment).workers[writer.slot].alive
 
 
-def test_a_signal_handler_that_records_in_the_middle_of_a_record_neither_deadlocks_nor_loses(segment, writer):
-    handled = 0
-
-    def handle(_signal, _frame):
-        nonlocal handled
-        handled += 1
-        writer.record(2.0)
-        writer.add(ERRORS, 1)
-
-    previous = signal.signal(signal.SIGUSR1, handle)
-    try:
-        for _ in range(3000):
-            signal.raise_signal(signal.SIGUSR1)
-            writer.record(1.0)
-    finally:
-        signal.signal(signal.SIGUSR1, previous)
-    counters = fleet(segment).counters
-    assert (counters.requests, counters.errors) == (3000 + handled, handled)
-
-
-def test_a_signal_storm_during_records_loses_nothing(segment, writer):
-    """A timer, set again when its signal was handled, lands its signals at arbitrary instructions of the write."""
-    handled = 0
-
-    def handle(_signal, _frame):
-        nonlocal handled
-        handled += 1
-        writer.record(2.0)
-        signal.setitimer(signal.ITIMER_REAL, 2e-5)
-
-    recorded = 0
-    with alarm_handled_by(handle):
-        signal.setitimer(signal.ITIMER_REAL, 2e-5)
-        while handled < 2000:
-            writer.record(1.0)
-            recorded += 1
-    assert fleet(segment).counters.requests == recorded + handled
-
-
-def test_a_garbage_collection_callback_that_records_is_counted(segment, writer):
-    calls = 0
-
-    def callback(phase, _info):
-        nonlocal calls
-        if phase == "stop":
-            calls += 1
-            writer.record(2.0)
-
-    gc.callbacks.append(callback)
-    threshold = gc.get_threshold()
-    gc.set_threshold(1)
-    try:
-        for _ in range(1000):
-            writer.record(1.0)
-    finally:
-        gc.set_threshold(*threshold)
-        gc.callbacks.remove(callback)
-    assert fleet(segment).counters.requests == 1000 + calls
-
-
 def test_threads_that_count_and_record_at_once_are_counted_exactly(segment, writer):
     def work(_index):
         for _ in range(3000):
@@ -323,21 +259,6 @@ def test_many_claims_and_releases_leak_no_descriptor_and_no_semaphore(segment, c
     assert fleet(segment).counters.requests == 300
 
 
-def test_a_handler_that_records_while_its_thread_waits_for_another_is_queued_and_performed(segment, writer):
-    """The main thread waits for the token; its handler must neither wait in its turn nor lose its record."""
-    writer.record(0.1)
-    writer._take()  # another thread is in the middle of a write
-    threading.Timer(0.2, writer._give, (None,)).start()
-
-    def handle(_signal, _frame):
-        writer.record(2.0)
-
-    with alarm_handled_by(handle):
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        writer.record(1.0)
-    assert fleet(segment).workers[0].window["inference_time"].tolist() == [0.1, 1.0, 2.0]
-
-
 def test_a_logging_handler_that_records_and_one_that_raises_do_no_harm(segment, writer):
     class Recording(logging.Handler):
         def emit(self, _record):
@@ -364,25 +285,3 @@ def test_bytes_that_others_overwrote_in_the_slot_of_a_process_never_raise_into_i
     for _ in range(3 * FOLD_BATCH):
         writer.record(0.1)
         writer.add(ERRORS, 1)
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="before CPython 3.11 an interrupt may cost half a second")
-def test_a_storm_of_raising_handlers_neither_stalls_nor_loses_what_was_acknowledged(segment, writer):
-    class Interrupt(Exception):
-        pass
-
-    def interrupt(_signal, _frame):
-        raise Interrupt
-
-    writer.claim()
-    acknowledged = interrupted = 0
-    with alarm_handled_by(interrupt):
-        while interrupted < 500:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 2e-5)
-                for _ in range(1000):
-                    writer.record(0.1)
-                    acknowledged += 1
-            except Interrupt:
-                interrupted += 1
-    assert acknowledged <= fleet(segment).counters.requests <= acknowledged + interrupted

@@ -1,7 +1,8 @@
-"""A worker of a thousand greenlets, as a process of its own: gevent must patch it before, or after, it has shmetrics.
+"""A worker of many greenlets, as a process of its own: gevent must patch it before, or after, it has shmetrics.
 
-``python -m tests.hazards.greenlets ORDER GREENLETS RECORDS`` with the environment that names the hub. It says "busy" when every greenlet has recorded twice; at the
-end it prints one line of JSON: seconds that the slowest call took, and for which no other greenlet ran.
+``python -m tests.hazards.greenlets ORDER GREENLETS RECORDS``, in an environment that names the hub. It says "busy" when
+every greenlet has recorded twice. At the end it prints one line of JSON: the seconds that the slowest call took, and
+the longest for which no other greenlet ran.
 """
 
 import gc

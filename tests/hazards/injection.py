@@ -30,19 +30,18 @@ class Moment:
     """Whether the kernel had just given a descriptor out, that no variable holds yet."""
 
 
-def happen(kind, number, act, function, *, skip=()):
+def happen(kind, number, act, function):
     """Call `function`, and `act` at the `number`-th moment (from 0) that it spends in shmetrics; return that Moment.
 
-    ``skip``: files of shmetrics in which nothing happens. None when `function` has fewer moments. What `act` raises comes out of the interrupted code; an Interrupt that comes
+    None when `function` has fewer moments. What `act` raises comes out of the interrupted code; an Interrupt that comes
     all the way out of `function` is caught.
     """
     left, moment = number, None
-    skipped = tuple(_PACKAGE + file for file in skip)
 
     def pass_moment(frame, event, argument):
         nonlocal left, moment
         file = frame.f_code.co_filename
-        if moment is not None or not file.startswith(_PACKAGE) or file in skipped:
+        if moment is not None or not file.startswith(_PACKAGE):
             return None
         if event in _EVENTS[kind]:
             left -= 1

@@ -48,10 +48,12 @@ def record_in_greenlets(order, hub_name):
 def test_a_thousand_greenlets_that_share_a_first_record_are_exact_and_stall_nobody(hub_name, order):
     """Not for five milliseconds, also while another process holds the registry.
 
-    The machine may stall them too, and that cannot all be told apart; so it is the best of three runs that counts.
+    The machine stalls them too, and that cannot all be told apart: hence the allowance for what greenlets suffer that
+    record nothing, and it is the best of three runs that counts. (A claim that waits stalls them for two seconds.)
     """
     for attempt in range(ATTEMPTS):
         figures = record_in_greenlets(order, hub_name)
-        if figures["call"] < STALL and figures["gap"] < figures["gap_of_control"] + STALL:
+        allowed = STALL + 2 * figures["gap_of_control"]
+        if max(figures["call"], figures["gap"]) < allowed:
             break
         assert attempt + 1 < ATTEMPTS, figures

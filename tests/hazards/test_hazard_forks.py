@@ -50,6 +50,14 @@ def forked(function):
     return pid
 
 
+def wait_for_slot(recorder):
+    """Wait until this child has a slot, though others claim too: what waits for one in a process ends with it."""
+    deadline = time.monotonic() + PATIENCE
+    while not recorder.claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def requests_by_pid(metrics):
     """The requests of each worker that was ever in a slot, by its pid."""
     found = collections.Counter()
@@ -73,6 +81,7 @@ def test_thirty_forks_while_two_threads_record_are_exact_and_hang_nobody(hub_nam
     def record_and_end(count):
         for _ in range(count):
             metrics.update_inference(0.002)
+        wait_for_slot(metrics)
         if end == "exits in order":
             metrics.close()
 
@@ -151,8 +160,7 @@ def test_each_generation_has_its_own_slot_and_is_reaped_when_it_dies_though_its_
 
 # A handler that forks in the middle of a write ------------------------------------------------------------------------
 
-PURE = ("folded.py", "layout.py", "process.py", "strict.py")
-"""What computes and keeps nothing: a fork there is like one in the line that called."""
+FORKED = ("first record while others wait", "record while the registry is busy", "record", "first error", "error")
 CHILDS_OWN = (1000.0, 1001.0, 1002.0)
 
 
@@ -162,6 +170,7 @@ def fork_in_the_middle(world):
     world.child = os.fork()
     if world.child == 0:
         world.count_from(CHILDS_OWN[0])
+        world.clock.step = 0.0  # it must not run ahead of the parent's, whom times from the future would alarm
 
 
 def end_child_on_error(write):
@@ -184,10 +193,7 @@ def go_on_in_child(world):
     status = 1
     try:
         world.record(len(CHILDS_OWN))
-        deadline = time.monotonic() + PATIENCE
-        while not world.writer.claim():  # the parent may hold the registry
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        wait_for_slot(world.writer)
         status = 0
     except BaseException:  # noqa: BLE001  whatever it is, it is printed and is this child's exit status
         traceback.print_exc()
@@ -214,24 +220,14 @@ def check_both(world):
         parents = {(os.getpid(), tuple(world.done), world.errors_done)}
         childs = {(world.child, CHILDS_OWN, 0)}
         if world.not_begun:
-            childs |= {(world.child, (world.begun[-4], *CHILDS_OWN), 0), (world.child, CHILDS_OWN, 1)}
-        assert found > parents and found - parents <= childs, found
+            childs |= {(world.child, (*world.begun[-4:-3], *CHILDS_OWN), 0), (world.child, CHILDS_OWN, 1)}
+        assert found - childs == parents, found
+        assert found - parents, "the child has nothing"
     assert world.held() == [world.writer.slot]
 
 
-@pytest.mark.parametrize(
-    ("scene", "kind"),
-    [
-        ("first record while others wait", "lines"),
-        ("first record while others wait", "calls"),
-        ("record while the registry is busy", "calls"),
-        ("record", "lines"),
-        ("error", "lines"),
-    ],
-)
-def test_a_handler_that_forks_at_any_moment_disturbs_neither_side_and_the_write_counts_in_the_parent(
-    hub_name, scene, kind
-):
+@pytest.mark.parametrize("scene", FORKED)
+def test_a_handler_that_forks_at_any_moment_disturbs_neither_side_and_the_write_counts_in_the_parent(hub_name, scene):
+    """Not in the middle of a fold, which is said to be unsupported; and not between lines, where no handler runs."""
     before, write = SCENES[scene]
-    guarded = (before, end_child_on_error(write))
-    at_every_moment(kind, guarded, fork_in_the_middle, check_both, hub_name, skip=PURE)
+    at_every_moment("calls", (before, end_child_on_error(write)), fork_in_the_middle, check_both, hub_name)

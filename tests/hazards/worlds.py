@@ -139,7 +139,6 @@ class World:
 
 
 SCENES = {
-    "first record": ((), World.record),
     "first record while others wait": ((World.let_records_wait,), World.record),
     "record": ((World.record,), World.record),
     "record that folds": ((World.fill_batch,), World.record),
@@ -155,7 +154,7 @@ ENDINGS = {
 }
 
 
-def at_every_moment(kind, scene, act, check, hub_name, *, skip=()):
+def at_every_moment(kind, scene, act, check, hub_name):
     """Play a scene once for each of its moments, with `act(world)` at that moment and `check(world)` afterwards.
 
     Returns the moments; fails with all the moments at which the check did.
@@ -166,7 +165,7 @@ def at_every_moment(kind, scene, act, check, hub_name, *, skip=()):
         with World(hub_name) as world:
             for prepare in before:
                 prepare(world)
-            moment = happen(kind, len(moments), partial(act, world), partial(write, world), skip=skip)
+            moment = happen(kind, len(moments), partial(act, world), partial(write, world))
             world.make_registry_free()
             try:
                 check(world)
