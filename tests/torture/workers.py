@@ -89,25 +89,23 @@ def _first_record(job, writer, value):
 class _Spell:
     """Some hundred writes: counts how often they gave up the CPU to wait for something, which a write must never do.
 
-    Save for two: we stopped it, or it replaced the guard of a dead reader. That makes and removes files in /dev/shm,
-    and there the kernel may let it queue.
+    Not counted are spells in which we stopped the writer, and two things for which the kernel may let it queue: it
+    replaced the guard of a dead reader, which makes and removes files in /dev/shm; or it touched a page for the first
+    time (a minor fault), perhaps just when a reader did. Neither happens often to a writer that lives a while.
     """
 
     def __init__(self, job):
         self._job = job
         self._calm = Calm(job.row)
         self._guard = job.words[slots.GUARD]
-        self._switches = self._voluntary_switches()
+        self._usage = resource.getrusage(resource.RUSAGE_THREAD)
 
     def end(self):
         """Put the count into the ledger."""
-        switches = self._voluntary_switches() - self._switches
-        if self._calm.lasted() and self._job.words[slots.GUARD] == self._guard:
-            self._job.row[columns.SWITCHES] += switches
-
-    @staticmethod
-    def _voluntary_switches():
-        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        usage = resource.getrusage(resource.RUSAGE_THREAD)
+        same_guard = self._job.words[slots.GUARD] == self._guard
+        if self._calm.lasted() and same_guard and usage.ru_minflt == self._usage.ru_minflt:
+            self._job.row[columns.SWITCHES] += usage.ru_nvcsw - self._usage.ru_nvcsw
 
 
 def read(job):
