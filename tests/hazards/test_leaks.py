@@ -1,5 +1,6 @@
 """Descriptors, mappings, files and semaphores: none is kept too long, and running out of them harms no request."""
 
+import gc
 import logging
 import os
 import resource
@@ -36,7 +37,8 @@ def clock():
 
 
 def held():
-    """What this process holds of the system: open descriptors and mapped files."""
+    """What this process holds of the system, garbage apart: open descriptors and mapped files."""
+    gc.collect()
     with open("/proc/self/maps") as maps:
         mapped = sorted(line.split(maxsplit=5)[5].strip() for line in maps if naming.SHM_DIR in line)
     return sorted(os.listdir("/proc/self/fd")), mapped

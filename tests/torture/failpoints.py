@@ -57,6 +57,7 @@ STEPS = {
         "locks.ByteLock._open",
         "locks.ByteLock._close",
         "locks.ByteLock._is_open",
+        "locks.ByteLock.is_left",
         "segment.Segment.retired_generation",
     ),
     "renew": (
