@@ -133,7 +133,7 @@ MUTANTS = {
         "a claim leaves the predecessor's folded area",
         slots,
         "_take",
-        (('folded[:] = 0', "pass"),),
+        (("folded[:] = 0", "pass"),),
     ),
     "reap the living": Mutant(
         "a slot is reaped without its liveness lock",
