@@ -76,12 +76,17 @@ def two_claimants(torture):
 
 
 def a_guard_in_the_hands_of_a_stopped_reader(torture):
-    """A reader is stopped with a guard in its hands, the monitor goes without, and the reader gives it back at last."""
+    """A reader is stopped with a guard in its hands. The monitor goes without; so does the owner, whose folds never
+    wait; and the reader gives it back at last.
+    """
     fleet = torture.fleet
-    halted_writer(torture, 40)
+    writer = halted_writer(torture, 3 * torture.target.layout.capacity)  # all its pages were touched
     holding = line_of("reader.Reader._hold_guard", "return guard, 0.0")
     reader = fleet.start(workers.read, Fate("reader.Reader._hold_guard", holding, (1,), signal.SIGSTOP))
     fleet.halted(reader)
+    torture.look()
+    fleet.go_on(writer)
+    fleet.wait_for(lambda: writer.row[columns.ACKNOWLEDGED] > 6 * torture.target.layout.capacity)
     torture.look()
     fleet.go_on(reader)
     fleet.wait_for(lambda: reader.row[columns.BEATS] > 0)
