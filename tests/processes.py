@@ -72,19 +72,24 @@ def run_in_threads(count, function, *args):
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
 
 
-def in_forked_child(function):
-    """Run `function()` in a child of `os.fork`; fails when it raises. The child runs nothing else of the test."""
+def forked(function):
+    """Run `function()` in a child of `os.fork` and return its pid; the child exits with 0, or prints what it raised."""
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             function()
             status = 0
-        except BaseException:  # noqa: BLE001  whatever it is, it is printed and is this child's exit status
+        except BaseException:  # noqa: BLE001  whatever it is, the child must not return into the test
             traceback.print_exc()
         finally:
             os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return pid
+
+
+def in_forked_child(function):
+    """Run `function()` in a child of `os.fork`; fails when it raises. The child runs nothing else of the test."""
+    assert os.waitstatus_to_exitcode(os.waitpid(forked(function), 0)[1]) == 0
 
 
 @contextlib.contextmanager

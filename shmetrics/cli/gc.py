@@ -26,7 +26,8 @@ def run(options: argparse.Namespace) -> int:
     """Remove what is safe to remove; what is not stays, which is no failure."""
     found = list(inventory.leftovers())
     removed = found if options.dry_run else [leftover for leftover in found if inventory.remove(leftover)]
-    kept = [leftover for leftover in inventory.unremovable() if leftover not in removed and leftover not in found]
+    told = {leftover.name for leftover in removed}
+    kept = [leftover for leftover in inventory.unremovable() if leftover.name not in told]
     if options.json:
         kinds = {"removed": removed, "kept": kept}
         print(

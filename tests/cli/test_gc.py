@@ -25,7 +25,9 @@ def test_it_removes_what_serves_nobody_and_says_so(abandoned, capsys):  # noqa: 
 
 def test_a_dry_run_removes_nothing(abandoned, capsys):  # noqa: F811
     assert main(["gc", "--dry-run"]) == 0
-    assert f"would remove hub {abandoned}: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"would remove hub {abandoned}: " in out
+    assert f"kept hub {abandoned}" not in out
     assert abandoned in naming.hub_names()
 
 

@@ -13,7 +13,7 @@ import pytest
 from shmetrics import PerformanceMetrics, slots
 from shmetrics.segment import attach
 from tests.hazards.worlds import SCENES, at_every_moment
-from tests.processes import PATIENCE
+from tests.processes import PATIENCE, forked
 
 
 def wait_for(pids, patience=PATIENCE):
@@ -33,21 +33,6 @@ def wait_for(pids, patience=PATIENCE):
         os.waitpid(pid, 0)
     assert not left, f"children hang: {left}"
     assert not bad, f"children failed: {bad}"
-
-
-def forked(function):
-    """Run `function` in a forked child and return its pid; the child exits with 0, or prints what it raised."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            function()
-            status = 0
-        except BaseException:  # noqa: BLE001  whatever it is, the child must not return into the test
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return pid
 
 
 def wait_for_slot(recorder):
