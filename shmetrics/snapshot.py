@@ -6,6 +6,7 @@ forged ones, runs without any lock or guard, and gives the same answer in every 
 
 from dataclasses import dataclass
 
+from shmetrics.families import Family
 from shmetrics.folded import Folded, Rows
 
 
@@ -110,3 +111,5 @@ class Snapshot:
     workers: tuple[WorkerSnapshot, ...]
     """By slot: every worker whose slot was not taken over since."""
     health: Health
+    families: tuple[Family, ...] = ()
+    """Custom metrics, in the order in which they were defined."""
