@@ -51,6 +51,8 @@ class Contents:
     changes: int = 0
     metrics: dict[int, Definition] = field(default_factory=dict)
     """By serial number, in the order of definition."""
+    names: dict[str, int] = field(default_factory=dict)
+    """Serial numbers of the metrics by name."""
     series: dict[int, Placement] = field(default_factory=dict)
     """By serial number, in the order of creation."""
     index: dict[tuple[int, tuple[str, ...]], Placement] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class Contents:
 
     def metric(self, name: str) -> int:
         """Serial number of the metric of that name; 0 where there is none."""
-        return next((serial for serial, metric in self.metrics.items() if metric.name == name), 0)
+        return self.names.get(name, 0)
 
     @property
     def extent(self) -> int:
@@ -129,11 +131,11 @@ def parse(catalog: Any, cells: int) -> Contents:
                 metrics[serial] = _definition(entry)
         except (ValueError, TypeError, RecursionError) as error:
             flaws.append(f"entry {serial} of the catalog cannot be read ({type(error).__name__})")
-    first: dict[str, int] = {}
+    names: dict[str, int] = {}
     for serial, metric in sorted(metrics.items()):
-        if first.setdefault(metric.name, serial) != serial:
+        if names.setdefault(metric.name, serial) != serial:
             flaws.append(f"entry {serial} of the catalog defines {metric.name} again")
-    metrics = {serial: metrics[serial] for serial in first.values()}
+    metrics = {serial: metrics[serial] for serial in names.values()}
     series: dict[int, Placement] = {}
     for serial, block, entry in sorted(found, key=lambda item: item[0]):
         placement = _placement(serial, block, entry, metrics)
@@ -144,7 +146,7 @@ def parse(catalog: Any, cells: int) -> Contents:
         used_cells[placement.cell : placement.cell + length] = b"\1" * length
         series[serial] = placement
     index = {(placement.metric, placement.labels): placement for placement in series.values()}
-    return Contents(int(catalog["changes"]), metrics, series, index, used_blocks, used_cells, tuple(flaws))
+    return Contents(int(catalog["changes"]), metrics, names, series, index, used_blocks, used_cells, tuple(flaws))
 
 
 def _definition(entry: dict[str, Any]) -> Definition:

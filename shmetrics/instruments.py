@@ -6,6 +6,7 @@ was; after a fork, a new claim or a removal it is looked up again.
 """
 
 import math
+import os
 import time
 from bisect import bisect_left
 from collections import deque
@@ -14,7 +15,7 @@ from types import BuiltinFunctionType
 from typing import Any, Final
 
 from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError
-from shmetrics.entries import Placement, run_length
+from shmetrics.entries import run_length
 from shmetrics.families import LIVE, OVERFLOW, Definition, is_label_name
 from shmetrics.locks import RegistryBusyError
 from shmetrics.writer import Writer
@@ -38,28 +39,25 @@ class Instrument:
         self,
         writer: Writer,
         catalog: Catalog,
-        metric: int,
+        definition: Definition,
         labels: tuple[str, ...],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.definition: Definition = catalog.contents().metrics[metric]
+        self.definition = definition
         self.labels = labels
+        self.overflows = False
+        """Whether it writes to the overflow series, for want of room."""
         self._writer = writer
         self._perform = writer.perform
         self._catalog = catalog
         self._serials = catalog.serials
-        self._metric = metric
         self._clock = clock
-        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._waiting: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()
         self._patience = PATIENCE
         self._retry_at = -1.0
         self._serial, self._block, self._cell = -1, 0, 0  # the serial number of no series
         self._place()
-
-    def _is_moved(self) -> bool:
-        """Whether the cells of this slot are not, or no longer, those of the series. With the token."""
-        return self._writer.cells[self._cell] != self._serial or self._serials[self._block] != self._serial
 
     def _settled(self, change: Callable[..., None], *args: Any) -> bool:
         """Whether the series has its place and its cells in this slot now; if not, the change waits. With the token."""
@@ -67,7 +65,7 @@ class Instrument:
             if len(self._waiting) == MOST_WAITING:
                 self._waiting.popleft()
                 self._catalog.count_refusal()
-            self._waiting.append((change, args))
+            self._waiting.append((os.getpid(), change, args))
             return False
         cells, first = self._writer.cells, self._cell
         if cells[first] != self._serial:
@@ -75,51 +73,54 @@ class Instrument:
                 cells[cell] = 0.0
             cells[first] = self._serial
         while self._waiting:
-            waiting, its = self._waiting.popleft()
-            waiting(*its)
+            pid, waiting, its = self._waiting.popleft()
+            if pid == os.getpid():  # else a parent's: it makes the change itself
+                waiting(*its)
         return True
 
     def _place(self) -> bool:
         """Find the series in the catalog, or create it; whether it has a place now."""
         if self._clock() < self._retry_at:
             return False
+        self._retry_at = self._clock() + RETRY_INTERVAL
         # Where a framework made sleep a switch to other greenlets, waiting here would keep them all from writing.
         patience = self._patience if isinstance(time.sleep, BuiltinFunctionType) else 0.0
         try:
-            found = self._catalog.place(self._metric, self.labels, patience=patience)
+            metric = self._catalog.define(self.definition, patience=patience)
+            found = self._catalog.place(metric, self.labels, patience=patience)
         except RegistryBusyError:
             self._patience = 0.0
+            return False
+        except ValueError as error:  # another process has defined it differently, while this one could not
+            self._writer.warn(f"defined {self.definition.name}", str(error))
+            return False
         except FullError:
-            self._writer.mention(
+            self._writer.warn(
                 "series",
                 f"there is no room for all series of {self.definition.name!r} and perhaps others, so some go to a "
                 f"series {OVERFLOW!r}; create the hub with a larger max_series, or use fewer label values",
             )
-            overflow = self._catalog.contents().index.get((self._metric, (OVERFLOW,) * len(self.labels)))
-            if overflow is not None:
-                self._use(overflow)
-                return True
-        else:
-            self._use(found)
-            return True
-        self._retry_at = self._clock() + RETRY_INTERVAL
-        return False
-
-    def _use(self, found: Placement) -> None:
-        self._block = found.block * BLOCK_WORDS
-        self._cell = found.cell
-        self._serial = found.serial
+            contents = self._catalog.contents()
+            overflow = contents.index.get((contents.metric(self.definition.name), (OVERFLOW,) * len(self.labels)))
+            if overflow is None:
+                return False
+            found, self.overflows = overflow, True
+        self._block, self._cell, self._serial = found.block * BLOCK_WORDS, found.cell, found.serial
+        return True
 
     def settle(self) -> None:
         """Find a place for what waits, if anything does."""
         if self._waiting:
             self._retry_at = -1.0
-            change, args = self._waiting.popleft()
-            self._perform(change, *args)
+            self._patience = PATIENCE
+            self._perform(self._find_place)
+
+    def _find_place(self) -> None:
+        self._settled(self._find_place)
 
     def warn_of_invalid(self, value: object) -> None:
         """Say once that a value cannot be counted."""
-        self._writer.mention(f"invalid {self.definition.name}", f"{self.definition.name!r} does not count {value!r}")
+        self._writer.warn(f"invalid {self.definition.name}", f"{self.definition.name!r} does not count {value!r}")
 
 
 class Counter(Instrument):
@@ -132,9 +133,12 @@ class Counter(Instrument):
         self._perform(self._add, amount)
 
     def _add(self, amount: float) -> None:
-        if self._is_moved() and not self._settled(self._add, amount):
-            return
-        self._writer.cells[self._cell + 1] += amount
+        cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            if not self._settled(self._add, amount):
+                return
+            cells, cell = self._writer.cells, self._cell
+        cells[cell + 1] += amount
 
 
 class Gauge(Instrument):
@@ -158,17 +162,22 @@ class Gauge(Instrument):
         self.inc(-amount)
 
     def _set(self, value: float) -> None:
-        if self._is_moved() and not self._settled(self._set, value):
-            return
         cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            if not self._settled(self._set, value):
+                return
+            cells, cell = self._writer.cells, self._cell
         cells[cell + 2] = value
         cells[cell + 3] = 1.0
         cells[cell + 1] = self._clock()  # last: it makes the rest count
 
     def _add(self, amount: float) -> None:
-        if self._is_moved() and not self._settled(self._add, amount):
-            return
-        self._set(self._writer.cells[self._cell + 2] + amount)
+        cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            if not self._settled(self._add, amount):
+                return
+            cells, cell = self._writer.cells, self._cell
+        self._set(cells[cell + 2] + amount)
 
 
 class Histogram(Instrument):
@@ -183,14 +192,16 @@ class Histogram(Instrument):
         self._perform(self._observe, float(value))
 
     def _observe(self, value: float) -> None:
-        if self._is_moved() and not self._settled(self._observe, value):
-            return
-        if value != value:
-            return self.warn_of_invalid(value)
         cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            if not self._settled(self._observe, value):
+                return
+            cells, cell = self._writer.cells, self._cell
+        if math.isnan(value):
+            self.warn_of_invalid(value)
+            return
         cells[cell + 1] += value
         cells[cell + 2 + bisect_left(self._bounds, value)] += 1.0
-        return None
 
 
 class Summary(Instrument):
@@ -201,14 +212,16 @@ class Summary(Instrument):
         self._perform(self._observe, float(value))
 
     def _observe(self, value: float) -> None:
-        if self._is_moved() and not self._settled(self._observe, value):
-            return
-        if value != value:
-            return self.warn_of_invalid(value)
         cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            if not self._settled(self._observe, value):
+                return
+            cells, cell = self._writer.cells, self._cell
+        if math.isnan(value):
+            self.warn_of_invalid(value)
+            return
         cells[cell + 1] += value
         cells[cell + 2] += 1.0
-        return None
 
 
 class Ratio(Instrument):
@@ -221,9 +234,11 @@ class Ratio(Instrument):
         self._perform(self._add, float(numerator), float(denominator))
 
     def _add(self, numerator: float, denominator: float) -> None:
-        if self._is_moved() and not self._settled(self._add, numerator, denominator):
-            return
         cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            if not self._settled(self._add, numerator, denominator):
+                return
+            cells, cell = self._writer.cells, self._cell
         cells[cell + 1] += numerator
         cells[cell + 2] += denominator
 
@@ -239,9 +254,11 @@ class Enum(Instrument):
         self._perform(self._set, states.index(state))
 
     def _set(self, index: int) -> None:
-        if self._is_moved() and not self._settled(self._set, index):
-            return
         cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            if not self._settled(self._set, index):
+                return
+            cells, cell = self._writer.cells, self._cell
         cells[cell + 2] = float(index)
         cells[cell + 1] = self._clock()  # last: it makes the rest count
 
@@ -257,10 +274,11 @@ class Info(Instrument):
                                  f"none of {list(self.definition.labels)}")  # fmt: skip
         wanted = {key: as_text(value) for key, value in texts.items()}
         try:
-            self._catalog.place(self._metric, self.labels, info=wanted, patience=self._patience)
+            metric = self._catalog.define(self.definition, patience=self._patience)
+            self._catalog.place(metric, self.labels, info=wanted, patience=self._patience)
         except (FullError, RegistryBusyError) as error:
-            self._writer.mention(f"info {self.definition.name}", f"info {self.definition.name!r} stays as it was: "
-                                 f"{'no room' if isinstance(error, FullError) else 'the registry is busy'}")  # fmt: skip
+            why = "there is no room" if isinstance(error, FullError) else "another process holds the registry"
+            self._writer.mention(f"info {self.definition.name}", f"{self.definition.name!r} stays as it was: {why}")
 
 
 KINDS: Final[Mapping[str, type[Instrument]]] = {
