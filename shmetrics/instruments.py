@@ -61,11 +61,17 @@ class Instrument:
 
     def _settled(self, change: Callable[..., None], *args: Any) -> bool:
         """Whether the series has its place and its cells in this slot now; if not, the change waits. With the token."""
+        if self._prepare():
+            return True
+        if len(self._waiting) == MOST_WAITING:
+            self._waiting.popleft()
+            self._catalog.count_refusal()
+        self._waiting.append((os.getpid(), change, args))
+        return False
+
+    def _prepare(self) -> bool:
+        """Find the series' place, empty its cells if they are not its own yet, and make the changes that waited."""
         if self._serials[self._block] != self._serial and not self._place():
-            if len(self._waiting) == MOST_WAITING:
-                self._waiting.popleft()
-                self._catalog.count_refusal()
-            self._waiting.append((os.getpid(), change, args))
             return False
         cells, first = self._writer.cells, self._cell
         if cells[first] != self._serial:
@@ -113,10 +119,7 @@ class Instrument:
         if self._waiting:
             self._retry_at = -1.0
             self._patience = PATIENCE
-            self._perform(self._find_place)
-
-    def _find_place(self) -> None:
-        self._settled(self._find_place)
+            self._perform(self._prepare)
 
     def warn_of_invalid(self, value: object) -> None:
         """Say once that a value cannot be counted."""

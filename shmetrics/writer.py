@@ -187,7 +187,7 @@ class Writer:
             return
 
     @takes_token
-    def perform(self, change: Callable[..., None], *args: Any) -> None:
+    def perform(self, change: Callable[..., object], *args: Any) -> None:
         """Call ``change(*args)`` with a slot, if one is to be had, and with no other write of this process under way.
 
         ``change`` is short, writes to `cells`, and may be called later: after the write that this one interrupts.
@@ -311,7 +311,7 @@ class Writer:
         self._take = self.token.take
         self._give = self.token.give
         self._performer = 0
-        self._pending: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._pending: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
 
     def _progress(self) -> object:
         """Something that every write changes, and that is never the same during a claim or a fold."""
