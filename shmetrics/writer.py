@@ -88,7 +88,6 @@ class Writer:
         self._ring_bytes = RECORD.itemsize * self._capacity
         self._closed = False
         self._advancing = False
-        self._performed = 0
         self._cells_at = offset_of(segment.layout.slot, "cells")
         self._notices = Notices(segment.name)
         self._claimant = Claimant(segment, partial(identity, role), clock, self._notices)
@@ -248,7 +247,7 @@ class Writer:
 
     def close(self) -> None:
         """Give the slot up. Records still waiting for one get a last chance; what comes later is dropped."""
-        if self._claim is None and self._words[HEAD]:
+        if self._claim is None and any(self._counts()):
             self.claim()
         self._exclusively(self._close)
 
@@ -317,6 +316,10 @@ class Writer:
         """Something that every write changes, and that is never the same during a claim or a fold."""
         if self._advancing:
             return object()
+        return self._counts()
+
+    def _counts(self) -> list[int]:
+        """What was done since the slot was claimed, or left."""
         return [self._performed, *(self._words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED))]
 
     def _perform_pending(self) -> None:
@@ -374,6 +377,7 @@ class Writer:
         memory = np.zeros(self._segment.layout.slot.itemsize, np.uint8).data  # pages come when they are touched
         self._board.begin(memory[BOARD:RING])
         self._claimant.begin()
+        self._performed = 0
         self._use(None, memory[:BOARD].cast("Q"), memory, advance_at=0)  # so every write tries to claim
         if claim is not None:
             claim.release()
