@@ -23,7 +23,8 @@ from shmetrics.writer import Writer
 HUB_VARIABLE: Final = "SHMETRICS_HUB"
 """Environment variable that names the hub of every PerformanceMetrics made without a name."""
 
-_MAX_COUNT: Final = 1 << 40
+_MAX_COUNT: Final = 1 << 32
+"""What one call may add: far from where a counter is taken for overwritten memory, and its slot left out."""
 _ONE: Final = 1  # the default count; small ints are singletons, and anything else is looked at
 _OWN_STATE: Final = frozenset({"_attachment", "_made_in", "_private", "_release", "lock", "inference_times"})
 
@@ -263,6 +264,7 @@ class PerformanceMetrics:
         grown = operator.index(value) - self.total_requests
         if grown < 0:
             raise ValueError(f"total_requests only grows: it is {self.total_requests} and cannot become {value}")
+        _whole(grown)
         # An append to inference_times has recorded its request already; only what exceeds those is new.
         known = min(grown, self.inference_times.unacknowledged)
         self.inference_times.unacknowledged -= known

@@ -77,6 +77,21 @@ def test_inference_times_behave_like_a_list_of_this_process():
         assert repr(times) == "InferenceTimes([])"
 
 
+def test_no_count_can_make_a_slot_look_corrupt_and_so_hide_its_records():
+    """What a call may add is limited, so that no counter comes near the point where memory is taken for overwritten."""
+    with PerformanceMetrics(**SMALL) as metrics:
+        metrics.update_inference(0.01)
+        for count in (metrics.record_error, metrics.record_cache_hit, metrics.record_cache_miss):
+            with pytest.raises(ValueError, match="count must be from 0 to"):
+                count(2**50)
+            for _ in range(1024):
+                count(2**32)
+        with pytest.raises(ValueError, match="count must be from 0 to"):
+            metrics.total_requests += 2**50
+        figures = metrics.get_comprehensive_statistics()
+        assert (figures["total_requests"], figures["hub"]["corrupt"]) == (1, {})
+
+
 def test_total_requests_may_be_added_to_but_never_taken_from():
     with PerformanceMetrics(**SMALL) as metrics:
         metrics.update_inference(0.1)
