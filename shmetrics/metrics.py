@@ -41,20 +41,28 @@ class _Attachment:
         self.writer = Writer(target, role=role)
         self.view = View(target)
         self._key = key
-        self._users = 0
+        self._users = 1
 
     @classmethod
     def of(cls, target: Segment, role: str | None) -> "_Attachment":
-        """The attachment to this very segment, new or already there; `release` it once."""
+        """The attachment to this very segment, new or already there; `release` it once.
+
+        Its last user may release it at any call: another thread, or the garbage collector in this one.
+        """
         key = target.file
         assert key is not None, "attached just now"
-        attachment = cls.open.get(key)
-        if attachment is None:
-            attachment = cls.open[key] = cls(target, key, role)
-        else:
-            target.close()
-        attachment._users += 1
-        return attachment
+        new: _Attachment | None = None
+        while True:
+            found = cls.open.get(key)
+            if found is None:
+                new = new or cls(target, key, role)
+                if cls.open.setdefault(key, new) is new:
+                    return new
+                continue
+            found._users += 1
+            if cls.open.get(key) is found:  # so it had a user all along, and now has one more
+                target.close()
+                return found
 
     def release(self, private_to: int | None) -> None:
         """One user less; the last gives up the slot. A private hub goes with the process that created it."""
