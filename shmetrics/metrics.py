@@ -24,7 +24,8 @@ from shmetrics.writer import Writer
 HUB_VARIABLE: Final = "SHMETRICS_HUB"
 """Environment variable that names the hub of every PerformanceMetrics made without a name."""
 
-_MAX_COUNT: Final = 1 << 40
+_MAX_COUNT: Final = 1 << 32
+"""What one call may add: far from where a counter is taken for overwritten memory, and its slot left out."""
 _ONE: Final = 1  # the default count; small ints are singletons, and anything else is looked at
 _OWN_STATE: Final = frozenset({"_attachment", "_made_in", "_private", "_release", "lock", "inference_times"})
 
@@ -42,20 +43,28 @@ class _Attachment:
         self.view = View(target)
         self.book = Book(target, self.writer)
         self._key = key
-        self._users = 0
+        self._users = 1
 
     @classmethod
     def of(cls, target: Segment, role: str | None) -> "_Attachment":
-        """The attachment to this very segment, new or already there; `release` it once."""
+        """The attachment to this very segment, new or already there; `release` it once.
+
+        Its last user may release it at any call: another thread, or the garbage collector in this one.
+        """
         key = target.file
         assert key is not None, "attached just now"
-        attachment = cls.open.get(key)
-        if attachment is None:
-            attachment = cls.open[key] = cls(target, key, role)
-        else:
-            target.close()
-        attachment._users += 1
-        return attachment
+        new: _Attachment | None = None
+        while True:
+            found = cls.open.get(key)
+            if found is None:
+                new = new or cls(target, key, role)
+                if cls.open.setdefault(key, new) is new:
+                    return new
+                continue
+            found._users += 1
+            if cls.open.get(key) is found:  # so it had a user all along, and now has one more
+                target.close()
+                return found
 
     def release(self, private_to: int | None) -> None:
         """One user less; the last gives up the slot. A private hub goes with the process that created it."""
@@ -271,6 +280,7 @@ class PerformanceMetrics:
         grown = operator.index(value) - self.total_requests
         if grown < 0:
             raise ValueError(f"total_requests only grows: it is {self.total_requests} and cannot become {value}")
+        _whole(grown)
         # An append to inference_times has recorded its request already; only what exceeds those is new.
         known = min(grown, self.inference_times.unacknowledged)
         self.inference_times.unacknowledged -= known
