@@ -221,7 +221,7 @@ class PerformanceMetrics:
             raise HubClosedError("these metrics were closed; make a new object, or attach with Hub.attach(name)")
         return self._attachment.view
 
-    def _options(self) -> dict[str, bool]:
+    def _options(self) -> dict[str, Any]:
         return {"detailed": self._enable_detailed_stats, "percentiles": self._track_percentiles}
 
     def _mention_invalid(self, figures: Statistics) -> None:
