@@ -80,6 +80,20 @@ def file_of(descriptor: int) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def above_standard(descriptor: int) -> int:
+    """The same open file under a number above 2; the number given is closed when it is another.
+
+    Where a process's standard streams were closed, a file that it opens gets one of their numbers, and what anything in
+    the process writes to stderr without looking, be it the C library's last words, would go into the file.
+    """
+    if descriptor > 2:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
+
+
 def _request(kind: int, byte: int) -> bytes:
     return _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
 
@@ -153,7 +167,7 @@ class ByteLock:
         forks.register(self)
         while True:
             epoch = forks.epoch()
-            self._descriptor = os.open(f"/proc/self/fd/{self._source}", os.O_RDWR | os.O_CLOEXEC)
+            self._descriptor = above_standard(os.open(f"/proc/self/fd/{self._source}", os.O_RDWR | os.O_CLOEXEC))
             self._owner = os.getpid()
             if not self._is_open():
                 os.close(self._descriptor)
