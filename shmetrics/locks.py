@@ -167,7 +167,9 @@ class ByteLock:
         forks.register(self)
         while True:
             epoch = forks.epoch()
-            self._descriptor = above_standard(os.open(f"/proc/self/fd/{self._source}", os.O_RDWR | os.O_CLOEXEC))
+            self._descriptor = os.open(f"/proc/self/fd/{self._source}", os.O_RDWR | os.O_CLOEXEC)
+            if self._descriptor <= 2:  # kept above, once it cannot be lost to a signal handler that raises
+                self._descriptor = above_standard(self._descriptor)
             self._owner = os.getpid()
             if not self._is_open():
                 os.close(self._descriptor)

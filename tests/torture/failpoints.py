@@ -25,6 +25,7 @@ STEPS = {
         "segment.Segment._view",
         "segment.Segment.close",
         "segment._space_explained",
+        "segment._open_nameless",
         "naming.link",
     ),
     "attach": (
@@ -32,6 +33,7 @@ STEPS = {
         "segment._attach",
         "segment.Segment.descriptor",
         "locks.file_of",
+        "locks.above_standard",
         "locks.try_share",
         "locks.unlock",
         "segment._check",
