@@ -349,6 +349,7 @@ def _check(descriptor: int, path: str, name: str) -> Layout:
         )
     if not int(header["size"]) == status.st_size == dims.size:
         raise HubLayoutError(f"hub {name!r} has {status.st_size:,} bytes instead of {dims.size:,}; {remedy}")
-    if bytes(header["boot"]).decode("ascii", "replace") != boot_id():
+    boot = boot_id()
+    if boot and bytes(header["boot"]).decode("ascii", "replace") != boot:
         raise HubStaleError(f"hub {name!r} was created before the machine last booted; {remedy}")
     return dims
