@@ -20,6 +20,7 @@ from shmetrics.errors import (
     HubRefusedError,
     HubSpaceError,
     HubStaleError,
+    OutputError,
     PlatformError,
     ShmetricsError,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "HubRefusedError",
     "HubSpaceError",
     "HubStaleError",
+    "OutputError",
     "PerformanceMetrics",
     "PlatformError",
     "ShmetricsError",
