@@ -21,25 +21,30 @@ EXAMPLES: Final = """\
   shmetrics export resnet --format prometheus --output /var/lib/prometheus/node-exporter/resnet.prom"""
 
 
-def _json(hub: Hub) -> str:
-    return export_json(hub.snapshot(), resources=Resources()) + "\n"
+def _json(hub: Hub) -> bytes:
+    return (export_json(hub.snapshot(), resources=Resources()) + "\n").encode()
 
 
-def _csv(hub: Hub) -> str:
-    return export_csv(hub.snapshot(), resources=Resources())
+def _csv(hub: Hub) -> bytes:
+    return _encoded(export_csv(hub.snapshot(), resources=Resources()))
 
 
-def _csv_rows(hub: Hub) -> str:
-    return export_rows(hub.snapshot())
+def _csv_rows(hub: Hub) -> bytes:
+    return _encoded(export_rows(hub.snapshot()))
 
 
-def _prometheus(hub: Hub, *, openmetrics: bool) -> str:
+def _encoded(text: str) -> bytes:
+    """As UTF-8; what shared memory says may be none."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _prometheus(hub: Hub, *, openmetrics: bool) -> bytes:
     from shmetrics.exporters.prometheus import exposition  # noqa: PLC0415  prometheus_client, for whoever wants it
 
     return exposition.render(hub, openmetrics=openmetrics)
 
 
-_FORMATS: Final[dict[str, Callable[[Hub], str]]] = {
+_FORMATS: Final[dict[str, Callable[[Hub], bytes]]] = {
     "json": _json,
     "csv": _csv,
     "csv-rows": _csv_rows,
@@ -65,8 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read the hub once and write."""
     with Hub.attach(hub_name(options)) as hub:
-        text = _FORMATS[options.format](hub)
-    content = text.encode("utf-8", "backslashreplace")  # what shared memory says may be no Unicode
+        content = _FORMATS[options.format](hub)
     if options.output == STDOUT:
         sys.stdout.buffer.write(content)  # as it is: CSV has line ends of its own
     else:

@@ -120,7 +120,7 @@ def prometheus(directory, *targets, interval="500ms"):
 
 
 def check_metrics(page):
-    """The findings of ``promtool check metrics`` on a page in the text format, sorted; the name of a metric comes first.
+    """The findings of ``promtool check metrics`` on a page in the text format, sorted; a name comes first in each.
 
     It ends with 0 without findings, 3 with some, 1 when it cannot read the page.
     """
