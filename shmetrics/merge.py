@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from shmetrics.cells import WorkerCells, families
 from shmetrics.folded import Folded, merge
 from shmetrics.reader import HubCopy, SlotCopy
 from shmetrics.slots import LINGER
@@ -73,6 +74,17 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
             corrupt_reaped=int(header["corrupt"]),
             unlinked=copy.unlinked,
             seconds_waited=copy.seconds_waited,
+            catalog_used=sum(copy.plan.contents.used_blocks),
+            catalog_total=copy.layout.max_series,
+            cells_used=sum(copy.plan.contents.used_cells),
+            cells_total=copy.layout.cells,
+            refused_series=copy.refused_series,
+        ),
+        families=families(
+            copy.plan,
+            np.asarray(retired["cells"]),
+            [WorkerCells(each.slot, each.cells, each.alive, each.counted, each.in_totals) for each in workers],
+            copy.taken_at,
         ),
     )
 
@@ -108,6 +120,7 @@ def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
         window=window,
         before_window=before,
         in_flight=tuple(RequestInFlight(_time(start, now), int(label)) for start, label in copy.in_flight.tolist()),
+        cells=copy.cells,
     )
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from shmetrics import forks, naming, segment
+from shmetrics.book import Book
 from shmetrics.compat import InferenceTimes
 from shmetrics.errors import HubClosedError
 from shmetrics.hub import View
@@ -39,6 +40,7 @@ class _Attachment:
         self.segment = target
         self.writer = Writer(target, role=role)
         self.view = View(target)
+        self.book = Book(target, self.writer)
         self._key = key
         self._users = 0
 
@@ -60,6 +62,7 @@ class _Attachment:
         self._users -= 1
         if self._users == 0:
             self.open.pop(self._key, None)
+            self.book.settle()
             self.writer.close()
             self.view.close()
         if private_to == os.getpid():
@@ -178,6 +181,11 @@ class PerformanceMetrics:
         """The writer of this process: what wrappers of servers record with."""
         return self._attachment.writer
 
+    @property
+    def book(self) -> Book:
+        """The custom metrics of this process: what `CustomMetrics` works with."""
+        return self._attachment.book
+
     # Reading ----------------------------------------------------------------------------------------------------------
 
     def get_statistics(self, *, max_age: float | None = None) -> Statistics:
@@ -295,6 +303,7 @@ def claim_all() -> bool:
 def close_all() -> None:
     """Give up this process's slots. For wrappers of servers, at the orderly end of a worker."""
     for attachment in list(_Attachment.open.values()):
+        attachment.book.settle()
         attachment.writer.close()
 
 

@@ -40,6 +40,8 @@ STEPS = {
     "claim": (
         "writer.Writer._advance",
         "writer.Writer._try_to_claim",
+        "claimant.Claimant.try_to_claim",
+        "claimant.Claimant.begin",
         "writer.Writer._move_in",
         "writer.Writer._use",
         "writer.Writer.latest",
@@ -66,7 +68,7 @@ STEPS = {
         "guards.unlink",
         "guards._path",
         "segment.Segment.is_unlinked",
-        "writer.Writer._heed_busy_guard",
+        "slots.heed_busy_guard",
     ),
     "write": ("writer.Writer.record", "writer.Writer.add"),
     "fold": (

@@ -48,7 +48,7 @@ def _walk_every_way(name):
     """Do everything that the tortured processes do, in this process."""
     target = segment.create_or_attach(name, Layout(max_workers=2, max_series=8))
     view = View(target)
-    writers.GUARD_PATIENCE = 0.0
+    slots.GUARD_PATIENCE = 0.0
     writer = writers.Writer(target)
     writer.add(slots.ERRORS, 1)
     holder = guards.open_existing(guards.guard_name(naming.semaphore_prefix(name, target.instance), 0, 1))

@@ -55,7 +55,7 @@ def write(job):
     lifetime = job.lifetime
     if lifetime is None:
         lifetime = job.draw.choice(LIFETIMES)
-        writers.GUARD_PATIENCE = job.draw.choice((writers.GUARD_PATIENCE, HASTE))
+        slots.GUARD_PATIENCE = job.draw.choice((slots.GUARD_PATIENCE, HASTE))
     job.fate.seal()
     for sequence in range(1, lifetime + 1):
         if sequence % ERROR_EVERY == 0:
