@@ -1,11 +1,11 @@
 """What a scrape costs beside prometheus_client multiprocess: 64 workers, each with 100 counters and 100 histograms.
 
-    python -m benchmarks.scrape [--workers 64] [--metrics 100] [--rounds 5] [--restarts 5000] [--json]
+    python -m benchmarks.scrape [--workers 64] [--metrics 100] [--rounds 7] [--restarts 5000] [--json]
 
-A scrape is the whole page in the text format, from nothing but what the workers left in shared memory. Both sides are
-fed by the same processes, which then stay alive, and take turns; the ratio of the medians is the figure. With
-``--restarts`` so many more workers come, record and go afterwards, and ours is timed once more: the incumbent would have
-three files of each to read.
+A scrape is the whole page in the text format, from nothing but what the workers left in shared memory. The same
+processes feed both sides; then the sides take turns, and the ratio of the medians is the figure. With ``--restarts``
+so many workers come, record with ours and go, and ours is timed again with a fleet of the same size. (The incumbent
+would have two files of each to read by then.)
 """
 
 import argparse
@@ -15,37 +15,50 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
-from multiprocessing.synchronize import Event as EventType
+from multiprocessing.context import ForkProcess
 from typing import Any
 
 from benchmarks.timing import interleaved, progress
-from shmetrics import PerformanceMetrics
-from shmetrics.exporters.prometheus import render
+from shmetrics import CustomMetrics, PerformanceMetrics
+from shmetrics.book import Metric
+from shmetrics.instruments import Counter, Histogram
 
 INCUMBENT = "prometheus_client multiprocess"
 OURS = "shmetrics"
 RESTARTED = "shmetrics after the restarts"
-_AT_ONCE = 32
-"""Restarted workers at a time."""
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+
+_context = multiprocessing.get_context("fork")
 
 
 def feed_prometheus(count: int) -> None:
-    """One worker's worth of the incumbent's metrics, in this process."""
+    """One worker's metrics of the incumbent, in this process."""
     import prometheus_client  # noqa: PLC0415  reads PROMETHEUS_MULTIPROC_DIR at import
 
     registry = prometheus_client.CollectorRegistry()
     for at in range(count):
         prometheus_client.Counter(f"things_{at}", "Things.", registry=registry).inc(at)
-        prometheus_client.Histogram(f"times_{at}", "Times.", registry=registry).observe(0.01 * at)
+        times = prometheus_client.Histogram(f"times_{at}", "Times.", registry=registry, buckets=BUCKETS)
+        times.observe(0.01 * at)
 
 
-def feed_shmetrics(metrics: PerformanceMetrics, count: int) -> None:
-    """One worker's worth of ours, in this process.
+Handles = list[tuple[Metric[Counter], Metric[Histogram]]]
 
-    Its built-in metrics, as many records as the incumbent has series; custom metrics take this place.
-    """
-    for at in range(count):
-        metrics.update_inference(0.01 * at, at, 0.001, 0.0005)
+
+def define_shmetrics(metrics: PerformanceMetrics, count: int) -> Handles:
+    """Ours, defined once before the fork, as a preloaded application does."""
+    custom = CustomMetrics(metrics)
+    return [
+        (custom.counter(f"things_{at}_total", "Things."), custom.histogram(f"times_{at}", "Times.", buckets=BUCKETS))
+        for at in range(count)
+    ]
+
+
+def feed_shmetrics(handles: Handles) -> None:
+    """The same values as the incumbent's, in this process."""
+    for at, (things, times) in enumerate(handles):
+        things.labels().inc(at)
+        times.labels().observe(0.01 * at)
 
 
 def prometheus_scrape(directory: str) -> Callable[[], bytes]:
@@ -61,63 +74,67 @@ def prometheus_scrape(directory: str) -> Callable[[], bytes]:
     return scrape
 
 
-def worker(
-    metrics: PerformanceMetrics, count: int, ready: "multiprocessing.Queue[int]", done: EventType | None
-) -> None:
-    """Feed ours, and the incumbent too if this is a worker that stays; then stay."""
-    feed_shmetrics(metrics, count)
-    if done is not None:
-        feed_prometheus(count)
-        ready.put(os.getpid())
-        done.wait()
+def shmetrics_scrape(metrics: PerformanceMetrics) -> Callable[[], bytes]:
+    """The page that `shmetrics serve` and every exporter of ours answers with."""
+    from shmetrics.exporters.prometheus import render  # noqa: PLC0415  imports prometheus_client: see above
+
+    return lambda: render(metrics)
 
 
-def restart(metrics: PerformanceMetrics, count: int, total: int) -> None:
-    """Let `total` workers come, record and go."""
-    context = multiprocessing.get_context("fork")
-    queue: multiprocessing.Queue[int] = context.Queue()
-    for at in range(0, total, _AT_ONCE):
-        processes = [
-            context.Process(target=worker, args=(metrics, count, queue, None)) for _ in range(min(_AT_ONCE, total - at))
-        ]
-        for process in processes:
+class Fleet:
+    """Workers that feed and then stay until they are told to go. They start one after the other."""
+
+    def __init__(self, handles: Handles, workers: int, *, both: bool) -> None:
+        self._ready = _context.Event()
+        self._go = _context.Event()
+        self._processes: list[ForkProcess] = []
+        for _ in range(workers):
+            process = _context.Process(target=self._work, args=(handles, both))
             process.start()
-        for process in processes:
+            self._processes.append(process)
+            self._ready.wait()
+            self._ready.clear()
+
+    def _work(self, handles: Handles, both: bool) -> None:
+        feed_shmetrics(handles)
+        if both:
+            feed_prometheus(len(handles))
+        self._ready.set()
+        self._go.wait()
+
+    def dismiss(self) -> None:
+        """Let them go, and wait until they have."""
+        self._go.set()
+        for process in self._processes:
             process.join()
-        progress(min(total, at + _AT_ONCE), total)
 
 
 def measure(options: argparse.Namespace, directory: str) -> dict[str, Any]:
     """Every figure of one run."""
-    context = multiprocessing.get_context("fork")
-    ready: multiprocessing.Queue[int] = context.Queue()
-    done = context.Event()
-    incumbent = prometheus_scrape(directory)
-    with PerformanceMetrics(max_workers=options.workers + _AT_ONCE) as metrics:
-        processes = [
-            context.Process(target=worker, args=(metrics, options.metrics, ready, done)) for _ in range(options.workers)
-        ]
-        for process in processes:
-            process.start()
-        for at in range(options.workers):
-            ready.get()
-            progress(at + 1, options.workers)
-        scrapes = {INCUMBENT: incumbent, OURS: lambda: render(metrics)}
-        pages = {name: len(scrape()) for name, scrape in scrapes.items()}
+    series = options.metrics * (1 + len(BUCKETS) + 4)
+    with PerformanceMetrics(max_workers=options.workers, max_series=series) as metrics:
+        handles = define_shmetrics(metrics, options.metrics)
+        fleet = Fleet(handles, options.workers, both=True)
+        scrapes = {INCUMBENT: prometheus_scrape(directory), OURS: shmetrics_scrape(metrics)}
+        pages = {name: scrape() for name, scrape in scrapes.items()}
         timings = interleaved(scrapes, 1, options.rounds)
         if options.restarts:
-            restart(metrics, options.metrics, options.restarts)
+            fleet.dismiss()
+            for done in range(options.restarts):
+                Fleet(handles, 1, both=False).dismiss()
+                progress(done + 1, options.restarts)
+            fleet = Fleet(handles, options.workers, both=False)
+            scrapes[OURS]()
             timings |= interleaved({RESTARTED: scrapes[OURS]}, 1, options.rounds)
-        done.set()
-        for process in processes:
-            process.join()
+        workers_seen = metrics.get_statistics()["workers_seen"]
+        fleet.dismiss()
     return {
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
         "workers": options.workers,
         "metrics": options.metrics,
-        "restarts": options.restarts,
-        "page_bytes": pages,
+        "workers_seen": workers_seen,
+        "page_lines": {name: page.count(b"\n") for name, page in pages.items()},
         "microseconds": {name: vars(timing) for name, timing in timings.items()},
         "ratio": timings[INCUMBENT].median / timings[OURS].median,
     }
@@ -128,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--metrics", type=int, default=100, help="counters, and as many histograms")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--restarts", type=int, default=0, help="workers that come and go before ours is timed again")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
@@ -140,8 +157,8 @@ def main() -> None:
         print(json.dumps(result, indent=2))
         return
     print(f"Python {result['python']}, {result['cpus']} CPUs")
-    print(f"{result['workers']} live workers, {result['metrics']} counters and as many histograms each")
-    print(f"{options.rounds} interleaved rounds")
+    print(f"{result['workers']} live workers of {result['workers_seen']}, {options.rounds} interleaved rounds")
+    print(f"{result['metrics']} counters and as many histograms in each worker")
     print(f"{'':44}{'median':>10}{'min':>10}{'max':>10}  ms per scrape")
     for name, timing in result["microseconds"].items():
         print(f"{name:44}" + "".join(f"{timing[key] / 1e3:10.2f}" for key in ("median", "low", "high")))
