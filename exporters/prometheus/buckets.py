@@ -1,12 +1,13 @@
 """Buckets: how many records were at or under a bound, read off the sketch when a page is rendered.
 
 A bucket is a choice of whoever reads, not of whoever records: the sketch has 1,280 of them, and any of its edges may be
-asked for at any time, of records long past too. A bound that is no edge of the sketch counts as the next edge above it,
-at most 2.2 % (one step of the sketch) higher: whatever was at or under the bound is counted for certain, and a record
-above it by less than that may be. Powers of two are edges, so the default bounds are exact, and so is any whole bound up
-to 45 where only whole numbers are recorded. Pure.
+asked for at any time, of records long past too. A bound that is no edge of the sketch counts as the next edge above
+it, at most 2.2 % (one step of the sketch) higher: whatever was at or under the bound is counted for certain, and a
+record above it by less than that may be. Powers of two are edges, so the default bounds are exact, and so is any whole
+bound up to 45 where only whole numbers are recorded. Pure.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -61,7 +62,7 @@ def _checked(asked: Sequence[float], what: str) -> tuple[float, ...]:
     for bound in bounds:
         if not (bound == 0.0 or _SMALLEST <= bound <= _LARGEST):
             raise ValueError(f"{what} must be 0, or from 2**-20 to 2**20, not {bound!r}")
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in itertools.pairwise(bounds):
         if not low < high:
             raise ValueError(f"{what} must ascend, but {high!r} follows {low!r}")
     return bounds

@@ -1,6 +1,5 @@
 """The exporter: a collector that shows the whole fleet in any registry of prometheus_client."""
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -14,6 +13,7 @@ from shmetrics.exporters.prometheus.buckets import Buckets, bounds_by_measure
 from shmetrics.exporters.prometheus.names import Names, check_prefix
 from shmetrics.exporters.prometheus.shared import SharedSnapshots, Source
 from shmetrics.folded import Folded
+from shmetrics.notices import Notices
 from shmetrics.snapshot import Counters, Health, Snapshot
 
 _EMPTY: Final = Snapshot(
@@ -80,6 +80,7 @@ class PrometheusExporter:
         if registry is not None and registry in self._include:
             raise ValueError("a registry cannot be included in an exporter that is registered in it")
         self._epoch: float | None = None
+        self._notices: Notices | None = None
         if registry is not None:
             registry.register(self)
 
@@ -102,15 +103,27 @@ class PrometheusExporter:
         if self._epoch is None:  # once, so that a creation time stays the same to the last bit from scrape to scrape
             self._epoch = snapshot.taken_at_wall - snapshot.taken_at
         names, hidden = Names(), 0
-        shown = self._own(snapshot, self._epoch)
-        more = custom.families(snapshot.families, self._prefix)
-        included = (family for collector in self._include for family in collector.collect())
-        for family in itertools.chain(shown, more, included):
+        for name, family in self._named(snapshot, self._epoch):
             if family is not None and names.take(family):
                 yield family
             else:
                 hidden += 1
+                self._mention(snapshot.name, name)
         yield hub.hidden_families(hidden, self._prefix)
+
+    def _named(self, snapshot: Snapshot, epoch: float) -> Iterator[tuple[str, Metric | None]]:
+        """Every family with its name, those first whose names are their own; None for one that no page can hold."""
+        yield from ((family.name, family) for family in self._own(snapshot, epoch))
+        yield from custom.families(snapshot.families, self._prefix)
+        for collector in self._include:
+            yield from ((family.name, family) for family in collector.collect())
+
+    def _mention(self, hub_name: str, name: str) -> None:
+        """Say once of each family that it is left out."""
+        if self._notices is None:
+            self._notices = Notices(hub_name)
+        if self._notices.is_new(name):
+            self._notices.say(f"metric {name!r} is not exported: its name is taken on the page, or cannot be written")
 
     def _own(self, snapshot: Snapshot, epoch: float) -> Iterator[Metric]:
         created = float(math.floor(epoch + snapshot.created_at))

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.utils import floatToGoString
 
 from shmetrics.exporters.prometheus.buckets import cumulative
+from shmetrics.exporters.prometheus.names import go_float
 from shmetrics.layout import MEASURES
 from shmetrics.snapshot import Snapshot
 from shmetrics.statistics import PERCENTILES, Statistics, statistics
@@ -33,7 +33,7 @@ _MEASURES: Final = {
     ),
     "batch_size": ("batch_size_total", "batch_size_window", "Batch size", ""),
 }
-"""For each measure: its histogram, its gauge of window quantiles, what it is, and its unit."""
+"""For each measure: its histogram, its gauge of window percentiles, what it is, and its unit."""
 
 _RATES: Final = (
     (
@@ -53,7 +53,7 @@ _RATES: Final = (
 def families(
     snapshot: Snapshot, created: float, bounds: Mapping[str, Sequence[float]], prefix: str
 ) -> Iterator[Metric]:
-    """Counters, histograms, window quantiles and rates of the whole fleet.
+    """Counters, histograms, window percentiles and rates of the whole fleet.
 
     ``created``: seconds since the epoch; ``bounds``: as `bounds_by_measure` gives them.
     """
@@ -81,7 +81,7 @@ def _histogram(snapshot: Snapshot, created: float, measure: str, bounds: Sequenc
     family = HistogramMetricFamily(
         prefix + name,
         f"{text} of every valid request ever.",
-        buckets=[(floatToGoString(bound), count) for bound, count in zip((*bounds, "inf"), counts, strict=True)],
+        buckets=[(go_float(bound), count) for bound, count in zip((*bounds, float("inf")), counts, strict=True)],
         sum_value=float(folded.sum[row]),
         unit=unit,
     )
@@ -91,9 +91,10 @@ def _histogram(snapshot: Snapshot, created: float, measure: str, bounds: Sequenc
 
 def _quantiles(figures: Statistics, measure: str, prefix: str) -> Metric:
     _, name, text, unit = _MEASURES[measure]
+    # Not "quantile": promtool allows that label to summaries only, whose counts never go down as a window's do.
     family = GaugeMetricFamily(
-        prefix + name, f"{text}: exact quantiles over the window of all workers.", labels=["quantile"], unit=unit
+        prefix + name, f"{text}: exact percentiles over the window of all workers.", labels=["percentile"], unit=unit
     )
     for percent in PERCENTILES:
-        family.add_metric([floatToGoString(percent / 100)], figures[f"p{percent}_{measure}"])
+        family.add_metric([str(percent)], figures[f"p{percent}_{measure}"])
     return family

@@ -1,12 +1,12 @@
-"""Names on a page: which are legal, and which are taken. One bad name must not cost the page."""
+"""Names and numbers on a page: which names are legal, and which are taken. One bad name must not cost the page."""
 
-import re
 from typing import Final
 
+from prometheus_client import utils
 from prometheus_client.core import Metric
 
-_METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_LABEL: Final = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+from shmetrics.families import Definition
+
 _SUFFIXES: Final = {
     "counter": ("_total", "_created"),
     "summary": ("_sum", "_count", "_created"),
@@ -17,26 +17,22 @@ _SUFFIXES: Final = {
 """What each type appends to a family's name on a page (prometheus_client's registry has the same list)."""
 
 
-def is_metric_name(name: str) -> bool:
-    """Whether every Prometheus ever can read it; prometheus_client itself now takes all of UTF-8."""
-    return _METRIC.fullmatch(name) is not None
-
-
-def is_label_name(name: str) -> bool:
-    """Whether it can be a label's name; two underscores in front are Prometheus' own."""
-    return _LABEL.fullmatch(name) is not None
-
-
 def check_prefix(prefix: str) -> str:
     """`prefix`, or ValueError when no name can begin with it."""
-    if prefix and not is_metric_name(prefix):
-        raise ValueError(f"prefix must be letters, digits, _ and :, and not begin with a digit, not {prefix!r}")
+    if prefix:
+        Definition(prefix, "counter")
     return prefix
 
 
 def writable(text: str) -> str:
     """`text` as it can be encoded: what is no character of UTF-8, such as half a surrogate pair, becomes ``?``."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def go_float(number: float) -> str:
+    """A number as Prometheus writes those that are labels."""
+    text: str = utils.floatToGoString(number)  # type: ignore[no-untyped-call]
+    return text
 
 
 class Names:
