@@ -3,6 +3,8 @@ import io
 import os
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families
 
 from shmetrics import PerformanceMetrics
 from shmetrics.cli import build_parser, main
@@ -99,5 +101,16 @@ def test_variables_say_format_and_file_and_flags_beat_them(monkeypatch):
 
 
 def test_a_reader_that_went_away_is_no_error(metrics):
-    for form in ("json", "csv", "csv-rows"):
+    for form in ("json", "csv", "csv-rows", "prometheus", "openmetrics"):
         assert run_into_closed_pipe("export", metrics.name, "--format", form) == (0, "")
+
+
+def test_prometheus_and_openmetrics_are_pages_that_their_parsers_read(metrics, tmp_path):
+    for form, parse in (
+        ("prometheus", text_string_to_metric_families),
+        ("openmetrics", openmetrics_string_to_metric_families),
+    ):
+        target = tmp_path / form
+        assert main(["export", metrics.name, "--format", form, "--output", str(target)]) == 0
+        samples = {sample.name: sample.value for family in parse(target.read_text()) for sample in family.samples}
+        assert (samples["requests_total"], samples["inference_duration_seconds_sum"]) == (1.0, 0.25)
