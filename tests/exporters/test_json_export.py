@@ -16,7 +16,12 @@ from tests.forge import NOW, fleet, random_records, records, worker
 NOT_FINITE = (math.nan, math.inf, -math.inf)
 
 
+NEEDS = {"gauge": {"merge": "last"}, "histogram": {"buckets": (1.0,)}, "enum": {"states": ("idle", "busy")}}
+"""What a definition of a kind cannot do without."""
+
+
 def family(kind, *series, labels=("model",), **fields):
+    fields = NEEDS.get(kind, {}) | fields
     return Family(Definition(name=f"a_{kind}", kind=kind, labels=labels, **fields), series)
 
 
