@@ -9,6 +9,8 @@
 See README.md, and docs/architecture.md for how a record becomes a percentile.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from shmetrics.custom import CustomMetrics
 from shmetrics.errors import (
     HubClosedError,
@@ -28,6 +30,9 @@ from shmetrics.hub import Hub
 from shmetrics.metrics import PerformanceMetrics
 from shmetrics.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    from shmetrics.exporters.prometheus import PrometheusExporter
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -45,6 +50,20 @@ __all__ = [
     "HubStaleError",
     "PerformanceMetrics",
     "PlatformError",
+    "PrometheusExporter",
     "ShmetricsError",
     "Snapshot",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Hand on what only some processes need, when it is asked for: workers pay for every import."""
+    if name == "PrometheusExporter":
+        from shmetrics.exporters.prometheus import PrometheusExporter  # noqa: PLC0415
+
+        return PrometheusExporter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -52,7 +52,11 @@ def of(package):
 CORE = [name for name in MODULES if not any(name in of(package) for package in OUTER)]
 
 
-@pytest.mark.parametrize("name", [name for name in CORE if name != "shmetrics.__main__"])
+FACES = {"shmetrics", "shmetrics.__main__"}
+"""The package's face hands some outer names on, when they are asked for; the other is the command line's."""
+
+
+@pytest.mark.parametrize("name", [name for name in CORE if name not in FACES])
 def test_the_core_never_imports_wrappers_exporters_commands_or_the_demo(name):
     for imported in imports(name):
         assert not any(within(imported, f"shmetrics.{package}") for package in OUTER), imported
@@ -68,6 +72,11 @@ def test_wrappers_never_import_exporters_or_commands(name):
 def test_exporters_never_import_wrappers_or_commands(name):
     for imported in imports(name):
         assert not any(within(imported, f"shmetrics.{package}") for package in ("workers", "cli", "demo")), imported
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not within(name, "shmetrics.exporters.prometheus")])
+def test_prometheus_client_is_known_to_one_package_only(name):
+    assert not any(within(imported, "prometheus_client") for imported in imports(name))
 
 
 @pytest.mark.parametrize("name", sorted(PURE))

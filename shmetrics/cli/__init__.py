@@ -24,6 +24,7 @@ examples:
   shmetrics stats resnet          the fleet's figures, once
   shmetrics stats resnet --watch  and again every second
   shmetrics serve resnet          the aggregator: reaps dead workers, prints a line a second
+  shmetrics serve resnet --port 9464    and serves http://127.0.0.1:9464/metrics to Prometheus
   shmetrics doctor resnet         what is wrong with it, and what to do
   shmetrics gc                    removes what killed processes left behind
 

@@ -27,6 +27,22 @@ def add_seconds(parser: argparse.ArgumentParser, flag: str, default: float | Non
     )
 
 
+def add_port(parser: argparse.ArgumentParser, text: str) -> None:
+    """`--port` and `--host`, for servers."""
+    known = os.environ.get(variable("--port")) or None
+    if known is not None and "://" in known:
+        known = None  # Kubernetes puts tcp://10.0.0.1:80 there where a Service is called shmetrics
+    parser.add_argument(
+        "--port", type=_port, default=known, metavar="PORT", help=f"{text}; 0 takes a free one ({variable('--port')})"
+    )
+    parser.add_argument(
+        "--host",
+        default=os.environ.get(variable("--host")) or "127.0.0.1",
+        metavar="ADDRESS",
+        help=f"where to listen (default: 127.0.0.1; {variable('--host')})",
+    )
+
+
 def add_switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
     """A flag without a value; its variable is 1, true, yes or on, or it is off."""
     parser.add_argument(
@@ -70,3 +86,10 @@ def positive(text: str) -> float:
     if not 0.0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"a flag or its variable must be a number above 0, not {text!r}")
     return number
+
+
+def _port(text: str) -> int:
+    """A port, or 0."""
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"a port must be a number from 0 to 65535, not {text!r}")
+    return int(text)
