@@ -1,14 +1,16 @@
 """PerformanceMetrics: what an application holds. It records in this process and reads the whole fleet."""
 
+import math
 import multiprocessing
 import operator
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from shmetrics import forks, naming, segment
+from shmetrics import exemplars, forks, naming, segment
 from shmetrics.book import Book
 from shmetrics.compat import InferenceTimes
 from shmetrics.errors import HubClosedError
@@ -166,6 +168,17 @@ class PerformanceMetrics:
         """
         self._attachment.writer.record(inference_time, batch_size, preprocessing_time, quantization_time)
 
+    def record_exemplar(self, inference_time: float, labels: Mapping[str, str]) -> None:
+        """Say of which request an inference time is, after recording it: ``{"trace_id": ...}``.
+
+        The slowest recent request of each octave keeps its labels, for exports that show exemplars. ValueError for
+        names that no label can have, and for more than 128 characters.
+        """
+        kept, value = exemplars.checked(labels), float(inference_time)
+        if math.isfinite(value):
+            writer = self._attachment.writer
+            writer.perform(_keep, writer, value, kept)
+
     def record_error(self, count: int = 1) -> None:
         """Count failed requests. ``count``: a whole number, not negative."""
         self._attachment.writer.add(ERRORS, count if count is _ONE else _whole(count))
@@ -302,6 +315,10 @@ class PerformanceMetrics:
         name = state.pop("name")
         self.__dict__.update(state)
         self._attach(segment.attach(name, writable=True), private=False)
+
+
+def _keep(writer: Writer, value: float, labels: bytes) -> None:
+    writer.exemplars.keep(exemplars.INFERENCE_TIME, exemplars.octave(value), value, labels)
 
 
 def claim_all() -> bool:
