@@ -69,8 +69,13 @@ class Metric(Generic[_Kind]):
 
     def settle(self) -> None:
         """Find places for what waits."""
-        for instrument in list(self._known.values()):
+        for instrument in self.waiting:
             instrument.settle()
+
+    @property
+    def waiting(self) -> list[Instrument]:
+        """The instruments whose changes wait for a place."""
+        return [instrument for instrument in list(self._known.values()) if instrument.waits]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -121,8 +126,11 @@ class Book:
 
     def settle(self) -> None:
         """Find places for what waits. At the orderly end of a process."""
-        for metric in list(self._metrics.values()):
-            metric.settle()
+        waiting = [instrument for metric in list(self._metrics.values()) for instrument in metric.waiting]
+        if waiting:
+            self._writer.claim()
+        for instrument in waiting:
+            instrument.settle()
 
     def _metric(self, definition: Definition) -> Metric[Any]:
         kind = KINDS[definition.kind]

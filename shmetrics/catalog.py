@@ -5,6 +5,7 @@ in a change. Serial numbers are never given twice: whoever remembers one can tel
 still the one it was, and cells that carry another number are leftovers of a series that was removed.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ _ATTEMPTS: Final = 20
 
 class FullError(Exception):
     """No room for another entry. Internal: it becomes a count and a warning."""
+
+
+class ReentrantError(RegistryBusyError):
+    """A signal handler tried to change what this very thread is changing. Internal."""
 
 
 class Catalog:
@@ -53,6 +58,7 @@ class Catalog:
             used_blocks=bytearray(segment.layout.max_series), used_cells=bytearray(segment.layout.cells)
         )
         self._full_at = -1
+        self._changing_in = 0
 
     def contents(self) -> Contents:
         """What is in it now. One load, unless something changed."""
@@ -134,14 +140,20 @@ class Catalog:
 
     @contextmanager
     def _changing(self, patience: float) -> Iterator[ByteLock]:
+        """Hold REGISTRY. A change within a change of the same thread, by a signal handler, finds it busy at once."""
+        thread = threading.get_ident()
+        if self._changing_in == thread:
+            raise ReentrantError
+        outer, self._changing_in = self._changing_in, thread
         try:
-            registry = ByteLock(self._segment.descriptor, REGISTRY)
-            with registry:
+            with ByteLock(self._segment.descriptor, REGISTRY) as registry:
                 if not registry.acquire(patience, self._clock, self._sleep):
                     raise RegistryBusyError
                 yield registry
         except OSError as error:  # no descriptors are left to lock with
             raise RegistryBusyError from error
+        finally:
+            self._changing_in = outer
 
     def _add(self, registry: ByteLock, payload: bytes) -> int:
         """Write an entry into free blocks; returns its serial number. The caller holds REGISTRY.

@@ -127,6 +127,19 @@ def bounds(buckets: Sequence[float]) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
+class Exemplar:
+    """A value, and labels that tell of which request it is."""
+
+    series: int
+    """Serial number of a custom metric's series, or `exemplars.INFERENCE_TIME`."""
+    bucket: int
+    value: float
+    time: float
+    """Seconds since the epoch."""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Series:
     """One series of a metric, merged over the fleet. Which fields mean something depends on the metric's kind."""
 
@@ -146,6 +159,8 @@ class Series:
     """Which of its states an enum is in."""
     info: dict[str, str] = field(default_factory=dict)
     """What an info metric says."""
+    exemplars: "dict[int, Exemplar]" = field(default_factory=dict)
+    """For some of a histogram's buckets, by index; a counter's has the index 0."""
     written_at: float = 0.0
     """Monotonic seconds of the last write of a gauge or enum; 0.0 before, and for all others."""
 

@@ -5,16 +5,18 @@ process, and survives a SIGKILL once the call has returned. Before each, two loa
 was; after a fork, a new claim or a removal it is looked up again.
 """
 
+from __future__ import annotations  # memoryview[float] is one for type checkers only
+
 import math
 import os
 import time
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType
 from typing import Any, Final
 
-from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError
+from shmetrics import exemplars
+from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError, ReentrantError
 from shmetrics.entries import run_length
 from shmetrics.families import LIVE, OVERFLOW, Definition, is_label_name
 from shmetrics.locks import RegistryBusyError
@@ -24,15 +26,13 @@ PATIENCE: Final = 0.05
 """Seconds that the first write to a new series may wait for REGISTRY; once it was in vain, later ones do not."""
 RETRY_INTERVAL: Final = 0.25
 """Seconds between tries to find a place for a series."""
-MOST_WAITING: Final = 256
-"""Changes that wait in the process for a place; beyond, the oldest are lost, and counted."""
 
 
 class Instrument:
     """One series of a metric, in this process. Any thread, greenlet or signal handler may call any method.
 
     Nothing here raises for want of room, or because another process holds REGISTRY: what finds no room goes to the
-    metric's overflow series, and what finds no place yet waits in this process.
+    metric's overflow series, and what finds no place yet is kept in this process until it does.
     """
 
     def __init__(
@@ -53,53 +53,57 @@ class Instrument:
         self._catalog = catalog
         self._serials = catalog.serials
         self._clock = clock
-        self._waiting: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()
+        self._keep_nothing()
         self._patience = PATIENCE
         self._retry_at = -1.0
         self._serial, self._block, self._cell = -1, 0, 0  # the serial number of no series
         self._place()
 
-    def _settled(self, change: Callable[..., None], *args: Any) -> bool:
-        """Whether the series has its place and its cells in this slot now; if not, the change waits. With the token."""
-        if self._prepare():
-            return True
-        if len(self._waiting) == MOST_WAITING:
-            self._waiting.popleft()
-            self._catalog.count_refusal()
-        self._waiting.append((os.getpid(), change, args))
-        return False
+    def _found(self) -> tuple[memoryview[float], int]:
+        """Where to write: cells, and which of them is the series' first. With the token.
 
-    def _prepare(self) -> bool:
-        """Find the series' place, empty its cells if they are not its own yet, and make the changes that waited."""
+        In this process's slot, once the series has its place; until then in memory of the process's own.
+        """
+        if self._owner != os.getpid():  # a parent's: what it has not placed yet it places itself
+            self._keep_nothing()
         if self._serials[self._block] != self._serial and not self._place():
-            return False
+            return self._own, 0
         cells, first = self._writer.cells, self._cell
         if cells[first] != self._serial:
-            for cell in range(first + 1, first + run_length(self.definition)):
-                cells[cell] = 0.0
+            for cell in range(1, len(self._own)):
+                cells[first + cell] = 0.0
             cells[first] = self._serial
-        while self._waiting:
-            pid, waiting, its = self._waiting.popleft()
-            if pid == os.getpid():  # else a parent's: it makes the change itself
-                waiting(*its)
-        return True
+        if self.waits:
+            self._move(self._own, cells, first)
+            self._keep_nothing()
+        return cells, first
+
+    def _keep_nothing(self) -> None:
+        self._owner = os.getpid()
+        self._own = memoryview(bytearray(8 * run_length(self.definition))).cast("d")
+
+    def _move(self, own: memoryview[float], cells: memoryview[float], first: int) -> None:
+        """Add what was done before there was a place."""
+        for cell in range(1, len(own)):
+            cells[first + cell] += own[cell]
 
     def _place(self) -> bool:
         """Find the series in the catalog, or create it; whether it has a place now."""
         if self._clock() < self._retry_at:
             return False
-        self._retry_at = self._clock() + RETRY_INTERVAL
         # Where a framework made sleep a switch to other greenlets, waiting here would keep them all from writing.
         patience = self._patience if isinstance(time.sleep, BuiltinFunctionType) else 0.0
         try:
             metric = self._catalog.define(self.definition, patience=patience)
             found = self._catalog.place(metric, self.labels, patience=patience)
+        except ReentrantError:
+            return False
         except RegistryBusyError:
             self._patience = 0.0
-            return False
+            return self._retry_later()
         except ValueError as error:  # another process has defined it differently, while this one could not
             self._writer.warn(f"defined {self.definition.name}", str(error))
-            return False
+            return self._retry_later()
         except FullError:
             self._writer.warn(
                 "series",
@@ -109,17 +113,29 @@ class Instrument:
             contents = self._catalog.contents()
             overflow = contents.index.get((contents.metric(self.definition.name), (OVERFLOW,) * len(self.labels)))
             if overflow is None:
-                return False
+                return self._retry_later()
             found, self.overflows = overflow, True
         self._block, self._cell, self._serial = found.block * BLOCK_WORDS, found.cell, found.serial
         return True
 
+    def _retry_later(self) -> bool:
+        self._retry_at = self._clock() + RETRY_INTERVAL
+        return False
+
+    @property
+    def waits(self) -> bool:
+        """Whether changes wait for a place."""
+        return any(self._own)
+
     def settle(self) -> None:
-        """Find a place for what waits, if anything does."""
-        if self._waiting:
-            self._retry_at = -1.0
-            self._patience = PATIENCE
-            self._perform(self._prepare)
+        """Try now to find a place for what waits."""
+        self._retry_at = -1.0
+        self._patience = PATIENCE
+        self._perform(self._found)
+
+    def _keep(self, bucket: int, value: float, labels: bytes) -> None:
+        if self._serial > 0:
+            self._writer.exemplars.keep(self._serial, bucket, value, labels)
 
     def warn_of_invalid(self, value: object) -> None:
         """Say once that a value cannot be counted."""
@@ -129,18 +145,21 @@ class Instrument:
 class Counter(Instrument):
     """Counts what only ever grows; the workers' counts are added up, those of the dead included."""
 
-    def inc(self, amount: float = 1.0) -> None:
-        """Add ``amount``, not negative (ValueError)."""
+    def inc(self, amount: float = 1.0, exemplar: Mapping[str, str] | None = None) -> None:
+        """Add ``amount``, not negative (ValueError).
+
+        ``exemplar``: labels that tell of which request, a trace id say; 128 characters at most (ValueError).
+        """
         if not 0.0 <= amount < math.inf:
             raise ValueError(f"counter {self.definition.name!r} can only grow, by a finite number, not by {amount!r}")
+        if exemplar is not None:
+            self._perform(self._keep, 0, amount, exemplars.checked(exemplar))
         self._perform(self._add, amount)
 
     def _add(self, amount: float) -> None:
         cells, cell = self._writer.cells, self._cell
         if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            if not self._settled(self._add, amount):
-                return
-            cells, cell = self._writer.cells, self._cell
+            cells, cell = self._found()
         cells[cell + 1] += amount
 
 
@@ -164,12 +183,13 @@ class Gauge(Instrument):
         """Subtract from this worker's value; see `inc`."""
         self.inc(-amount)
 
+    def _move(self, own: memoryview[float], cells: memoryview[float], first: int) -> None:
+        cells[first + 1 : first + 4] = own[1:4]
+
     def _set(self, value: float) -> None:
         cells, cell = self._writer.cells, self._cell
         if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            if not self._settled(self._set, value):
-                return
-            cells, cell = self._writer.cells, self._cell
+            cells, cell = self._found()
         cells[cell + 2] = value
         cells[cell + 3] = 1.0
         cells[cell + 1] = self._clock()  # last: it makes the rest count
@@ -177,9 +197,7 @@ class Gauge(Instrument):
     def _add(self, amount: float) -> None:
         cells, cell = self._writer.cells, self._cell
         if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            if not self._settled(self._add, amount):
-                return
-            cells, cell = self._writer.cells, self._cell
+            cells, cell = self._found()
         self._set(cells[cell + 2] + amount)
 
 
@@ -190,16 +208,21 @@ class Histogram(Instrument):
         super().__init__(*args, **options)
         self._bounds = self.definition.buckets
 
-    def observe(self, value: float) -> None:
-        """Count one value. NaN counts nowhere, which is logged once."""
-        self._perform(self._observe, float(value))
+    def observe(self, value: float, exemplar: Mapping[str, str] | None = None) -> None:
+        """Count one value. NaN counts nowhere, which is logged once.
+
+        ``exemplar``: labels that tell of which request it is, a trace id say. The greatest recent value of each bucket
+        keeps its own.
+        """
+        value = float(value)
+        if exemplar is not None and math.isfinite(value):
+            self._perform(self._keep, bisect_left(self._bounds, value), value, exemplars.checked(exemplar))
+        self._perform(self._observe, value)
 
     def _observe(self, value: float) -> None:
         cells, cell = self._writer.cells, self._cell
         if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            if not self._settled(self._observe, value):
-                return
-            cells, cell = self._writer.cells, self._cell
+            cells, cell = self._found()
         if math.isnan(value):
             self.warn_of_invalid(value)
             return
@@ -217,9 +240,7 @@ class Summary(Instrument):
     def _observe(self, value: float) -> None:
         cells, cell = self._writer.cells, self._cell
         if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            if not self._settled(self._observe, value):
-                return
-            cells, cell = self._writer.cells, self._cell
+            cells, cell = self._found()
         if math.isnan(value):
             self.warn_of_invalid(value)
             return
@@ -239,9 +260,7 @@ class Ratio(Instrument):
     def _add(self, numerator: float, denominator: float) -> None:
         cells, cell = self._writer.cells, self._cell
         if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            if not self._settled(self._add, numerator, denominator):
-                return
-            cells, cell = self._writer.cells, self._cell
+            cells, cell = self._found()
         cells[cell + 1] += numerator
         cells[cell + 2] += denominator
 
@@ -256,12 +275,13 @@ class Enum(Instrument):
             raise ValueError(f"enum {self.definition.name!r} has no state {state!r}; it has {', '.join(states)}")
         self._perform(self._set, states.index(state))
 
+    def _move(self, own: memoryview[float], cells: memoryview[float], first: int) -> None:
+        cells[first + 1 : first + 3] = own[1:3]
+
     def _set(self, index: int) -> None:
         cells, cell = self._writer.cells, self._cell
         if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            if not self._settled(self._set, index):
-                return
-            cells, cell = self._writer.cells, self._cell
+            cells, cell = self._found()
         cells[cell + 2] = float(index)
         cells[cell + 1] = self._clock()  # last: it makes the rest count
 
@@ -297,4 +317,5 @@ KINDS: Final[Mapping[str, type[Instrument]]] = {
 
 def as_text(value: object) -> str:
     """A label's value as every page can show it: halves of characters are replaced."""
-    return str(value).encode("utf-8", "replace").decode()
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

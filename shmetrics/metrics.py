@@ -1,14 +1,16 @@
 """PerformanceMetrics: what an application holds. It records in this process and reads the whole fleet."""
 
+import math
 import multiprocessing
 import operator
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from shmetrics import forks, naming, segment
+from shmetrics import exemplars, forks, naming, segment
 from shmetrics.book import Book
 from shmetrics.compat import InferenceTimes
 from shmetrics.errors import HubClosedError
@@ -24,7 +26,8 @@ from shmetrics.writer import Writer
 HUB_VARIABLE: Final = "SHMETRICS_HUB"
 """Environment variable that names the hub of every PerformanceMetrics made without a name."""
 
-_MAX_COUNT: Final = 1 << 40
+_MAX_COUNT: Final = 1 << 32
+"""What one call may add: far from where a counter is taken for overwritten memory, and its slot left out."""
 _ONE: Final = 1  # the default count; small ints are singletons, and anything else is looked at
 _OWN_STATE: Final = frozenset({"_attachment", "_made_in", "_private", "_release", "lock", "inference_times"})
 
@@ -42,20 +45,28 @@ class _Attachment:
         self.view = View(target)
         self.book = Book(target, self.writer)
         self._key = key
-        self._users = 0
+        self._users = 1
 
     @classmethod
     def of(cls, target: Segment, role: str | None) -> "_Attachment":
-        """The attachment to this very segment, new or already there; `release` it once."""
+        """The attachment to this very segment, new or already there; `release` it once.
+
+        Its last user may release it at any call: another thread, or the garbage collector in this one.
+        """
         key = target.file
         assert key is not None, "attached just now"
-        attachment = cls.open.get(key)
-        if attachment is None:
-            attachment = cls.open[key] = cls(target, key, role)
-        else:
-            target.close()
-        attachment._users += 1
-        return attachment
+        new: _Attachment | None = None
+        while True:
+            found = cls.open.get(key)
+            if found is None:
+                new = new or cls(target, key, role)
+                if cls.open.setdefault(key, new) is new:
+                    return new
+                continue
+            found._users += 1
+            if cls.open.get(key) is found:  # so it had a user all along, and now has one more
+                target.close()
+                return found
 
     def release(self, private_to: int | None) -> None:
         """One user less; the last gives up the slot. A private hub goes with the process that created it."""
@@ -157,6 +168,17 @@ class PerformanceMetrics:
         """
         self._attachment.writer.record(inference_time, batch_size, preprocessing_time, quantization_time)
 
+    def record_exemplar(self, inference_time: float, labels: Mapping[str, str]) -> None:
+        """Say of which request an inference time is, after recording it: ``{"trace_id": ...}``.
+
+        The slowest recent request of each octave keeps its labels, for exports that show exemplars. ValueError for
+        names that no label can have, and for more than 128 characters.
+        """
+        kept, value = exemplars.checked(labels), float(inference_time)
+        if math.isfinite(value):
+            writer = self._attachment.writer
+            writer.perform(_keep, writer, value, kept)
+
     def record_error(self, count: int = 1) -> None:
         """Count failed requests. ``count``: a whole number, not negative."""
         self._attachment.writer.add(ERRORS, count if count is _ONE else _whole(count))
@@ -212,7 +234,7 @@ class PerformanceMetrics:
             raise HubClosedError("these metrics were closed; make a new object, or attach with Hub.attach(name)")
         return self._attachment.view
 
-    def _options(self) -> dict[str, bool]:
+    def _options(self) -> dict[str, Any]:
         return {"detailed": self._enable_detailed_stats, "percentiles": self._track_percentiles}
 
     def _mention_invalid(self, figures: Statistics) -> None:
@@ -271,6 +293,7 @@ class PerformanceMetrics:
         grown = operator.index(value) - self.total_requests
         if grown < 0:
             raise ValueError(f"total_requests only grows: it is {self.total_requests} and cannot become {value}")
+        _whole(grown)
         # An append to inference_times has recorded its request already; only what exceeds those is new.
         known = min(grown, self.inference_times.unacknowledged)
         self.inference_times.unacknowledged -= known
@@ -292,6 +315,10 @@ class PerformanceMetrics:
         name = state.pop("name")
         self.__dict__.update(state)
         self._attach(segment.attach(name, writable=True), private=False)
+
+
+def _keep(writer: Writer, value: float, labels: bytes) -> None:
+    writer.exemplars.keep(exemplars.INFERENCE_TIME, exemplars.octave(value), value, labels)
 
 
 def claim_all() -> bool:

@@ -25,6 +25,7 @@ from shmetrics import forks, slots
 from shmetrics.board import Board
 from shmetrics.claimant import Claimant
 from shmetrics.exclusion import WriteToken, takes_token, token_was_out
+from shmetrics.exemplars import Exemplars
 from shmetrics.folded import Folded, Rows
 from shmetrics.forks import ForkedError
 from shmetrics.layout import CLAIMED, FOLD_BATCH, RECORD, offset_of
@@ -88,8 +89,8 @@ class Writer:
         self._ring_bytes = RECORD.itemsize * self._capacity
         self._closed = False
         self._advancing = False
-        self._performed = 0
-        self._cells_at = offset_of(segment.layout.slot, "cells")
+        self._cells_at, self._exemplars_at = (offset_of(segment.layout.slot, part) for part in ("cells", "exemplars"))
+        self.exemplars = Exemplars(time.time)
         self._notices = Notices(segment.name)
         self._claimant = Claimant(segment, partial(identity, role), clock, self._notices)
         self._claim: Claim | None = None
@@ -248,7 +249,7 @@ class Writer:
 
     def close(self) -> None:
         """Give the slot up. Records still waiting for one get a last chance; what comes later is dropped."""
-        if self._claim is None and self._words[HEAD]:
+        if self._claim is None and any(self._counts()):
             self.claim()
         self._exclusively(self._close)
 
@@ -317,6 +318,10 @@ class Writer:
         """Something that every write changes, and that is never the same during a claim or a fold."""
         if self._advancing:
             return object()
+        return self._counts()
+
+    def _counts(self) -> list[int]:
+        """What was done since the slot was claimed, or left."""
         return [self._performed, *(self._words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED))]
 
     def _perform_pending(self) -> None:
@@ -374,6 +379,7 @@ class Writer:
         memory = np.zeros(self._segment.layout.slot.itemsize, np.uint8).data  # pages come when they are touched
         self._board.begin(memory[BOARD:RING])
         self._claimant.begin()
+        self._performed = 0
         self._use(None, memory[:BOARD].cast("Q"), memory, advance_at=0)  # so every write tries to claim
         if claim is not None:
             claim.release()
@@ -383,7 +389,8 @@ class Writer:
 
         Nothing is called between the assignments, so no signal handler can raise there (CPython 3.11 and newer).
         """
-        cells = memory[self._cells_at :].cast("d")
+        self.exemplars.use(memory[self._exemplars_at :])
+        cells = memory[self._cells_at : self._exemplars_at].cast("d")
         self._ring = memory[RING : RING + self._ring_bytes]
         self.cells = cells
         self._memory = memory

@@ -2,11 +2,13 @@
 
 import copy
 import gc
+import itertools
 import logging
 import os
 import pickle
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from shmetrics import (
     PerformanceMetrics,
     naming,
 )
+from tests.hazards.injection import happen
 from tests.processes import in_forked_child, run_in_processes
 
 SMALL = {"max_workers": 4, "max_series": 16}
@@ -75,6 +78,66 @@ def test_inference_times_behave_like_a_list_of_this_process():
         with pytest.raises(IndexError, match="empty"):
             times.pop(0)
         assert repr(times) == "InferenceTimes([])"
+
+
+def test_an_object_made_while_the_last_one_of_its_hub_is_collected_is_not_closed_with_it(hub_name):
+    """At whatever call the collector comes, the new object records and reads."""
+    for number in itertools.count():
+        users = [PerformanceMetrics(name=hub_name, **SMALL)]
+        made = []
+        moment = happen(
+            "calls",
+            number,
+            users.clear,
+            lambda made=made: made.append(PerformanceMetrics(name=hub_name, **SMALL)),
+        )
+        metrics = made.pop()
+        metrics.update_inference(0.01)
+        assert metrics.get_statistics()["total_requests"] == number + 1, moment
+        metrics.close()
+        if moment is None:
+            assert number > 10
+            return
+
+
+def test_threads_that_make_and_close_objects_of_one_hub_at_once_lose_nothing(hub_name):
+    """Whoever comes while the last user leaves gets an attachment that works."""
+
+    def record_and_close():
+        start.wait()
+        for _ in range(50):
+            with PerformanceMetrics(name=hub_name, **SMALL) as metrics:
+                metrics.update_inference(0.01)
+
+    start = threading.Barrier(4)
+    threads = [threading.Thread(target=record_and_close) for _ in range(4)]
+    switch_interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switch_interval)
+    with PerformanceMetrics(name=hub_name, **SMALL) as metrics:
+        figures = metrics.get_statistics()
+        assert (figures["total_requests"], figures["dropped_records"]) == (200, 0)
+
+
+def test_no_count_can_make_a_slot_look_corrupt_and_so_hide_its_records():
+    """What a call may add is limited, so that no counter comes near the point where memory is taken for overwritten."""
+    with PerformanceMetrics(**SMALL) as metrics:
+        metrics.update_inference(0.01)
+        for count in (metrics.record_error, metrics.record_cache_hit, metrics.record_cache_miss):
+            with pytest.raises(ValueError, match="count must be from 0 to"):
+                count(2**50)
+            for _ in range(1024):
+                count(2**32)
+        with pytest.raises(ValueError, match="count must be from 0 to"):
+            metrics.total_requests += 2**50
+        figures = metrics.get_comprehensive_statistics()
+        assert (figures["total_requests"], figures["hub"]["corrupt"]) == (1, {})
 
 
 def test_total_requests_may_be_added_to_but_never_taken_from():

@@ -2,9 +2,13 @@
 
 import argparse
 import os
+from typing import Final
 
 from shmetrics import naming
 from shmetrics.metrics import HUB_VARIABLE
+
+_LONGEST: Final = 1e9
+"""Seconds: thirty years."""
 
 
 class UsageError(Exception):
@@ -78,13 +82,15 @@ def hub_name(options: argparse.Namespace) -> str:
 
 
 def positive(text: str) -> float:
-    """A number above zero."""
+    """A number above zero, and no more than the system can sleep."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0.0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"a flag or its variable must be a number above 0, not {text!r}")
+    if not 0.0 < number <= _LONGEST:
+        raise argparse.ArgumentTypeError(
+            f"a flag or its variable must be a number above 0 and at most {_LONGEST:.0e}, not {text!r}"
+        )
     return number
 
 
