@@ -15,6 +15,7 @@ from prometheus_client.core import (
     SummaryMetricFamily,
 )
 
+from shmetrics.exporters.prometheus.exemplars import shown
 from shmetrics.exporters.prometheus.names import go_float, writable
 from shmetrics.families import LIVE, Definition, Family, Series, is_label_name
 
@@ -53,7 +54,14 @@ def _counter(name: str, definition: Definition, labels: Sequence[str], series: _
     family = CounterMetricFamily(name, writable(definition.help), labels=labels, unit=_unit(name, definition))
     for values, each in series:
         if each.value >= 0.0:  # shared memory is not trusted; parsers refuse a page for less
-            family.add_metric(values, each.value)
+            family.samples.append(
+                Sample(
+                    f"{family.name}_total",
+                    dict(zip(labels, values, strict=True)),
+                    each.value,
+                    exemplar=shown(each.exemplars.get(0)),
+                )
+            )
     return family
 
 
@@ -77,6 +85,10 @@ def _histogram(name: str, definition: Definition, labels: Sequence[str], series:
         family.samples += [
             Sample(bucket, {**own, "le": bound}, number) for bound, number in zip(bounds, counts, strict=True)
         ]
+        for at, exemplar in each.exemplars.items():
+            if 0 <= at < len(bounds):
+                sample = family.samples[at - len(bounds)]
+                family.samples[at - len(bounds)] = sample._replace(exemplar=shown(exemplar))
         family.samples.append(Sample(count, own, counts[-1]))
         if definition.buckets[0] >= 0.0:  # with negative observations a sum goes down, and is none to Prometheus
             family.samples.append(Sample(total, own, each.sum))
