@@ -67,6 +67,12 @@ class Metric(Generic[_Kind]):
             )
         return tuple([as_text(value) for value in values])
 
+    def forget(self, key: tuple[str, ...]) -> None:
+        """Let go of the instrument of a series that was removed: `labels` then makes the series anew, at once."""
+        known = self._known.pop(key, None)
+        if known is not None and known.waits:
+            known.settle()
+
     def settle(self) -> None:
         """Find places for what waits."""
         for instrument in self.waiting:

@@ -24,6 +24,7 @@ OVERFLOW: Final = "_overflow"
 MAX_BUCKETS: Final = 512
 _METRIC_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_BY_WORKER: Final = ("per_worker", f"{LIVE}per_worker")
 _RESERVED_LABELS: Final = {"histogram": ("le",), "summary": ("quantile",), "gauge": ("worker",)}
 
 
@@ -68,7 +69,7 @@ class Definition:
             if not is_label_name(label):
                 raise ValueError(f"{label!r} cannot be a label of metric {self.name!r}: wanted letters, digits and _, "
                                  f"no digit or __ first")  # fmt: skip
-            if label in _RESERVED_LABELS.get(self.kind, ()):
+            if label in _RESERVED_LABELS.get(self.kind, ()) and (self.kind != "gauge" or self.merge in _BY_WORKER):
                 raise ValueError(f"the label {label!r} of {self.kind} {self.name!r} is reserved; choose another name")
         if len(set(self.labels)) < len(self.labels):
             raise ValueError(f"metric {self.name!r} has a label twice: {', '.join(self.labels)}")
@@ -115,7 +116,7 @@ def is_label_name(name: object) -> bool:
     return isinstance(name, str) and _LABEL_NAME.fullmatch(name) is not None and not name.startswith("__")
 
 
-def bounds(buckets: Sequence[float]) -> tuple[float, ...]:
+def bounds(buckets: Sequence[float | str]) -> tuple[float, ...]:
     """Bucket bounds as a definition has them: floats, without the +Inf that goes without saying."""
     numbers = []
     for bound in buckets:

@@ -1,18 +1,20 @@
 """The exporter: a collector that shows the whole fleet in any registry of prometheus_client."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from shmetrics.exporters.prometheus import custom, fleet, hub, processes
+from shmetrics.custom import CustomMetrics
+from shmetrics.exporters.prometheus import claims, custom, fleet, hub, processes
 from shmetrics.exporters.prometheus.buckets import Buckets, bounds_by_measure
 from shmetrics.exporters.prometheus.names import Names, check_prefix
 from shmetrics.exporters.prometheus.shared import SharedSnapshots, Source
 from shmetrics.folded import Folded
+from shmetrics.metrics import PerformanceMetrics
 from shmetrics.notices import Notices
 from shmetrics.snapshot import Counters, Health, Snapshot
 
@@ -41,6 +43,9 @@ _EMPTY: Final = Snapshot(
     ),
 )
 """A hub in which nothing ever happened: it has every family that any hub has."""
+
+_SETTERS: Final = {"gauge": "set", "histogram": "observe", "summary": "observe"}
+"""What `PrometheusExporter.set_custom_metric` does to a metric of each type that it knows."""
 
 
 class PrometheusExporter:
@@ -73,6 +78,8 @@ class PrometheusExporter:
         prefix: str = "",
         include: Iterable[Collector] = (),
     ) -> None:
+        self._metrics = metrics
+        self._registry = registry
         self._shared = SharedSnapshots(metrics)
         self._bounds = bounds_by_measure(buckets)
         self._prefix = check_prefix(prefix)
@@ -99,6 +106,33 @@ class PrometheusExporter:
             family.samples = []
             yield family
 
+    def add_custom_metric(
+        self, name: str, description: str, metric_type: str = "gauge", labels: Sequence[str] = ()
+    ) -> None:
+        """Define a custom metric in the hub: a gauge, of which the last value set counts, a histogram or a summary.
+
+        Short for `CustomMetrics.define_metric`, which can do more. ValueError as there, for other types, and where the
+        exporter has no `PerformanceMetrics` but only reads.
+        """
+        if metric_type not in _SETTERS:
+            raise ValueError(f"metric {name!r} cannot be a {metric_type!r} here: {', '.join(_SETTERS)} can; see "
+                             f"CustomMetrics for the other types")  # fmt: skip
+        self._custom().define_metric(name, metric_type, description, labels=labels)
+
+    def set_custom_metric(self, name: str, value: float, labels: Mapping[str, object] | None = None) -> None:
+        """Set a gauge; observe a value of a histogram or summary. ValueError for what is not there or cannot be set."""
+        custom_metrics = self._custom()
+        metric = custom_metrics.find(name)
+        setter = _SETTERS.get(metric.definition.kind)
+        if setter is None:
+            raise ValueError(f"{name!r} is a {metric.definition.kind}, which cannot be set; change it by CustomMetrics")
+        getattr(metric.labels(**(labels or {})), setter)(value)
+
+    def _custom(self) -> CustomMetrics:
+        if not isinstance(self._metrics, PerformanceMetrics):
+            raise ValueError(f"{self._metrics!r} is for reading; make the exporter of PerformanceMetrics to change it")
+        return CustomMetrics(self._metrics)
+
     def _families(self, snapshot: Snapshot) -> Iterator[Metric]:
         if self._epoch is None:  # once, so that a creation time stays the same to the last bit from scrape to scrape
             self._epoch = snapshot.taken_at_wall - snapshot.taken_at
@@ -114,9 +148,17 @@ class PrometheusExporter:
     def _named(self, snapshot: Snapshot, epoch: float) -> Iterator[tuple[str, Metric | None]]:
         """Every family with its name, those first whose names are their own; None for one that no page can hold."""
         yield from ((family.name, family) for family in self._own(snapshot, epoch))
-        yield from custom.families(snapshot.families, self._prefix)
+        for name, family in custom.families(snapshot.families, self._prefix):
+            if family is None or not self._shows_by_itself(self._registry, snapshot, family):
+                yield name, family
         for collector in self._include:
-            yield from ((family.name, family) for family in collector.collect())
+            for family in collector.collect():
+                if not self._shows_by_itself(collector, snapshot, family):
+                    yield family.name, family
+
+    def _shows_by_itself(self, collector: Collector | None, snapshot: Snapshot, family: Metric) -> bool:
+        """Whether `collector` has this family of this very hub, so that it would be on the page twice."""
+        return not self._prefix and claims.shows(collector, snapshot.name, family.name)
 
     def _mention(self, hub_name: str, name: str) -> None:
         """Say once of each family that it is left out."""

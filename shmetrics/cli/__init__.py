@@ -12,11 +12,20 @@ from contextlib import suppress
 from typing import Final
 
 import shmetrics
-from shmetrics.cli import demo, doctor, gc, ls, rm, serve, stats
+from shmetrics.cli import demo, doctor, export, gc, ls, rm, serve, stats
 from shmetrics.cli.options import UsageError
 from shmetrics.errors import ShmetricsError
 
-_VERBS: Final = {"demo": demo, "stats": stats, "serve": serve, "ls": ls, "rm": rm, "doctor": doctor, "gc": gc}
+_VERBS: Final = {
+    "demo": demo,
+    "stats": stats,
+    "export": export,
+    "serve": serve,
+    "ls": ls,
+    "rm": rm,
+    "doctor": doctor,
+    "gc": gc,
+}
 
 _EPILOG: Final = """\
 examples:
@@ -24,6 +33,7 @@ examples:
   shmetrics ls                    which hubs there are
   shmetrics stats resnet          the fleet's figures, once
   shmetrics stats resnet --watch  and again every second
+  shmetrics export resnet         all of it as JSON; or CSV, or what Prometheus reads
   shmetrics serve resnet          the aggregator: reaps dead workers, prints a line a second
   shmetrics serve resnet --port 9464    and serves http://127.0.0.1:9464/metrics to Prometheus
   shmetrics doctor resnet         what is wrong with it, and what to do

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import Final
 
 from shmetrics import naming
@@ -9,6 +10,8 @@ from shmetrics.metrics import HUB_VARIABLE
 
 _LONGEST: Final = 1e9
 """Seconds: thirty years."""
+STDOUT: Final = "-"
+"""What `--output` calls standard output."""
 
 
 class UsageError(Exception):
@@ -54,6 +57,36 @@ def add_switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
         action="store_true",
         default=os.environ.get(variable(flag), "").lower() in ("1", "true", "yes", "on"),
         help=f"{text} ({variable(flag)})",
+    )
+
+
+def add_choice(parser: argparse.ArgumentParser, flag: str, choices: Sequence[str], default: str, text: str) -> None:
+    """A flag that takes one of `choices`."""
+
+    def chosen(value: str) -> str:  # argparse checks its own `choices` for a flag given, and not for a default
+        if value not in choices:
+            raise argparse.ArgumentTypeError(
+                f"a flag or its variable must be one of {', '.join(choices)}, not {value!r}"
+            )
+        return value
+
+    parser.add_argument(
+        flag,
+        type=chosen,
+        default=os.environ.get(variable(flag)) or default,
+        metavar="|".join(choices),
+        help=f"{text} (default: {default}; {variable(flag)})",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """`--output`: a file, or standard output."""
+    parser.add_argument(
+        "--output",
+        default=os.environ.get(variable("--output")) or STDOUT,
+        metavar="FILE",
+        help=f"where to; {STDOUT} (the default) is standard output, and a file appears whole or not at all "
+        f"({variable('--output')})",
     )
 
 
