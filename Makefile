@@ -35,6 +35,7 @@ format: $(VENV)/installed ## put the code into the project's format
 
 bench: $(VENV)/installed ## ratios to the incumbent, and the read side
 	$(BIN)/python -m benchmarks.write_path
+	$(BIN)/python -m benchmarks.custom_metrics
 	$(BIN)/python -m benchmarks.read_side
 
 clean: ## remove what the other targets made

@@ -9,6 +9,7 @@
 See README.md, and docs/architecture.md for how a record becomes a percentile.
 """
 
+from shmetrics.custom import CustomMetrics
 from shmetrics.errors import (
     HubClosedError,
     HubFileTypeError,
@@ -30,6 +31,7 @@ from shmetrics.snapshot import Snapshot
 __version__ = "0.1.0"
 
 __all__ = [
+    "CustomMetrics",
     "Hub",
     "HubClosedError",
     "HubFileTypeError",

@@ -14,7 +14,9 @@ from typing import Final
 import numpy as np
 
 from shmetrics import slots
+from shmetrics.catalog import Catalog
 from shmetrics.doorbell import Doorbell
+from shmetrics.expiry import Expiry
 from shmetrics.hub import View
 from shmetrics.locks import ROLE, ByteLock
 from shmetrics.segment import Segment
@@ -39,6 +41,7 @@ class Aggregator:
     ) -> None:
         self._segment = segment
         self._view = View(segment, clock=clock, sleep=sleep)
+        self._expiry = Expiry(Catalog(segment), clock)
         self._role = ByteLock(segment.descriptor, ROLE)
         self._bell: Doorbell | None = None
         self._clock = clock
@@ -63,9 +66,11 @@ class Aggregator:
         return self._role.held
 
     def tick(self) -> Statistics:
-        """Reap the dead, look at the fleet, remember its best second. Only the leader calls."""
+        """Reap the dead, look at the fleet, remember its best second, remove what expired. Only the leader calls."""
         slots.reap(self._segment, clock=self._clock, sleep=self._sleep)
-        figures = self._view.comprehensive()
+        fleet = self._view.snapshot()
+        self._expiry.look(fleet)
+        figures = self._view.comprehensive(fleet=fleet)
         peak = self._segment.header["peak_throughput"]
         if not (math.isfinite(peak) and peak >= figures["peak_throughput"]):
             self._segment.header["peak_throughput"] = np.float64(figures["peak_throughput"])

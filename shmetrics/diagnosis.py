@@ -233,4 +233,17 @@ def _beliefs(_target: Segment, fleet: Snapshot) -> Iterator[tuple[Level, str]]:
         yield "problem", "its name was removed; workers that start now will not find it"
 
 
-HUB_RULES: Final[tuple[_Rule, ...]] = (_sizes, _pool, _aggregator, _registry, _hung, _beliefs)
+def _series(_target: Segment, fleet: Snapshot) -> Iterator[tuple[Level, str]]:
+    """Room for custom metrics."""
+    health = fleet.health
+    used = (
+        f"custom metrics take {health.catalog_used:,} of {health.catalog_total:,} blocks, and {health.cells_used:,} of "
+        f"{health.cells_total:,} cells"
+    )
+    if health.refused_series:
+        yield "problem", f"{used}, and series were refused; use fewer label values, or a larger max_series"
+    elif health.catalog_used > 0.9 * health.catalog_total or health.cells_used > 0.9 * health.cells_total:
+        yield "warning", f"{used}; use fewer label values, or create the hub with a larger max_series"
+
+
+HUB_RULES: Final[tuple[_Rule, ...]] = (_sizes, _pool, _aggregator, _registry, _hung, _beliefs, _series)

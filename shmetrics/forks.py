@@ -17,6 +17,10 @@ from typing import Final, Protocol
 _PATIENCE: Final = 0.01
 
 
+class ForkedError(Exception):
+    """This is a child, forked by a signal handler in the middle of a write, which the parent completes. Internal."""
+
+
 class ForkAware(Protocol):
     """What a registered object offers."""
 

@@ -59,9 +59,9 @@ class View:
         self._last = merge.snapshot(copy, self._last)
         return self._last
 
-    def comprehensive(self, **options: Any) -> Statistics:
-        """`statistics.comprehensive` of a fresh snapshot, with each worker's CPU and memory."""
-        fleet = self.snapshot()
+    def comprehensive(self, *, fleet: Snapshot | None = None, **options: Any) -> Statistics:
+        """`statistics.comprehensive` of a snapshot, a fresh one unless given, with each worker's CPU and memory."""
+        fleet = self.snapshot() if fleet is None else fleet
         figures = comprehensive(fleet, **options)
         counted = [worker for worker in fleet.workers if worker.counted]
         for row, usage in zip(figures["workers"], self._resources.usages(counted), strict=True):

@@ -9,15 +9,15 @@
          |          |          |                            |
          |          |          |                            +-- one per worker process; only its owner writes it
          |          |          +-- what dead workers left, folded together; `retired_index` & 1 says which copy is good
-         |          +-- metric and series definitions: append-only, `count` is stored last
+         |          +-- custom metrics and their series, in blocks; an entry counts once its serial number is stored
          +-- magic, version, hash, dimensions, clocks, `retired_index`, peak
 
     slot
     +-------------------+-------------------+---------------+----------------+------------+------------+----------+
-    | owner             | hot               | board         | ring           | folded A   | folded B   | cells    |
-    | state, generation | head (THE COMMIT  | requests in   | capacity x     | sketches,  | `fold` & 1 | float64, |
-    | pid, start, role  | WORD), fold,      | flight: start | 64-byte record | sums,      | says which | one run  |
-    | guard, times      | errors, hits, ... | time, label   |                | seconds    | is good    | a series |
+    | owner             | hot               | board         | ring           | folded A   | folded B   | cells,   |
+    | state, generation | head (THE COMMIT  | requests in   | capacity x     | sketches,  | `fold` & 1 | one run  |
+    | pid, start, role  | WORD), fold,      | flight: start | 64-byte record | sums,      | says which | a series;|
+    | guard, times      | errors, hits, ... | time, label   |                | seconds    | is good    | exemplars|
     +-------------------+-------------------+---------------+----------------+------------+------------+----------+
 
     record   0       8                16          24                   32                  40      48    56      64
@@ -40,7 +40,7 @@ import numpy as np
 from shmetrics import sketch
 
 MAGIC: Final = int.from_bytes(b"SHMETRIC", "little")
-VERSION: Final = 1
+VERSION: Final = 2
 SEMAPHORE_BYTES: Final = 32
 """sizeof(sem_t) on 64-bit Linux."""
 
@@ -57,6 +57,7 @@ BOARD_SIZE: Final = 64
 """Requests in flight that one worker can show at once."""
 
 CELLS_PER_SERIES: Final = 8
+"""On average: a counter takes 2, a gauge 4, a histogram one for each bucket and 3 more."""
 
 MEASURES: Final = ("inference_time", "batch_size", "preprocessing_time", "quantization_time", "total_time")
 """What is measured, in the order of every array with a measure axis. The last is the sum of the three times."""
@@ -164,7 +165,24 @@ HOT: Final = _struct(
 
 BOARD_ENTRY: Final = _struct(("start", _F8), ("label", _U8))
 
-CATALOG_ENTRY: Final = np.dtype("V256")
+EXEMPLARS: Final = 32
+"""Places for exemplars in each slot."""
+
+EXEMPLAR: Final = _struct(
+    ("version", _U8),  # odd while it is written, 0 before it ever was
+    ("series", _U8),
+    ("bucket", _U8),
+    ("value", _F8),
+    ("time", _F8),  # seconds since the epoch
+    ("length", _U8),
+    ("labels", "V208"),  # JSON
+)
+
+BLOCK: Final = _struct(
+    ("serial", _U8),  # of the entry that starts here; 0 where none does. Never given twice
+    ("length", _U8),  # bytes of the entry's payload, which goes on in the payloads of the blocks that follow
+    ("payload", "V240"),
+)
 
 
 @dataclass(frozen=True)
@@ -198,8 +216,14 @@ class Layout:
 
     @cached_property
     def catalog(self) -> np.dtype[np.void]:
-        """Metric and series definitions."""
-        return _struct(("count", _U8), ("entries", CATALOG_ENTRY, (self.max_series,)), align=LINE)
+        """Custom metrics and their series; written under REGISTRY."""
+        return _struct(
+            ("changes", _U8),  # odd while one is under way, or was when its author died
+            ("last_serial", _U8),
+            ("refused", _U8),  # series for which there was no room
+            ("blocks", BLOCK, (self.max_series,)),
+            align=LINE,
+        )
 
     @cached_property
     def retired(self) -> np.dtype[np.void]:
@@ -227,6 +251,7 @@ class Layout:
             ("ring", RECORD, (self.capacity,)),
             ("folded", FOLDED, (2,)),
             ("cells", _F8, (self.cells,)),
+            ("exemplars", EXEMPLAR, (EXEMPLARS,)),
             align=LINE,
         )
 

@@ -38,6 +38,10 @@ _FLOCK: Final = struct.Struct("@hhqqi4x")  # l_type, l_whence, l_start, l_len, l
 _BUSY: Final = (errno.EAGAIN, errno.EACCES)
 
 
+class RegistryBusyError(Exception):
+    """Another process held REGISTRY for longer than the caller was ready to wait. Internal."""
+
+
 def slot_byte(slot: int) -> int:
     """The byte whose lock says that the owner of a slot is alive."""
     return _SLOT_ZERO + slot

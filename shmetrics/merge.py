@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from shmetrics.cells import WorkerCells, families
+from shmetrics.exemplars import INFERENCE_TIME, slowest
 from shmetrics.folded import Folded, merge
 from shmetrics.reader import HubCopy, SlotCopy
 from shmetrics.slots import LINGER
@@ -50,6 +52,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         still = [worker for worker in stale if worker.in_totals]
         counted += still
         areas = np.concatenate([areas, *(worker.folded.area.reshape(1) for worker in still)])
+    shown = slowest([each for slot in copy.slots for each in slot.exemplars], copy.taken_at_wall)
     total = Counters(*(int(retired[name]) for name in _COUNTERS)) + Counters(dropped=int(header["dropped"]))
     return Snapshot(
         name=copy.name,
@@ -73,7 +76,20 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
             corrupt_reaped=int(header["corrupt"]),
             unlinked=copy.unlinked,
             seconds_waited=copy.seconds_waited,
+            catalog_used=sum(copy.plan.contents.used_blocks),
+            catalog_total=copy.layout.max_series,
+            cells_used=sum(copy.plan.contents.used_cells),
+            cells_total=copy.layout.cells,
+            refused_series=copy.refused_series,
         ),
+        families=families(
+            copy.plan,
+            np.asarray(retired["cells"]),
+            [WorkerCells(each.slot, each.cells, each.alive, each.counted, each.in_totals) for each in workers],
+            copy.taken_at,
+            shown,
+        ),
+        exemplars=tuple(each for (series, _), each in sorted(shown.items()) if series == INFERENCE_TIME),
     )
 
 
@@ -108,6 +124,7 @@ def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
         window=window,
         before_window=before,
         in_flight=tuple(RequestInFlight(_time(start, now), int(label)) for start, label in copy.in_flight.tolist()),
+        cells=copy.cells,
     )
 
 

@@ -1,14 +1,17 @@
 """PerformanceMetrics: what an application holds. It records in this process and reads the whole fleet."""
 
+import math
 import multiprocessing
 import operator
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from shmetrics import forks, naming, segment
+from shmetrics import exemplars, forks, naming, segment
+from shmetrics.book import Book
 from shmetrics.compat import InferenceTimes
 from shmetrics.errors import HubClosedError
 from shmetrics.hub import View
@@ -40,6 +43,7 @@ class _Attachment:
         self.segment = target
         self.writer = Writer(target, role=role)
         self.view = View(target)
+        self.book = Book(target, self.writer)
         self._key = key
         self._users = 1
 
@@ -69,6 +73,7 @@ class _Attachment:
         self._users -= 1
         if self._users == 0:
             self.open.pop(self._key, None)
+            self.book.settle()
             self.writer.close()
             self.view.close()
         if private_to == os.getpid():
@@ -163,6 +168,17 @@ class PerformanceMetrics:
         """
         self._attachment.writer.record(inference_time, batch_size, preprocessing_time, quantization_time)
 
+    def record_exemplar(self, inference_time: float, labels: Mapping[str, str]) -> None:
+        """Say of which request an inference time is, after recording it: ``{"trace_id": ...}``.
+
+        The slowest recent request of each octave keeps its labels, for exports that show exemplars. ValueError for
+        names that no label can have, and for more than 128 characters.
+        """
+        kept, value = exemplars.checked(labels), float(inference_time)
+        if math.isfinite(value):
+            writer = self._attachment.writer
+            writer.perform(_keep, writer, value, kept)
+
     def record_error(self, count: int = 1) -> None:
         """Count failed requests. ``count``: a whole number, not negative."""
         self._attachment.writer.add(ERRORS, count if count is _ONE else _whole(count))
@@ -186,6 +202,11 @@ class PerformanceMetrics:
     def recorder(self) -> Recorder:
         """The writer of this process: what wrappers of servers record with."""
         return self._attachment.writer
+
+    @property
+    def book(self) -> Book:
+        """The custom metrics of this process: what `CustomMetrics` works with."""
+        return self._attachment.book
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
@@ -213,7 +234,7 @@ class PerformanceMetrics:
             raise HubClosedError("these metrics were closed; make a new object, or attach with Hub.attach(name)")
         return self._attachment.view
 
-    def _options(self) -> dict[str, bool]:
+    def _options(self) -> dict[str, Any]:
         return {"detailed": self._enable_detailed_stats, "percentiles": self._track_percentiles}
 
     def _mention_invalid(self, figures: Statistics) -> None:
@@ -296,6 +317,10 @@ class PerformanceMetrics:
         self._attach(segment.attach(name, writable=True), private=False)
 
 
+def _keep(writer: Writer, value: float, labels: bytes) -> None:
+    writer.exemplars.keep(exemplars.INFERENCE_TIME, exemplars.octave(value), value, labels)
+
+
 def claim_all() -> bool:
     """Take a slot in every hub this process records in; whether there was one in each. For wrappers of servers."""
     claimed = [attachment.writer.claim() for attachment in list(_Attachment.open.values())]
@@ -305,6 +330,7 @@ def claim_all() -> bool:
 def close_all() -> None:
     """Give up this process's slots. For wrappers of servers, at the orderly end of a worker."""
     for attachment in list(_Attachment.open.values()):
+        attachment.book.settle()
         attachment.writer.close()
 
 

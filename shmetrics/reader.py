@@ -23,9 +23,25 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shmetrics import guards, naming, slots
+from shmetrics import exemplars, guards, naming, slots
+from shmetrics.catalog import Catalog
+from shmetrics.cells import Cells, Plan
+from shmetrics.families import Exemplar
 from shmetrics.folded import Rows, bytes_of, flaw
-from shmetrics.layout import BOARD_ENTRY, BOARD_SIZE, CLAIMED, FOLDED, FREE, HEADER, OWNER, RECORD, Layout, offset_of
+from shmetrics.layout import (
+    BOARD_ENTRY,
+    BOARD_SIZE,
+    CLAIMED,
+    EXEMPLAR,
+    EXEMPLARS,
+    FOLDED,
+    FREE,
+    HEADER,
+    OWNER,
+    RECORD,
+    Layout,
+    offset_of,
+)
 from shmetrics.segment import Segment
 from shmetrics.slots import BOARD, FOLD, GENERATION, GUARD, HEAD, RING, STATE, Hot, hot_flaw, read_hot
 from shmetrics.strict import Words
@@ -67,6 +83,9 @@ class SlotCopy:
     first: int
     rows: Rows
     in_flight: NDArray[np.void]
+    cells: Cells
+    """Those of custom metrics, up to the last that the catalog names."""
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +108,9 @@ class HubCopy:
     """Slots that changed faster than they could be copied."""
     flaws: dict[str, str]
     """What was found corrupt: "slot 3" or "retired area", and why."""
+    plan: Plan
+    """The catalog, as it was before any slot was copied, and what it makes of the cells."""
+    refused_series: int
     seconds_waited: float
     """Seconds spent waiting for guards."""
 
@@ -109,6 +131,9 @@ class Reader:
         self._prefix = naming.semaphore_prefix(segment.name, segment.instance)
         self._words: list[Words] = [slots.words_of(segment, slot) for slot in range(segment.layout.max_workers)]
         self._good_retired: Any = np.zeros((), segment.layout.retired)
+        self._catalog = Catalog(segment)
+        self._plan = Plan(self._catalog.contents())
+        self._cells_at, self._exemplars_at = (offset_of(segment.layout.slot, part) for part in ("cells", "exemplars"))
 
     def read(self) -> HubCopy:
         """Copy every slot that was ever used, then the retired area."""
@@ -116,6 +141,10 @@ class Reader:
         copies: list[SlotCopy] = []
         stale: list[int] = []
         waited = 0.0
+        contents = self._catalog.contents()
+        if contents is not self._plan.contents:
+            self._plan = Plan(contents)
+        plan = self._plan
         used = np.flatnonzero(self._segment.slots["owner"]["generation"]).tolist()
         areas = np.empty(1 + len(used), FOLDED)
         for slot in used:
@@ -141,6 +170,8 @@ class Reader:
         except CorruptError as error:
             flaws["retired area"] = str(error)
             retired = self._good_retired
+        if plan.contents.flaws:
+            flaws["catalog"] = "; ".join(plan.contents.flaws[:3])
         return HubCopy(
             name=self._segment.name,
             layout=self._segment.layout,
@@ -153,6 +184,8 @@ class Reader:
             stale=stale,
             retired=retired,
             flaws=flaws,
+            plan=plan,
+            refused_series=self._catalog.refused,
             seconds_waited=waited,
         )
 
@@ -193,6 +226,9 @@ class Reader:
         bytes_of(area)[:] = segment.raw[at : at + FOLDED.itemsize]
         owner = self._copy(base, OWNER)[0]
         in_flight = self._copy(base + BOARD, BOARD_ENTRY, BOARD_SIZE)
+        own_cells = self._copy(base + self._cells_at, np.dtype(np.float64), self._plan.extent)
+        start = base + self._exemplars_at
+        found = exemplars.read(segment.raw[start : start + EXEMPLARS * EXEMPLAR.itemsize], fence)
         fence()
         hot = read_hot(words)
         problem = hot_flaw(hot, dims.capacity)
@@ -224,6 +260,8 @@ class Reader:
             first=first,
             rows=rows,
             in_flight=in_flight[in_flight["start"] > 0.0],
+            cells=own_cells,
+            exemplars=found,
         )
 
     def _generation_flaws(self, retired: Any) -> dict[str, str]:
@@ -235,9 +273,9 @@ class Reader:
             for slot in np.flatnonzero(folded > known).tolist()
         }
 
-    def _copy(self, offset: int, dtype: np.dtype[Any], count: int = 1) -> NDArray[np.void]:
+    def _copy(self, offset: int, dtype: np.dtype[Any], count: int = 1) -> NDArray[Any]:
         """A private copy of `count` elements at a byte offset: as bytes, which costs one memcpy."""
-        copy: NDArray[np.void] = self._segment.raw[offset : offset + count * dtype.itemsize].copy().view(dtype)
+        copy: NDArray[Any] = self._segment.raw[offset : offset + count * dtype.itemsize].copy().view(dtype)
         return copy
 
     def _copy_ring(self, offset: int, first: int, head: int) -> Rows:

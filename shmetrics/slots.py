@@ -6,21 +6,27 @@ be killed after any of them: what is left is the state before or the state after
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from shmetrics import guards, naming
+from shmetrics import cells, guards, naming
+from shmetrics.catalog import Catalog
 from shmetrics.folded import Folded, bytes_of, flaw, merge
+from shmetrics.forks import ForkedError
 from shmetrics.layout import FREE, HOT, OWNER, Layout, offset_of
-from shmetrics.locks import REGISTRY, ByteLock, is_locked, slot_byte
+from shmetrics.locks import REGISTRY, ByteLock, RegistryBusyError, is_locked, slot_byte
 from shmetrics.process import ROLE_BYTES, Identity
 from shmetrics.segment import Segment
 from shmetrics.strict import FencedWords, Words, is_strict
 
 LINGER: Final = 60.0
 """Seconds for which the window of a dead worker still counts in the statistics."""
+
+GUARD_PATIENCE: Final = 1.0
+"""Seconds after which a guard that was busy at every try is taken for abandoned and replaced."""
 
 
 def _word(part: str, dtype: np.dtype[Any], field: str) -> int:
@@ -112,6 +118,8 @@ class Claim:
     generation: int
     alive: ByteLock
     guard: guards.Semaphore | None
+    guard_busy_since: float | None = None
+    """When it was first found busy, if it was at every try since."""
 
     def release(self) -> None:
         """Let the slot go; what is in it waits for a reaper."""
@@ -125,16 +133,8 @@ class Claim:
             guard.close()
 
 
-class RegistryBusyError(Exception):
-    """Another process held REGISTRY for longer than the caller was ready to wait."""
-
-
 class NoFreeSlotError(Exception):
     """Every slot belongs to a live worker."""
-
-
-class ForkedError(Exception):
-    """This is a child, forked by a signal handler in the middle of a write, which the parent completes."""
 
 
 def claim(
@@ -239,6 +239,17 @@ def renew_guard(segment: Segment, slot: int, words: Words) -> guards.Semaphore |
     return guard
 
 
+def heed_busy_guard(segment: Segment, claim: Claim, words: Words, now: float) -> None:
+    """Replace a guard that was busy at every try for GUARD_PATIENCE: its holder died, or might as well have."""
+    if claim.guard_busy_since is None:
+        claim.guard_busy_since = now
+    elif now - claim.guard_busy_since >= GUARD_PATIENCE:
+        claim.drop_guard()
+        with suppress(OSError):  # without a guard readers copy twice now and then
+            claim.guard = renew_guard(segment, claim.slot, words)
+        claim.guard_busy_since = None
+
+
 def is_alive(segment: Segment, slot: int) -> bool:
     """Whether some process holds the slot's liveness lock. For the claimed slots of other descriptions only."""
     return is_locked(segment.descriptor, slot_byte(slot))
@@ -300,6 +311,7 @@ def _retire(segment: Segment, slot: int, now: float) -> None:
                 target[counter] += np.uint64(getattr(hot, counter))
             both = np.stack([active["folded"], leavings.area])
             Folded(target["folded"]).copy_from(merge(both))
+            cells.retire(cells.Plan(Catalog(segment).contents()), target["cells"], part["cells"], now)
             target["folded_generation"][slot] = generation
             segment.flip_retired(index + 1)
     part["owner"]["ended_at"] = now

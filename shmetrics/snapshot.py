@@ -4,8 +4,12 @@ Everything that computes (statistics, trends, alerts, exporters) is a function o
 forged ones, runs without any lock or guard, and gives the same answer in every process.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from shmetrics.cells import Cells
+from shmetrics.families import Exemplar, Family
 from shmetrics.folded import Folded, Rows
 
 
@@ -67,6 +71,8 @@ class WorkerSnapshot:
     before_window: Counters
     """The cumulative counters at the record before `window`."""
     in_flight: tuple[RequestInFlight, ...]
+    cells: Cells = field(default_factory=lambda: np.empty(0))
+    """What it has of custom metrics: see `cells`."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,14 @@ class Health:
     """Dead slots that were freed unread because they could not be believed."""
     unlinked: bool
     seconds_waited: float
+    catalog_used: int = 0
+    """Blocks of the catalog that custom metrics and their series take: one each, as a rule."""
+    catalog_total: int = 0
+    cells_used: int = 0
+    """Cells that the series of custom metrics take in each slot."""
+    cells_total: int = 0
+    refused_series: int = 0
+    """How often there was no room for a series, so that it went to its metric's overflow."""
 
 
 @dataclass(frozen=True)
@@ -110,3 +124,7 @@ class Snapshot:
     workers: tuple[WorkerSnapshot, ...]
     """By slot: every worker whose slot was not taken over since."""
     health: Health
+    families: tuple[Family, ...] = ()
+    """Custom metrics, in the order in which they were defined."""
+    exemplars: tuple[Exemplar, ...] = ()
+    """Of inference_time: the slowest recent request of each octave that came with labels, the fastest first."""

@@ -97,6 +97,11 @@ def comprehensive(
         "corrupt": dict(health.corrupt),
         "corrupt_reaped": health.corrupt_reaped,
         "unlinked": health.unlinked,
+        "catalog_used": health.catalog_used,
+        "catalog_total": health.catalog_total,
+        "cells_used": health.cells_used,
+        "cells_total": health.cells_total,
+        "refused_series": health.refused_series,
     }
     return figures
 

@@ -16,16 +16,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from types import BuiltinFunctionType
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from shmetrics import forks, slots
 from shmetrics.board import Board
+from shmetrics.claimant import Claimant
 from shmetrics.exclusion import WriteToken, takes_token, token_was_out
+from shmetrics.exemplars import Exemplars
 from shmetrics.folded import Folded, Rows
-from shmetrics.layout import CLAIMED, FOLD_BATCH, RECORD
+from shmetrics.forks import ForkedError
+from shmetrics.layout import CLAIMED, FOLD_BATCH, RECORD, offset_of
 from shmetrics.notices import Notices
 from shmetrics.process import Identity, current_identity
 from shmetrics.segment import Segment
@@ -42,18 +45,8 @@ from shmetrics.slots import (
     STATE,
     UNCOUNTED,
     Claim,
-    ForkedError,
-    NoFreeSlotError,
-    RegistryBusyError,
 )
 from shmetrics.strict import Words
-
-CLAIM_PATIENCE: Final = 2.0
-"""Seconds the first write of a process may wait for its slot, at most; later tries never wait."""
-RETRY_INTERVAL: Final = 0.25
-"""Seconds between tries to get a slot."""
-GUARD_PATIENCE: Final = 1.0
-"""Seconds after which a guard that was busy at every try is taken for abandoned and replaced."""
 
 # time, inference, batch, preprocessing, quantization; errors, hits, misses: layout.RECORD. Native order ("@"), so that
 # each number is stored whole. pack_into zeroes its target first, which is harmless: the record is not committed yet.
@@ -90,18 +83,20 @@ class Writer:
         identity: Callable[[str | None], Identity] = current_identity,
     ) -> None:
         self._segment = segment
-        self._role = role
         self._clock = clock
-        self._identity = identity
         self._capacity = segment.layout.capacity
         self._mask = self._capacity - 1
         self._ring_bytes = RECORD.itemsize * self._capacity
         self._closed = False
         self._advancing = False
+        self._cells_at, self._exemplars_at = (offset_of(segment.layout.slot, part) for part in ("cells", "exemplars"))
+        self.exemplars = Exemplars(time.time)
         self._notices = Notices(segment.name)
+        self._claimant = Claimant(segment, partial(identity, role), clock, self._notices)
         self._claim: Claim | None = None
         self._taken: Claim | None = None  # a slot that is being moved into
-        self._views: tuple[memoryview | Words, ...] = ()
+        self._memory = memoryview(b"")
+        self._views: tuple[Words | memoryview[Any], ...] = ()
         self._board = Board(clock)
         self.enter, self.leave = self._board.enter, self._board.leave
         self._renew_token()
@@ -192,6 +187,35 @@ class Writer:
                 self._perform_pending()
             return
 
+    @takes_token
+    def perform(self, change: Callable[..., object], *args: Any) -> None:
+        """Call ``change(*args)`` with a slot, if one is to be had, and with no other write of this process under way.
+
+        ``change`` is short, writes to `cells`, and may be called later: after the write that this one interrupts.
+        """
+        give = self._give
+        while True:
+            try:
+                self._take()
+                if self._claim is None:
+                    self._advance(give)
+                change(*args)
+                self._performed += 1
+            except BaseException as error:
+                if token_was_out(error):
+                    if self.token.wait(self._progress):
+                        continue
+                    self._pending.append((self.perform, (change, *args)))
+                    return
+                self._abandon(give)
+                if self._is_the_parents(error, give):
+                    return
+                raise
+            give(None)
+            if self._pending:
+                self._perform_pending()
+            return
+
     # The rest ---------------------------------------------------------------------------------------------------------
 
     @property
@@ -219,13 +243,13 @@ class Writer:
 
     def claim(self) -> bool:
         """Take a slot now rather than at the first write; whether there is one. Waits CLAIM_PATIENCE at most."""
-        self._retry_at = -1.0
+        self._claimant.hurry()
         self.add(UNCOUNTED, 0)
         return self._claim is not None
 
     def close(self) -> None:
         """Give the slot up. Records still waiting for one get a last chance; what comes later is dropped."""
-        if self._claim is None and self._words[HEAD]:
+        if self._claim is None and any(self._counts()):
             self.claim()
         self._exclusively(self._close)
 
@@ -288,13 +312,17 @@ class Writer:
         self._take = self.token.take
         self._give = self.token.give
         self._performer = 0
-        self._pending: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._pending: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
 
     def _progress(self) -> object:
         """Something that every write changes, and that is never the same during a claim or a fold."""
         if self._advancing:
             return object()
-        return [self._words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED)]
+        return self._counts()
+
+    def _counts(self) -> list[int]:
+        """What was done since the slot was claimed, or left."""
+        return [self._performed, *(self._words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED))]
 
     def _perform_pending(self) -> None:
         """Perform what handlers queued while a write had the token, and what is queued meanwhile, in one loop."""
@@ -348,21 +376,25 @@ class Writer:
     def _leave_slot(self) -> None:
         """Own no slot: write to a private one, as big as the shared one, until there is."""
         claim = self._claim or self._taken
-        memory = memoryview(bytearray(RING + RECORD.itemsize * self._capacity))
+        memory = np.zeros(self._segment.layout.slot.itemsize, np.uint8).data  # pages come when they are touched
         self._board.begin(memory[BOARD:RING])
-        self._retry_at = -1.0
-        self._patience = CLAIM_PATIENCE
+        self._claimant.begin()
+        self._performed = 0
         self._use(None, memory[:BOARD].cast("Q"), memory, advance_at=0)  # so every write tries to claim
         if claim is not None:
             claim.release()
 
     def _use(self, claim: Claim | None, words: Words, memory: memoryview, *, advance_at: int) -> None:
-        """Write to this slot from now on: its words, and all its bytes up to the end of the ring.
+        """Write to this slot from now on: its words, and all its bytes.
 
-        Nothing is called here, so no signal handler can raise between two of the assignments (CPython 3.11 and newer).
+        Nothing is called between the assignments, so no signal handler can raise there (CPython 3.11 and newer).
         """
+        self.exemplars.use(memory[self._exemplars_at :])
+        cells = memory[self._cells_at : self._exemplars_at].cast("d")
         self._ring = memory[RING : RING + self._ring_bytes]
-        self._views = (memory, self._ring, words)
+        self.cells = cells
+        self._memory = memory
+        self._views = (memory, self._ring, words, self.cells)
         self._words = words
         self._claim = claim
         self._taken = None
@@ -372,37 +404,12 @@ class Writer:
         """Take a slot into `_taken`, if there is one to be had now."""
         if self._closed:
             return self.warn("closed", "records after close() are dropped")
-        if self._clock() < self._retry_at:
-            return None
-        # Where a framework made sleep a switch to other greenlets, waiting here would keep them all from writing.
         give = self._give
-        patience = self._patience if isinstance(time.sleep, BuiltinFunctionType) else 0.0
-        self._patience = 0.0
-        try:
-            claim = slots.claim(
-                self._segment,
-                self._identity(self._role),
-                patience=patience,
-                unplaced=self._words,
-                clock=self._clock,
-            )
-        except RegistryBusyError:
-            if not self._notices.have_given("full"):
-                self.warn("busy", "another process holds the registry; records wait in this process meanwhile")
-        except NoFreeSlotError:
-            self.warn(
-                "full",
-                f"all {self._segment.layout.max_workers} slots belong to live workers, so the records of this one are "
-                f"dropped; create the hub with a larger max_workers",
-            )
-        except OSError as error:  # no descriptors left, /proc not mounted: this must not reach a request
-            self.warn("os", f"cannot claim a slot: {error}")
-        else:
-            if give is self._give:
-                self._taken = claim
-            else:  # this is a child, forked by a signal handler in the middle of its parent's claim
-                claim.alive.release()
-        self._retry_at = self._clock() + RETRY_INTERVAL
+        claim = self._claimant.try_to_claim(self._words, self.warn)
+        if give is self._give:
+            self._taken = claim
+        elif claim is not None:  # this is a child, forked by a signal handler in the middle of its parent's claim
+            claim.alive.release()
         return None
 
     def _move_in(self, claim: Claim) -> None:
@@ -423,6 +430,7 @@ class Writer:
             memory[RING : RING + kept.nbytes] = kept.tobytes()
             for word in (ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED):
                 words[word] = private[word]
+            memory[self._cells_at :] = self._memory[self._cells_at :]
             words[DROPPED] = private[HEAD] - len(kept)
             words[HEAD] = len(kept)
             words[STATE] = CLAIMED
@@ -430,7 +438,6 @@ class Writer:
         self._owner = part["owner"]
         self._ring_rows: Rows = part["ring"]
         self._copies = [Folded(part["folded"][copy, ...]) for copy in (0, 1)]
-        self._guard_busy_since: float | None = None
         self._board.move_to(memory[BOARD:RING])  # requests under way keep their place
         self._use(claim, words, memory, advance_at=max(FOLD_BATCH, words[HEAD] + 1))
 
@@ -445,12 +452,12 @@ class Writer:
         held = guard is not None and guard.try_acquire()
         try:
             if guard is not None and not held:
-                self._heed_busy_guard(claim)
+                slots.heed_busy_guard(self._segment, claim, words, self._clock())
                 if head - folded < self._capacity - FOLD_BATCH:
                     self._advance_at = head + FOLD_BATCH // 8
                     return
             else:
-                self._guard_busy_since = None
+                claim.guard_busy_since = None
             target = self._copies[1 - active]
             target.copy_from(self._copies[active])
             target.add_rows(self._rows_between(folded, head))
@@ -471,17 +478,6 @@ class Writer:
             return view
         copy: Rows = self._ring_rows[np.arange(first, end) & self._mask]
         return copy
-
-    def _heed_busy_guard(self, claim: Claim) -> None:
-        """Replace a guard that was busy at every try for GUARD_PATIENCE: its holder died, or might as well have."""
-        now = self._clock()
-        if self._guard_busy_since is None:
-            self._guard_busy_since = now
-        elif now - self._guard_busy_since >= GUARD_PATIENCE:
-            claim.drop_guard()
-            with suppress(OSError):  # without a guard readers copy twice now and then
-                claim.guard = slots.renew_guard(self._segment, claim.slot, self._words)
-            self._guard_busy_since = None
 
     def _close(self) -> None:
         if self._claim is not None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from shmetrics.cells import Plan
+from shmetrics.entries import Contents
 from shmetrics.folded import Folded, merge
 from shmetrics.layout import BOARD_ENTRY, CLAIMED, FOLDED, FREE, HEADER, OWNER, RECORD, Layout
 from shmetrics.reader import HubCopy, SlotCopy
@@ -127,7 +129,18 @@ def fleet(*workers, **fields):
 
 
 def slot_copy(
-    slot, rows=(), *, folded=0, claimed=True, alive=True, generation=1, dropped=0, uncounted=0, in_flight=(), **owner
+    slot,
+    rows=(),
+    *,
+    folded=0,
+    claimed=True,
+    alive=True,
+    generation=1,
+    dropped=0,
+    uncounted=0,
+    in_flight=(),
+    cells=None,
+    **owner,
 ):
     """One slot as the reader brings it home: `rows` (records or their times), the first `folded` of them folded."""
     rows = _as_records(rows)
@@ -164,6 +177,7 @@ def slot_copy(
         first=first,
         rows=rows[first:],
         in_flight=np.array(list(in_flight), BOARD_ENTRY),
+        cells=np.zeros(0) if cells is None else cells,
     )
 
 
@@ -202,6 +216,8 @@ def hub_copy(*slots, retired_area=None, stale=(), header=None, **fields):
         retired=retired() if retired_area is None else retired_area,
         stale=list(stale),
         flaws={},
+        plan=Plan(Contents()),
+        refused_series=0,
         seconds_waited=0.0,
     )
     return replace(known, **fields)

@@ -66,6 +66,17 @@ def test_the_links_between_pages_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_the_tests_and_files_a_page_names_exist():
+    for page in PAGES:
+        text = page.read_text()
+        for path in re.findall(r"`((?:tests|benchmarks|shmetrics|workers|exporters)/[\w/.]*)`", text):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
+        for name, path in re.findall(r"`(test_\w+)`\s+in `(tests/[\w/]+\.py)`", text):
+            assert f"def {name}(" in (ROOT / path).read_text(), f"{page.name}: {name} in {path}"
+        named = set(re.findall(r"`(test_\w+)`", text))
+        assert named == {name for name, _ in re.findall(r"`(test_\w+)`\s+in `(tests/[\w/]+\.py)`", text)}
+
+
 def test_every_statistic_is_documented():
     documented = (ROOT / "docs" / "statistics.md").read_text()
     with PerformanceMetrics(max_workers=2) as metrics:

@@ -10,7 +10,19 @@ ROOT = Path(__file__).parent.parent
 LINKS = (("shmetrics", "workers"), ("shmetrics", "exporters"))
 CORE_DEPENDENCIES = {"numpy", "posix_ipc", "psutil"}
 OUTER = ("workers", "exporters", "cli", "demo")
-PURE = {"layout", "sketch", "folded", "snapshot", "window", "merge", "statistics"}
+PURE = {
+    "layout",
+    "families",
+    "entries",
+    "cells",
+    "exemplars",
+    "sketch",
+    "folded",
+    "snapshot",
+    "window",
+    "merge",
+    "statistics",
+}
 TYPES_FOR_MERGE = {"reader", "slots"}
 """What merge needs the types and constants of; it calls nothing of theirs."""
 IMPURE = {"os", "time", "mmap", "fcntl", "threading", "multiprocessing", "subprocess", "socket", "signal"}

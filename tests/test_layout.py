@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from shmetrics.layout import CATALOG_ENTRY, FOLD_BATCH, FOLDED, HEADER, HOT, LINE, OWNER, RECORD, Layout, offset_of
+from shmetrics import layout
+from shmetrics.layout import BLOCK, FOLD_BATCH, FOLDED, HEADER, HOT, LINE, OWNER, RECORD, Layout, offset_of
 
 DIMENSIONS = [Layout(), Layout(1, 1, 1), Layout(4, 100, 16), Layout(7, 513, 3), Layout(1024, 5000, 100)]
 each_layout = pytest.mark.parametrize("layout", DIMENSIONS, ids=str)
@@ -101,7 +102,7 @@ def test_the_two_folded_copies_share_no_cache_line(layout):
 
 
 def test_a_catalog_entry_keeps_entries_on_cache_lines():
-    assert CATALOG_ENTRY.itemsize % LINE == 0
+    assert BLOCK.itemsize % LINE == 0
 
 
 @pytest.mark.parametrize("window_size", [1, 2, 99, 100, 511, 512, 513, 1535, 1536, 5000, 65_535, 65_536, 1_000_000])
@@ -134,7 +135,7 @@ def test_the_hash_is_64_bits_and_the_same_for_equal_dimensions():
     assert all(0 <= layout.hash < 2**64 for layout in DIMENSIONS)
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("version", [0, layout.VERSION - 1, layout.VERSION + 1])
 def test_the_hash_changes_with_the_version(monkeypatch, version):
     current = Layout().hash
     monkeypatch.setattr("shmetrics.layout.VERSION", version)

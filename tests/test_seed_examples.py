@@ -34,3 +34,14 @@ def test_an_example_of_the_original_documentation_runs(example, requests):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert re.search(rf"(?:Total requests(?: processed)?: |^){requests}$", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_the_example_of_custom_metrics_runs():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(SEED / "custom_metrics.py")], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert re.search(r"^  model_accuracy: .*'value': 0.945", done.stdout, re.MULTILINE)
+    assert re.search(r"^  data_freshness: .*'count': 1.0, 'sum': 8.5", done.stdout, re.MULTILINE)
+    assert re.search(r"^  feature_drift: .*'age'.*'value': 1.0", done.stdout, re.MULTILINE)

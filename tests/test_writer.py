@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from shmetrics import guards, naming, slots
+from shmetrics.claimant import RETRY_INTERVAL
 from shmetrics.folded import LIMIT
 from shmetrics.hub import View
 from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, FREE
 from shmetrics.locks import REGISTRY, ByteLock
-from shmetrics.slots import CACHE_HITS, ERRORS, UNCOUNTED
-from shmetrics.writer import GUARD_PATIENCE, RETRY_INTERVAL, Writer
+from shmetrics.slots import CACHE_HITS, ERRORS, GUARD_PATIENCE, UNCOUNTED
+from shmetrics.writer import Writer
 from tests.conftest import FakeClock
 from tests.processes import run_in_threads
 
@@ -134,7 +135,7 @@ def test_a_guard_left_busy_by_the_dead_is_replaced_by_its_owner_and_its_value_ne
 def test_while_the_registry_is_busy_records_wait_in_the_process_and_none_is_lost(segment, writer, clock):
     with ByteLock(segment.descriptor, REGISTRY) as registry:
         assert registry.try_acquire()
-        writer._patience = 0.0
+        writer._claimant.patience = 0.0
         writer.add(ERRORS, 5)
         for step in range(500):
             writer.record(0.001 * step)
@@ -152,7 +153,7 @@ def test_what_waits_for_longer_than_the_ring_is_dropped_oldest_first_and_counted
     capacity = segment.layout.capacity
     with ByteLock(segment.descriptor, REGISTRY) as registry:
         assert registry.try_acquire()
-        writer._patience = 0.0
+        writer._claimant.patience = 0.0
         for _ in range(2 * capacity):
             writer.record(0.1)
     clock.now += RETRY_INTERVAL

@@ -223,6 +223,8 @@ def findings(figures: Statistics) -> list[str]:
     lines += [f"! {part} cannot be believed and is left out: {why}" for part, why in hub["corrupt"].items()]
     if hub["corrupt_reaped"]:
         lines.append(f"! {hub['corrupt_reaped']} dead workers left slots that could not be believed; theirs is lost")
+    if hub["refused_series"]:
+        lines.append("! no room for more series of custom metrics; create the hub with a larger max_series")
     if hub["stale"]:
         lines.append("! these figures are older: what dead workers left could not be copied now")
     if hub["stale_slots"]:

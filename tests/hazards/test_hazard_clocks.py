@@ -13,8 +13,9 @@ from shmetrics.doorbell import Doorbell, ring
 from shmetrics.hub import View
 from shmetrics.layout import FOLD_BATCH
 from shmetrics.locks import REGISTRY, ByteLock
+from shmetrics.slots import GUARD_PATIENCE
 from shmetrics.statistics import comprehensive
-from shmetrics.writer import GUARD_PATIENCE, Writer
+from shmetrics.writer import Writer
 from tests.hazards.worlds import SCENES, World
 from tests.processes import PATIENCE
 

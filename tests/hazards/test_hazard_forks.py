@@ -55,7 +55,7 @@ def requests_by_pid(metrics):
 
 
 @pytest.mark.parametrize("end", ["exits abruptly", "exits in order"])
-def test_thirty_forks_while_two_threads_record_are_exact_and_hang_nobody(hub_name, end):
+def test_sixty_forks_while_two_threads_record_are_exact_and_hang_nobody(hub_name, end):
     done, stop = [0, 0], threading.Event()
 
     def keep_recording(index):
@@ -75,7 +75,7 @@ def test_thirty_forks_while_two_threads_record_are_exact_and_hang_nobody(hub_nam
         for thread in threads:
             thread.start()
         try:
-            children = {forked(partial(record_and_end, 10 * count)): 10 * count for count in range(1, 31)}
+            children = {forked(partial(record_and_end, 10 * count)): 10 * count for count in range(1, 61)}
             wait_for(children)
         finally:
             stop.set()

@@ -12,11 +12,12 @@ import pytest
 
 from shmetrics import Hub, PerformanceMetrics, guards, naming, segment, slots
 from shmetrics.aggregator import Aggregator
+from shmetrics.claimant import RETRY_INTERVAL
 from shmetrics.hub import View
 from shmetrics.layout import FOLD_BATCH
 from shmetrics.segment import attach
 from shmetrics.workers import gunicorn
-from shmetrics.writer import RETRY_INTERVAL, Writer
+from shmetrics.writer import Writer
 from tests.conftest import FakeClock
 from tests.processes import in_forked_child
 from tests.test_forks import Child

@@ -9,13 +9,14 @@ import pytest
 
 from shmetrics import Hub, PerformanceMetrics, guards, naming, segment, slots
 from shmetrics.aggregator import Aggregator
+from shmetrics.claimant import CLAIM_PATIENCE, RETRY_INTERVAL
 from shmetrics.cli.render import findings
 from shmetrics.errors import HubNotFoundError
 from shmetrics.hub import View
 from shmetrics.layout import FOLD_BATCH, FREE
 from shmetrics.process import Identity, start_ticks
 from shmetrics.reader import GUARD_PATIENCE, Reader
-from shmetrics.writer import CLAIM_PATIENCE, RETRY_INTERVAL, Writer
+from shmetrics.writer import Writer
 from tests.conftest import FakeClock
 from tests.hazards.stopped import Stopped
 from tests.processes import in_forked_child

@@ -6,11 +6,12 @@ import time
 from functools import partial
 
 from shmetrics import segment
+from shmetrics.claimant import CLAIM_PATIENCE, RETRY_INTERVAL
 from shmetrics.hub import View
 from shmetrics.layout import FOLD_BATCH, Layout
 from shmetrics.locks import REGISTRY, ByteLock, is_locked, slot_byte
 from shmetrics.slots import ERRORS
-from shmetrics.writer import CLAIM_PATIENCE, RETRY_INTERVAL, Writer
+from shmetrics.writer import Writer
 from tests.hazards.injection import happen
 
 WORKERS = 4

@@ -1,0 +1,142 @@
+"""The book: the custom metrics that this process has to do with, each with its instruments by label values."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, Generic, TypeVar, cast
+
+from shmetrics.catalog import Catalog, FullError
+from shmetrics.entries import Contents
+from shmetrics.families import Definition
+from shmetrics.instruments import KINDS, Instrument, as_text
+from shmetrics.locks import RegistryBusyError
+from shmetrics.segment import Segment
+from shmetrics.writer import Writer
+
+DEFINITION_PATIENCE: Final = 2.0
+"""Seconds that a definition may wait for REGISTRY."""
+
+_Kind = TypeVar("_Kind", bound=Instrument)
+
+
+class Metric(Generic[_Kind]):
+    """One metric. `labels` gives the instrument of a series; a metric without labels works like its only one.
+
+    Any thread, greenlet or signal handler may call.
+    """
+
+    def __init__(self, definition: Definition, make: Callable[[tuple[str, ...]], _Kind], most: int) -> None:
+        self.definition = definition
+        self._make = make
+        self._most = most
+        self._known: dict[tuple[str, ...], _Kind] = {}
+        if not definition.labels:
+            self.labels()
+
+    def labels(self, *values: object, **named: object) -> _Kind:
+        """The instrument of the series with these label values, in order or by name. Keep it: that is the fast way.
+
+        ValueError for other labels than the metric's. Values become texts.
+        """
+        key = self._key(values, named)
+        known = self._known.get(key)
+        if known is None:
+            known = self._make(key)
+            if not known.overflows:  # else there would be no end of them
+                if len(self._known) >= self._most:
+                    self.settle()
+                    self._known.clear()
+                self._known[key] = known
+        return known
+
+    def key(self, *values: object, **named: object) -> tuple[str, ...]:
+        """Label values as the catalog has them; ValueError for other labels than the metric's."""
+        return self._key(values, named)
+
+    def _key(self, values: tuple[object, ...], named: dict[str, object]) -> tuple[str, ...]:
+        names = self.definition.labels
+        if values and named:
+            raise ValueError(f"give the labels of {self.definition.name!r} in order or by name, not both")
+        if named:
+            if len(named) == len(names):
+                with suppress(KeyError):
+                    return tuple([as_text(named[name]) for name in names])
+            raise ValueError(f"{self.definition.name!r} has the labels {list(names)}, not {sorted(named)}")
+        if len(values) != len(names):
+            raise ValueError(
+                f"{self.definition.name!r} has {len(names)} labels, {list(names)}, and got {len(values)} values"
+            )
+        return tuple([as_text(value) for value in values])
+
+    def settle(self) -> None:
+        """Find places for what waits."""
+        for instrument in self.waiting:
+            instrument.settle()
+
+    @property
+    def waiting(self) -> list[Instrument]:
+        """The instruments whose changes wait for a place."""
+        return [instrument for instrument in list(self._known.values()) if instrument.waits]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if self.definition.labels:
+            raise ValueError(f"{self.definition.name!r} has the labels {list(self.definition.labels)}; call labels() "
+                             f"with their values first")  # fmt: skip
+        return getattr(self._known.get(()) or self.labels(), name)
+
+
+class Book:
+    """All metrics of this process in one hub. Any thread may call."""
+
+    def __init__(self, segment: Segment, writer: Writer) -> None:
+        self.catalog = Catalog(segment)
+        self._writer = writer
+        self._most = segment.layout.max_series
+        self._metrics: dict[str, Metric[Any]] = {}
+
+    def contents(self) -> Contents:
+        """The metrics and series of the hub."""
+        return self.catalog.contents()
+
+    def define(self, definition: Definition) -> Metric[Any]:
+        """A metric, defined for the whole hub. ValueError when another of that name is defined."""
+        known = self._metrics.get(definition.name)
+        if known is None or known.definition != definition:
+            try:
+                serial = self.catalog.define(definition, patience=DEFINITION_PATIENCE)
+                self.catalog.reserve_overflow(serial, patience=DEFINITION_PATIENCE)
+            except FullError:
+                self._writer.mention("metrics", f"there is no room for metric {definition.name!r}, or for what might "
+                                     f"overflow it; create the hub with a larger max_series")  # fmt: skip
+            except RegistryBusyError:
+                self._writer.mention("busy", "another process holds the registry; metrics are defined when it lets go")
+            known = self._metrics[definition.name] = self._metric(definition)
+        return known
+
+    def find(self, name: str) -> Metric[Any] | None:
+        """The metric of that name, defined by any process; None where there is none."""
+        known = self._metrics.get(name)
+        if known is None:
+            contents = self.catalog.contents()
+            serial = contents.metric(name)
+            if serial:
+                known = self._metrics[name] = self._metric(contents.metrics[serial])
+        return known
+
+    def settle(self) -> None:
+        """Find places for what waits. At the orderly end of a process."""
+        waiting = [instrument for metric in list(self._metrics.values()) for instrument in metric.waiting]
+        if waiting:
+            self._writer.claim()
+        for instrument in waiting:
+            instrument.settle()
+
+    def _metric(self, definition: Definition) -> Metric[Any]:
+        kind = KINDS[definition.kind]
+        writer, catalog = self._writer, self.catalog
+
+        def make(labels: tuple[str, ...]) -> Instrument:
+            return kind(writer, catalog, definition, labels)
+
+        return Metric(definition, cast(Any, make), self._most)

@@ -1,0 +1,321 @@
+"""Instruments: what an application holds to change one series of a custom metric; the hot path of custom metrics.
+
+A change is one store or two into the cells of this process's slot, made with the writer's token: it waits for no other
+process, and survives a SIGKILL once the call has returned. Before each, two loads tell whether the series is where it
+was; after a fork, a new claim or a removal it is looked up again.
+"""
+
+from __future__ import annotations  # memoryview[float] is one for type checkers only
+
+import math
+import os
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from types import BuiltinFunctionType
+from typing import Any, Final
+
+from shmetrics import exemplars
+from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError, ReentrantError
+from shmetrics.entries import run_length
+from shmetrics.families import LIVE, OVERFLOW, Definition, is_label_name
+from shmetrics.locks import RegistryBusyError
+from shmetrics.writer import Writer
+
+PATIENCE: Final = 0.05
+"""Seconds that the first write to a new series may wait for REGISTRY; once it was in vain, later ones do not."""
+RETRY_INTERVAL: Final = 0.25
+"""Seconds between tries to find a place for a series."""
+
+
+class Instrument:
+    """One series of a metric, in this process. Any thread, greenlet or signal handler may call any method.
+
+    Nothing here raises for want of room, or because another process holds REGISTRY: what finds no room goes to the
+    metric's overflow series, and what finds no place yet is kept in this process until it does.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        catalog: Catalog,
+        definition: Definition,
+        labels: tuple[str, ...],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.definition = definition
+        self.labels = labels
+        self.overflows = False
+        """Whether it writes to the overflow series, for want of room."""
+        self._writer = writer
+        self._perform = writer.perform
+        self._catalog = catalog
+        self._serials = catalog.serials
+        self._clock = clock
+        self._keep_nothing()
+        self._patience = PATIENCE
+        self._retry_at = -1.0
+        self._serial, self._block, self._cell = -1, 0, 0  # the serial number of no series
+        self._place()
+
+    def _found(self) -> tuple[memoryview[float], int]:
+        """Where to write: cells, and which of them is the series' first. With the token.
+
+        In this process's slot, once the series has its place; until then in memory of the process's own.
+        """
+        if self._owner != os.getpid():  # a parent's: what it has not placed yet it places itself
+            self._keep_nothing()
+        if self._serials[self._block] != self._serial and not self._place():
+            return self._own, 0
+        cells, first = self._writer.cells, self._cell
+        if cells[first] != self._serial:
+            for cell in range(1, len(self._own)):
+                cells[first + cell] = 0.0
+            cells[first] = self._serial
+        if self.waits:
+            self._move(self._own, cells, first)
+            self._keep_nothing()
+        return cells, first
+
+    def _keep_nothing(self) -> None:
+        self._owner = os.getpid()
+        self._own = memoryview(bytearray(8 * run_length(self.definition))).cast("d")
+
+    def _move(self, own: memoryview[float], cells: memoryview[float], first: int) -> None:
+        """Add what was done before there was a place."""
+        for cell in range(1, len(own)):
+            cells[first + cell] += own[cell]
+
+    def _place(self) -> bool:
+        """Find the series in the catalog, or create it; whether it has a place now."""
+        if self._clock() < self._retry_at:
+            return False
+        # Where a framework made sleep a switch to other greenlets, waiting here would keep them all from writing.
+        patience = self._patience if isinstance(time.sleep, BuiltinFunctionType) else 0.0
+        try:
+            metric = self._catalog.define(self.definition, patience=patience)
+            found = self._catalog.place(metric, self.labels, patience=patience)
+        except ReentrantError:
+            return False
+        except RegistryBusyError:
+            self._patience = 0.0
+            return self._retry_later()
+        except ValueError as error:  # another process has defined it differently, while this one could not
+            self._writer.warn(f"defined {self.definition.name}", str(error))
+            return self._retry_later()
+        except FullError:
+            self._writer.warn(
+                "series",
+                f"there is no room for all series of {self.definition.name!r} and perhaps others, so some go to a "
+                f"series {OVERFLOW!r}; create the hub with a larger max_series, or use fewer label values",
+            )
+            contents = self._catalog.contents()
+            overflow = contents.index.get((contents.metric(self.definition.name), (OVERFLOW,) * len(self.labels)))
+            if overflow is None:
+                return self._retry_later()
+            found, self.overflows = overflow, True
+        self._block, self._cell, self._serial = found.block * BLOCK_WORDS, found.cell, found.serial
+        return True
+
+    def _retry_later(self) -> bool:
+        self._retry_at = self._clock() + RETRY_INTERVAL
+        return False
+
+    @property
+    def waits(self) -> bool:
+        """Whether changes wait for a place."""
+        return any(self._own)
+
+    def settle(self) -> None:
+        """Try now to find a place for what waits."""
+        self._retry_at = -1.0
+        self._patience = PATIENCE
+        self._perform(self._found)
+
+    def _keep(self, bucket: int, value: float, labels: bytes) -> None:
+        if self._serial > 0:
+            self._writer.exemplars.keep(self._serial, bucket, value, labels)
+
+    def warn_of_invalid(self, value: object) -> None:
+        """Say once that a value cannot be counted."""
+        self._writer.warn(f"invalid {self.definition.name}", f"{self.definition.name!r} does not count {value!r}")
+
+
+class Counter(Instrument):
+    """Counts what only ever grows; the workers' counts are added up, those of the dead included."""
+
+    def inc(self, amount: float = 1.0, exemplar: Mapping[str, str] | None = None) -> None:
+        """Add ``amount``, not negative (ValueError).
+
+        ``exemplar``: labels that tell of which request, a trace id say; 128 characters at most (ValueError).
+        """
+        if not 0.0 <= amount < math.inf:
+            raise ValueError(f"counter {self.definition.name!r} can only grow, by a finite number, not by {amount!r}")
+        if exemplar is not None:
+            self._perform(self._keep, 0, amount, exemplars.checked(exemplar))
+        self._perform(self._add, amount)
+
+    def _add(self, amount: float) -> None:
+        cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            cells, cell = self._found()
+        cells[cell + 1] += amount
+
+
+class Gauge(Instrument):
+    """A value that goes up and down; how the workers' values become one is the definition's ``merge``."""
+
+    def set(self, value: float) -> None:
+        """The value is ``value`` now."""
+        self._perform(self._set, float(value))
+
+    def inc(self, amount: float = 1.0) -> None:
+        """Add to this worker's value. ValueError where the last value set anywhere is what counts."""
+        if self.definition.merge.removeprefix(LIVE) == "last":
+            raise ValueError(
+                f"gauge {self.definition.name!r} shows the last value set by any worker, to which nothing can be "
+                f"added; define it with merge='live_sum', or use set()"
+            )
+        self._perform(self._add, float(amount))
+
+    def dec(self, amount: float = 1.0) -> None:
+        """Subtract from this worker's value; see `inc`."""
+        self.inc(-amount)
+
+    def _move(self, own: memoryview[float], cells: memoryview[float], first: int) -> None:
+        cells[first + 1 : first + 4] = own[1:4]
+
+    def _set(self, value: float) -> None:
+        cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            cells, cell = self._found()
+        cells[cell + 2] = value
+        cells[cell + 3] = 1.0
+        cells[cell + 1] = self._clock()  # last: it makes the rest count
+
+    def _add(self, amount: float) -> None:
+        cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            cells, cell = self._found()
+        self._set(cells[cell + 2] + amount)
+
+
+class Histogram(Instrument):
+    """Counts values by size."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._bounds = self.definition.buckets
+
+    def observe(self, value: float, exemplar: Mapping[str, str] | None = None) -> None:
+        """Count one value. NaN counts nowhere, which is logged once.
+
+        ``exemplar``: labels that tell of which request it is, a trace id say. The greatest recent value of each bucket
+        keeps its own.
+        """
+        value = float(value)
+        if exemplar is not None and math.isfinite(value):
+            self._perform(self._keep, bisect_left(self._bounds, value), value, exemplars.checked(exemplar))
+        self._perform(self._observe, value)
+
+    def _observe(self, value: float) -> None:
+        cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            cells, cell = self._found()
+        if math.isnan(value):
+            self.warn_of_invalid(value)
+            return
+        cells[cell + 1] += value
+        cells[cell + 2 + bisect_left(self._bounds, value)] += 1.0
+
+
+class Summary(Instrument):
+    """Counts values, and adds them up."""
+
+    def observe(self, value: float) -> None:
+        """Count one value. NaN counts nowhere, which is logged once."""
+        self._perform(self._observe, float(value))
+
+    def _observe(self, value: float) -> None:
+        cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            cells, cell = self._found()
+        if math.isnan(value):
+            self.warn_of_invalid(value)
+            return
+        cells[cell + 1] += value
+        cells[cell + 2] += 1.0
+
+
+class Ratio(Instrument):
+    """One sum over another, each over the whole fleet: hits over looks, tokens over seconds."""
+
+    def add(self, numerator: float, denominator: float) -> None:
+        """Add to both sums. Finite numbers (ValueError)."""
+        if not (math.isfinite(numerator) and math.isfinite(denominator)):
+            raise ValueError(f"ratio {self.definition.name!r} takes finite numbers, not {numerator!r}/{denominator!r}")
+        self._perform(self._add, float(numerator), float(denominator))
+
+    def _add(self, numerator: float, denominator: float) -> None:
+        cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            cells, cell = self._found()
+        cells[cell + 1] += numerator
+        cells[cell + 2] += denominator
+
+
+class Enum(Instrument):
+    """Which of its states something is in: the last that any worker set."""
+
+    def state(self, state: str) -> None:
+        """It is in ``state`` now, one of the definition's (ValueError)."""
+        states = self.definition.states
+        if state not in states:
+            raise ValueError(f"enum {self.definition.name!r} has no state {state!r}; it has {', '.join(states)}")
+        self._perform(self._set, states.index(state))
+
+    def _move(self, own: memoryview[float], cells: memoryview[float], first: int) -> None:
+        cells[first + 1 : first + 3] = own[1:3]
+
+    def _set(self, index: int) -> None:
+        cells, cell = self._writer.cells, self._cell
+        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
+            cells, cell = self._found()
+        cells[cell + 2] = float(index)
+        cells[cell + 1] = self._clock()  # last: it makes the rest count
+
+
+class Info(Instrument):
+    """Texts about the fleet, a version or a model's name: the last that any worker set."""
+
+    def info(self, texts: Mapping[str, str]) -> None:
+        """It says ``texts`` now. ValueError for keys that no label can have, and those of the metric's own labels."""
+        for key in texts:
+            if not is_label_name(key) or key in self.definition.labels:
+                raise ValueError(f"info {self.definition.name!r} cannot say {key!r}: wanted a name like a label's, and "
+                                 f"none of {list(self.definition.labels)}")  # fmt: skip
+        wanted = {key: as_text(value) for key, value in texts.items()}
+        try:
+            metric = self._catalog.define(self.definition, patience=self._patience)
+            self._catalog.place(metric, self.labels, info=wanted, patience=self._patience)
+        except (FullError, RegistryBusyError) as error:
+            why = "there is no room" if isinstance(error, FullError) else "another process holds the registry"
+            self._writer.mention(f"info {self.definition.name}", f"{self.definition.name!r} stays as it was: {why}")
+
+
+KINDS: Final[Mapping[str, type[Instrument]]] = {
+    "counter": Counter,
+    "gauge": Gauge,
+    "histogram": Histogram,
+    "summary": Summary,
+    "ratio": Ratio,
+    "info": Info,
+    "enum": Enum,
+}
+
+
+def as_text(value: object) -> str:
+    """A label's value as every page can show it: halves of characters are replaced."""
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

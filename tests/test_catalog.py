@@ -1,0 +1,211 @@
+"""The catalog is changed by one process at a time, seen whole by all, and survives a death anywhere in a change."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+from shmetrics import segment
+from shmetrics.catalog import Catalog, FullError
+from shmetrics.families import OVERFLOW, Definition
+from shmetrics.forks import ForkedError
+from shmetrics.locks import REGISTRY, ByteLock, RegistryBusyError
+from tests.processes import START_METHODS, forked, run_in_processes
+
+REQUESTS = Definition("requests_total", "counter", labels=("model",))
+LATENCY = Definition("latency", "histogram", buckets=(0.1, 1.0))
+
+
+@pytest.fixture
+def hub(make_segment):
+    return make_segment(max_series=32)
+
+
+@pytest.fixture
+def catalog(hub):
+    return Catalog(hub)
+
+
+def define(catalog, definition=REQUESTS):
+    return catalog.define(definition, patience=0.0)
+
+
+def place(catalog, metric, *labels, **options):
+    return catalog.place(metric, labels, patience=0.0, **options)
+
+
+def test_what_one_process_defines_every_other_sees(hub, catalog):
+    other = Catalog(segment.attach(hub.name))
+    assert other.contents().metrics == {}
+    serial = define(catalog)
+    placement = place(catalog, serial, "a")
+    assert other.contents().metrics == {serial: REQUESTS}
+    assert other.contents().index[serial, ("a",)] == placement
+
+
+def test_defining_again_in_the_same_way_changes_nothing(catalog):
+    serial = define(catalog)
+    before = catalog.contents()
+    assert define(catalog) == serial
+    assert catalog.contents() is before
+
+
+def test_defining_again_in_another_way_is_an_error_that_shows_both(catalog):
+    define(catalog)
+    with pytest.raises(ValueError, match=r"'requests_total' is defined already.*\('model',\) and not \('route',\)"):
+        define(catalog, Definition("requests_total", "counter", labels=("route",)))
+
+
+def test_each_series_has_cells_of_its_own(catalog):
+    counter, histogram = define(catalog), define(catalog, LATENCY)
+    a, h, b = place(catalog, counter, "a"), place(catalog, histogram), place(catalog, counter, "b")
+    assert (a.cell, h.cell, b.cell) == (0, 2, 7)
+    assert place(catalog, counter, "a") == a
+
+
+def test_a_removed_series_is_gone_its_number_never_comes_again_and_its_room_does(catalog):
+    counter = define(catalog)
+    first = place(catalog, counter, "a")
+    catalog.remove(first, patience=0.0)
+    assert catalog.contents().series == {}
+    catalog.remove(first, patience=0.0)  # harmless
+    second = place(catalog, counter, "a")
+    assert second.serial > first.serial
+    assert (second.cell, second.block) == (first.cell, first.block)
+
+
+def test_when_blocks_run_out_no_series_is_created_and_each_refusal_counts(catalog):
+    counter = define(catalog)
+    for number in range(31):
+        place(catalog, counter, f"v{number}")
+    for _ in range(3):
+        with pytest.raises(FullError):
+            place(catalog, counter, "one too many")
+    assert catalog.refused == 3
+    assert place(catalog, counter, "v7").labels == ("v7",), "those that are there are found"
+    catalog.remove(place(catalog, counter, "v7"), patience=0.0)
+    assert place(catalog, counter, "one too many").labels == ("one too many",)
+
+
+def test_when_cells_run_out_no_series_is_created(catalog):
+    wide = define(catalog, Definition("wide", "histogram", labels=("x",), buckets=tuple(map(float, range(100)))))
+    place(catalog, wide, "a")
+    place(catalog, wide, "b")
+    with pytest.raises(FullError):
+        place(catalog, wide, "c")
+    assert place(catalog, define(catalog), "narrow").cell == 206
+
+
+def test_the_overflow_series_is_created_while_there_is_room(catalog):
+    counter = define(catalog)
+    catalog.reserve_overflow(counter, patience=0.0)
+    assert (counter, (OVERFLOW,)) in catalog.contents().index
+    without_labels = define(catalog, LATENCY)
+    catalog.reserve_overflow(without_labels, patience=0.0)
+    assert len(catalog.contents().series) == 1
+
+
+def test_a_busy_registry_is_an_error_after_the_patience_and_nothing_changes(hub, catalog, clock):
+    catalog = Catalog(hub, clock=clock, sleep=clock.sleep)
+    with ByteLock(hub.descriptor, REGISTRY) as registry:
+        assert registry.try_acquire()
+        before = clock.now
+        with pytest.raises(RegistryBusyError):
+            catalog.define(REQUESTS, patience=0.5)
+        assert 0.5 <= clock.now - before < 0.6
+    assert catalog.contents().metrics == {}
+
+
+def test_an_info_series_that_says_something_else_takes_the_place_of_the_one_before(catalog):
+    info = define(catalog, Definition("build", "info"))
+    first = place(catalog, info, info={"version": "1"})
+    assert place(catalog, info, info={"version": "1"}) == first
+    second = place(catalog, info, info={"version": "2"})
+    assert catalog.contents().series == {second.serial: second}
+
+
+def test_serial_numbers_that_somebody_overwrote_are_not_believed(hub, catalog):
+    counter = define(catalog)
+    catalog._words[8] = 0  # last_serial
+    assert place(catalog, counter, "a").serial == counter + 1
+    catalog._words[8] = 2**64 - 1
+    with pytest.raises(FullError):
+        place(catalog, counter, "b")
+
+
+def test_a_child_forked_in_the_middle_of_a_change_leaves_it_to_its_parent(hub, catalog):
+    with ByteLock(hub.descriptor, REGISTRY) as registry:
+        registry.acquire(0.0)
+        registry._close()  # what a fork does in the child
+        with pytest.raises(ForkedError):
+            catalog._add(registry, b"{}")
+        with pytest.raises(ForkedError):
+            catalog._remove(registry, None)
+    assert catalog.contents().metrics == {}
+
+
+def _change(hub):
+    catalog = Catalog(hub)
+    counter = define(catalog)
+    for label in "abc":
+        place(catalog, counter, label)
+    catalog.remove(place(catalog, counter, "b"), patience=0.0)
+    place(catalog, counter, "d")
+
+
+def _lines(function, stop_at=None):
+    """Run it with every line of the catalog counted, and be killed at one of them."""
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        if not frame.f_code.co_filename.endswith("catalog.py"):
+            return None
+        if event == "line":
+            count += 1
+            if count == stop_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(None)
+    return count
+
+
+def test_a_death_at_any_line_of_any_change_leaves_a_catalog_that_is_whole_and_can_be_changed(make_segment, hub_name):
+    hub = make_segment(max_series=32)
+    total = _lines(lambda: _change(hub))
+    segment.unlink(hub.name, hub.instance)
+    for line in range(1, total + 1):
+        hub = make_segment(max_series=32)
+        pid = forked(lambda hub=hub, line=line: _lines(lambda: _change(hub), line))
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        contents = Catalog(hub).contents()
+        assert contents.flaws == ()
+        assert {placement.labels for placement in contents.series.values()} <= {("a",), ("b",), ("c",), ("d",)}
+        _change(hub)
+        contents = Catalog(hub).contents()
+        assert sorted(placement.labels for placement in contents.series.values()) == [("a",), ("c",), ("d",)]
+        assert contents.flaws == ()
+        segment.unlink(hub.name, hub.instance)
+
+
+def _race(name, index):
+    target = segment.attach(name, writable=True)
+    catalog = Catalog(target)
+    metric = catalog.define(REQUESTS, patience=20.0)
+    found = [catalog.place(metric, (f"v{number}",), patience=20.0) for number in range(10)]
+    target.close()
+    return [(placement.serial, placement.cell) for placement in found]
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_processes_that_define_the_same_at_once_get_the_same(hub, method):
+    first, *others = run_in_processes(method, 4, _race, hub.name)
+    assert all(other == first for other in others)
+    assert len(Catalog(hub).contents().series) == 10

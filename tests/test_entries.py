@@ -1,0 +1,190 @@
+"""What is written into a catalog is read as it was; what anybody else wrote is a flaw in words, and never an error."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shmetrics.entries import (
+    MOST_BLOCKS,
+    PAYLOAD,
+    Contents,
+    blocks_of,
+    encoded,
+    in_blocks,
+    of_definition,
+    of_series,
+    parse,
+    run_length,
+)
+from shmetrics.families import KINDS, Definition
+from shmetrics.layout import Layout
+
+DIMS = Layout(max_workers=2, max_series=80)
+NEEDS = {"histogram": {"buckets": (0.1, 2.5)}, "gauge": {"merge": "last"}, "enum": {"states": ("up", "down")}}
+
+
+def definition(kind="counter", **fields):
+    return Definition(**{"name": f"a_{kind}", "kind": kind, **NEEDS.get(kind, {}), **fields})
+
+
+def catalog_of(*payloads):
+    """A catalog with these payloads one after another, numbered from 1."""
+    catalog = np.zeros((), DIMS.catalog)
+    block = 0
+    for serial, payload in enumerate(payloads, 1):
+        blocks = in_blocks(payload)
+        blocks["serial"][0] = serial
+        catalog["blocks"][block : block + len(blocks)] = blocks
+        block += len(blocks)
+    return catalog
+
+
+def parsed(*payloads):
+    return parse(catalog_of(*payloads), DIMS.cells)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_definition_is_read_as_it_was_written(kind):
+    written = definition(kind, help='a "help" \\ with\nlines, ä and 漢', unit="s", labels=("x", "y"), expire_after=3.5)
+    contents = parsed(of_definition(written))
+    assert contents.metrics == {1: written}
+    assert contents.names == {written.name: 1}
+    assert contents.flaws == ()
+
+
+@pytest.mark.parametrize("size", [0, PAYLOAD - 30, PAYLOAD, PAYLOAD + 1, 10_000])
+def test_long_entries_go_on_in_the_blocks_that_follow(size):
+    written = definition(help="h" * size)
+    contents = parsed(of_definition(written), of_definition(definition("gauge")))
+    assert contents.metrics == {1: written, 2: definition("gauge")}
+    used = blocks_of(len(of_definition(written))) + 1
+    assert contents.used_blocks == bytearray(b"\1" * used + b"\0" * (DIMS.max_series - used))
+
+
+def test_series_are_found_by_metric_and_label_values_and_take_their_cells():
+    metric = definition("histogram", labels=("x",))
+    contents = parsed(of_definition(metric), of_series(1, ("ä",), 4, {}), of_series(1, ("b",), 20, {}))
+    assert contents.index[1, ("ä",)].cell == 4
+    assert contents.index[1, ("b",)].serial == 3
+    length = run_length(metric)
+    assert length == 5
+    assert contents.used_cells.count(1) == 2 * length
+    assert contents.extent == 20 + length
+
+
+def test_of_two_series_with_the_same_labels_the_later_counts():
+    contents = parsed(
+        of_definition(definition("info")), of_series(1, (), 0, {"v": "1"}), of_series(1, (), 0, {"v": "2"})
+    )
+    assert contents.index[1, ()].info == {"v": "2"}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"3",
+        b"{",
+        b"[" * 5000,
+        b'{"name":"m"}',
+        b'{"name":"m","kind":"counter","colour":"red"}',
+        b'{"name":"m","kind":"counter","labels":"xy"}',
+        b'{"name":"m","kind":"counter","labels":[["x"]]}',
+        b'{"name":"m","kind":["counter"]}',
+        b'{"name":"m\\n# evil","kind":"counter"}',
+        b'{"name":"m","kind":"counter","help":"\\ud800"}',
+        b'{"name":"m","kind":"histogram","buckets":[1e999]}',
+        b'{"name":"m","kind":"histogram","buckets":[NaN]}',
+        b'{"name":"m","kind":"histogram","buckets":[' + b"9" * 400 + b"]}",
+        b'{"name":"m","kind":"counter","expire_after":' + b"9" * 400 + b"}",
+    ],
+)
+def test_an_entry_that_is_no_definition_is_a_flaw_and_the_others_are_read(payload):
+    contents = parsed(of_definition(definition("gauge")), payload)
+    assert list(contents.metrics) == [1]
+    assert contents.flaws == ("entry 2 of the catalog cannot be read (" + contents.flaws[0].split("(")[1],)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"of": 9, "labels": ["a"], "cell": 0},
+        {"of": True, "labels": ["a"], "cell": 0},
+        {"of": [1], "labels": ["a"], "cell": 0},
+        {"of": 1, "labels": [], "cell": 0},
+        {"of": 1, "labels": ["a", "b"], "cell": 0},
+        {"of": 1, "labels": "a", "cell": 0},
+        {"of": 1, "labels": [1], "cell": 0},
+        {"of": 1, "labels": ["a"]},
+        {"of": 1, "labels": ["a"], "cell": -1},
+        {"of": 1, "labels": ["a"], "cell": 0.0},
+        {"of": 1, "labels": ["a"], "cell": DIMS.cells - 1},
+        {"of": 1, "labels": ["a"], "cell": 10**30},
+        {"of": 1, "labels": ["a"], "cell": 0, "info": []},
+        {"of": 1, "labels": ["a"], "cell": 0, "info": {"a": 1}},
+        {"of": 1, "labels": ["a"], "cell": 0, "info": {'a"} 1\n': "x"}},
+    ],
+)
+def test_a_series_that_cannot_be_is_a_flaw_and_takes_no_cells(entry):
+    contents = parsed(of_definition(definition(labels=("x",))), encoded(entry))
+    assert contents.series == {}
+    assert contents.flaws == ("series 2 of the catalog is none that can be",)
+    assert not any(contents.used_cells)
+
+
+def test_a_series_on_cells_of_another_is_a_flaw():
+    contents = parsed(
+        of_definition(definition(labels=("x",))), of_series(1, ("a",), 3, {}), of_series(1, ("b",), 4, {})
+    )
+    assert [placement.labels for placement in contents.series.values()] == [("a",)]
+    assert contents.flaws == ("series 3 of the catalog is none that can be",)
+
+
+def test_a_name_defined_twice_counts_once():
+    contents = parsed(of_definition(definition(help="1")), of_definition(definition(help="2")))
+    assert contents.metrics == {1: definition(help="1")}
+    assert contents.flaws == ("entry 2 of the catalog defines a_counter again",)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("length", 2**64 - 1), ("length", MOST_BLOCKS * PAYLOAD + 1), ("serial", 2**53)]
+)
+def test_a_block_whose_words_are_out_of_range_starts_no_entry(field, value):
+    catalog = catalog_of(of_definition(definition()))
+    catalog["blocks"][field][0] = value
+    contents = parse(catalog, DIMS.cells)
+    assert contents.metrics == {}
+    assert contents.flaws == ("block 0 of the catalog cannot start an entry",)
+
+
+def test_an_empty_catalog_has_nothing():
+    contents = parsed()
+    assert contents == Contents(used_blocks=bytearray(DIMS.max_series), used_cells=bytearray(DIMS.cells))
+    assert contents.extent == 0
+
+
+@settings(max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_a_catalog_of_mutated_bytes_never_raises_nor_gives_what_cannot_be(seed, strikes):
+    draw = random.Random(seed)
+    catalog = catalog_of(
+        of_definition(definition(labels=("x",))),
+        of_definition(definition("histogram", help="h" * 500)),
+        *(of_series(1, (f"v{number}",), 2 * number, {}) for number in range(10)),
+        of_series(2, (), 40, {}),
+    )
+    raw = catalog.reshape(1).view(np.uint8)
+    for _ in range(strikes):
+        raw[draw.randrange(min(len(raw), 6000))] = draw.randrange(256)
+    contents = parse(catalog, DIMS.cells)
+    for placement in contents.series.values():
+        metric = contents.metrics[placement.metric]
+        assert len(placement.labels) == len(metric.labels)
+        assert 0 <= placement.cell <= DIMS.cells - run_length(metric)
+    assert len(set(contents.names)) == len(contents.metrics)
+    "".join(label for placement in contents.series.values() for label in placement.labels).encode()
