@@ -4,13 +4,26 @@ import itertools
 import os
 import threading
 
+import numpy as np
 import pytest
 
-from shmetrics import Hub, HubClosedError, HubInUseError, HubNotFoundError, PerformanceMetrics, hub, naming, segment
+from shmetrics import (
+    Hub,
+    HubClosedError,
+    HubInUseError,
+    HubNotFoundError,
+    PerformanceMetrics,
+    hub,
+    naming,
+    segment,
+    slots,
+)
 from shmetrics.aggregator import Aggregator
+from shmetrics.hub import View
 from shmetrics.layout import Layout
 from shmetrics.locks import ATTACHED, ByteLock
 from shmetrics.segment import attach, unlink
+from shmetrics.writer import Writer
 from tests.hazards.injection import happen
 from tests.processes import wait_until
 
@@ -31,6 +44,23 @@ def test_workers_are_rows_with_cpu_and_memory(hub_name):
         assert (row["pid"], row["requests"], row["alive"]) == (os.getpid(), 1, True)
         assert row["rss_bytes"] > 1_000_000
         assert row["cpu_percent"] >= 0.0
+
+
+def test_the_first_snapshot_is_of_the_whole_fleet_though_others_reap_without_end(make_segment):
+    """There is no earlier one to show; and without what the dead left, the next total would be a leap."""
+    target = make_segment()
+    Writer(target).claim()
+    slots.reap(target)
+    reaps = iter(range(2000))
+
+    def reap_amid_a_read():
+        if next(reaps, None) is not None:
+            target.header["retired_index"] += np.uint64(2)
+
+    target.fence = reap_amid_a_read
+    fleet = View(target).snapshot()
+    assert (fleet.workers_seen, fleet.health.stale) == (1, False)
+    assert next(reaps, None) is None
 
 
 def test_a_closed_view_says_so(hub_name):
