@@ -23,6 +23,7 @@ from shmetrics.errors import (
     HubRefusedError,
     HubSpaceError,
     HubStaleError,
+    OutputError,
     PlatformError,
     ShmetricsError,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "HubRefusedError",
     "HubSpaceError",
     "HubStaleError",
+    "OutputError",
     "PerformanceMetrics",
     "PlatformError",
     "PrometheusExporter",

@@ -317,4 +317,5 @@ KINDS: Final[Mapping[str, type[Instrument]]] = {
 
 def as_text(value: object) -> str:
     """A label's value as every page can show it: halves of characters are replaced."""
-    return str(value).encode("utf-8", "replace").decode()
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

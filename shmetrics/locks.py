@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Final
 
 from shmetrics import forks
+from shmetrics.descriptors import above_standard
 
 REGISTRY: Final = 0
 """Held while claiming, reaping and defining; always briefly."""
@@ -154,6 +155,7 @@ class ByteLock:
         while True:
             epoch = forks.epoch()
             self._descriptor = os.open(f"/proc/self/fd/{self._source}", os.O_RDWR | os.O_CLOEXEC)
+            self._descriptor = above_standard(self._descriptor)
             self._owner = os.getpid()
             if not self._is_open():
                 os.close(self._descriptor)

@@ -55,9 +55,12 @@ def stat_fields(path: str, *, dir_fd: int | None = None) -> list[bytes] | None:
 
 
 def boot_id() -> str:
-    """A value that changes at every boot of the kernel (random(4)), or "" where it cannot be read."""
+    """A value that changes at every boot of the kernel (random(4)), or "" where /proc does not show it.
+
+    OSError when it is there and cannot be read now: no descriptors are left.
+    """
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return ""

@@ -109,6 +109,9 @@ def process_figures(worker: WorkerSnapshot) -> ProcessFigures | None:
 def _open_fds(directory: int) -> int | None:
     """Descriptors of the process whose ``/proc`` directory this is."""
     try:
+        known = os.stat("fd", dir_fd=directory).st_size  # since Linux 6.2, and a fifth of the work
+        if known:
+            return known
         listing = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return None

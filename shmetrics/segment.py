@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmetrics import guards, layout, naming
+from shmetrics.descriptors import above_standard, standard_taken
 from shmetrics.errors import (
     HubFileTypeError,
     HubLayoutError,
@@ -85,7 +86,8 @@ class Segment:
 
     def _open_again(self) -> int:
         access = os.O_RDWR if self.writable else os.O_RDONLY
-        descriptor = os.open(naming.segment_path(self.name), access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        path = naming.segment_path(self.name)
+        descriptor = above_standard(os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
         if file_of(descriptor) != self._file:
             os.close(descriptor)
             raise OSError(errno.ESTALE, f"the descriptor of hub {self.name!r} was closed, and its name is gone")
@@ -150,7 +152,7 @@ def create(name: str, dims: Layout) -> Segment:
     """Create a hub; FileExistsError when the name is taken, HubSpaceError when /dev/shm cannot hold it."""
     naming.check_name(name)
     _check_platform()
-    with _space_explained(name, dims):
+    with _space_explained(name, dims), standard_taken():
         descriptor = os.open(naming.SHM_DIR, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
@@ -178,7 +180,8 @@ def attach(name: str, *, writable: bool = False) -> Segment:
     _check_platform()
     deadline = time.monotonic() + REMOVAL_PATIENCE
     while True:
-        segment = _attach(name, writable=writable)
+        with standard_taken():
+            segment = _attach(name, writable=writable)
         if not writable:
             return segment
         settled = try_share(segment.descriptor, ATTACHED) or time.monotonic() >= deadline
@@ -349,6 +352,7 @@ def _check(descriptor: int, path: str, name: str) -> Layout:
         )
     if not int(header["size"]) == status.st_size == dims.size:
         raise HubLayoutError(f"hub {name!r} has {status.st_size:,} bytes instead of {dims.size:,}; {remedy}")
-    if bytes(header["boot"]).decode("ascii", "replace") != boot_id():
+    boot = boot_id()
+    if boot and bytes(header["boot"]).decode("ascii", "replace") != boot:
         raise HubStaleError(f"hub {name!r} was created before the machine last booted; {remedy}")
     return dims

@@ -13,6 +13,8 @@ import platform
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import posix_ipc
+
 from shmetrics.guards import Fence
 
 _TRUE: Final = ("1", "true", "yes", "on")
@@ -70,7 +72,7 @@ def new_fence() -> Callable[[], None]:
         return _no_fence
     try:
         return Fence()
-    except OSError:  # not a page of shared memory is left; who has attached before goes on, and so shall we
+    except (OSError, posix_ipc.Error):  # no page of shared memory is left, or no file may be made: we go on without
         return _fence_of_locks
 
 

@@ -129,7 +129,15 @@ class TestProcessFigures:
         assert 2**20 < figures.rss_bytes < figures.virtual_bytes
         assert figures.threads == len(os.listdir("/proc/self/task"))
 
-    def test_descriptors_are_counted(self):
+    @pytest.mark.parametrize("old_kernel", [False, True])
+    def test_descriptors_are_counted(self, old_kernel, monkeypatch):
+        """Before Linux 6.2 the directory has no size, and its entries are counted."""
+
+        class NoSize:
+            st_size = 0
+
+        if old_kernel:
+            monkeypatch.setattr(module.os, "stat", lambda *_arguments, **_options: NoSize)
         before = process_figures(worker_of(os.getpid())).open_fds
         with open(os.devnull), open(os.devnull):
             assert process_figures(worker_of(os.getpid())).open_fds == before + 2
@@ -142,8 +150,8 @@ class TestProcessFigures:
                 raise PermissionError
             return real(path, *arguments, **options)
 
-        real = os.open
-        monkeypatch.setattr(module.os, "open", refused)
+        real = os.stat
+        monkeypatch.setattr(module.os, "stat", refused)
         figures = process_figures(worker_of(stopped_child.pid))
         assert figures.open_fds is None
         assert figures.rss_bytes > 0

@@ -1,5 +1,6 @@
 """Custom metrics as families of prometheus_client. A `Definition` has checked its own names."""
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -9,10 +10,12 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
+    Sample,
     StateSetMetricFamily,
     SummaryMetricFamily,
 )
 
+from shmetrics.exporters.prometheus.exemplars import shown
 from shmetrics.exporters.prometheus.names import go_float, writable
 from shmetrics.families import LIVE, Definition, Family, Series, is_label_name
 
@@ -51,7 +54,14 @@ def _counter(name: str, definition: Definition, labels: Sequence[str], series: _
     family = CounterMetricFamily(name, writable(definition.help), labels=labels, unit=_unit(name, definition))
     for values, each in series:
         if each.value >= 0.0:  # shared memory is not trusted; parsers refuse a page for less
-            family.add_metric(values, each.value)
+            family.samples.append(
+                Sample(
+                    f"{family.name}_total",
+                    dict(zip(labels, values, strict=True)),
+                    each.value,
+                    exemplar=shown(each.exemplars.get(0)),
+                )
+            )
     return family
 
 
@@ -63,11 +73,25 @@ def _gauge(name: str, definition: Definition, labels: Sequence[str], series: _Sh
 
 
 def _histogram(name: str, definition: Definition, labels: Sequence[str], series: _Shown) -> Metric:
+    """What ``HistogramMetricFamily.add_metric`` makes of each series, with less ado: these are most of a page."""
     family = HistogramMetricFamily(name, writable(definition.help), labels=labels, unit=_unit(name, definition))
     bounds = [go_float(bound) for bound in (*definition.buckets, float("inf"))]
+    bucket, count, total = f"{name}_bucket", f"{name}_count", f"{name}_sum"
     for values, each in series:
-        if all(low <= high for low, high in zip((0.0, *each.buckets), each.buckets, strict=False)):
-            family.add_metric(values, list(zip(bounds, each.buckets, strict=True)), each.sum)
+        counts = each.buckets
+        if not all(map(operator.le, (0.0, *counts), counts)):
+            continue
+        own = dict(zip(labels, values, strict=True))
+        family.samples += [
+            Sample(bucket, {**own, "le": bound}, number) for bound, number in zip(bounds, counts, strict=True)
+        ]
+        for at, exemplar in each.exemplars.items():
+            if 0 <= at < len(bounds):
+                sample = family.samples[at - len(bounds)]
+                family.samples[at - len(bounds)] = sample._replace(exemplar=shown(exemplar))
+        family.samples.append(Sample(count, own, counts[-1]))
+        if definition.buckets[0] >= 0.0:  # with negative observations a sum goes down, and is none to Prometheus
+            family.samples.append(Sample(total, own, each.sum))
     return family
 
 

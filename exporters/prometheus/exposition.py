@@ -1,6 +1,6 @@
 """Pages: what a scrape gets to read, and how the two sides agree on its form.
 
-The formats are written by prometheus_client's own encoders; here is what stands around them.
+The formats are prometheus_client's own (see `encoding`); here is what stands around them.
 """
 
 import gzip
@@ -13,6 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
+from shmetrics.exporters.prometheus import encoding
 from shmetrics.exporters.prometheus.buckets import Buckets
 from shmetrics.exporters.prometheus.collector import PrometheusExporter
 from shmetrics.exporters.prometheus.shared import Source
@@ -33,9 +34,8 @@ def render(
     """
     exporter = narrowed(PrometheusExporter(metrics_or_hub, registry=None, buckets=buckets), names)
     if openmetrics:
-        page: bytes = generate_openmetrics(exporter)  # type: ignore[no-untyped-call]
-        return page
-    return generate_latest(exporter)
+        return encoding.openmetrics(exporter, generate_openmetrics)
+    return encoding.text(exporter, generate_latest)
 
 
 def narrowed(collector: Collector, names: Collection[str]) -> Collector:
@@ -78,8 +78,9 @@ def negotiated(collector: Collector, names: Collection[str], accept: str, accept
 
     OpenMetrics for whoever asks for a version of it that we write, else the text format, which everybody reads.
     """
-    encode, content_type = choose_encoder(_understood(accept))
-    body = encode(narrowed(collector, names))
+    theirs, content_type = choose_encoder(_understood(accept))
+    is_openmetrics = content_type.startswith("application/openmetrics-text")
+    body = (encoding.openmetrics if is_openmetrics else encoding.text)(narrowed(collector, names), theirs)
     if "gzip" in dict(_choices(accept_encoding)):
         return Page(content_type, "gzip", gzip.compress(body, _COMPRESSION, mtime=0))
     return Page(content_type, None, body)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from shmetrics.exporters.prometheus.buckets import cumulative
+from shmetrics.exporters.prometheus.exemplars import by_bucket
 from shmetrics.exporters.prometheus.names import go_float
 from shmetrics.layout import MEASURES
 from shmetrics.snapshot import Snapshot
@@ -78,10 +79,16 @@ def _histogram(snapshot: Snapshot, created: float, measure: str, bounds: Sequenc
     name, _, text, unit = _MEASURES[measure]
     row, folded = MEASURES.index(measure), snapshot.folded
     counts = cumulative(folded.sketch[row], bounds)
+    named = [go_float(bound) for bound in (*bounds, float("inf"))]
+    slowest = by_bucket(snapshot.exemplars if measure == "inference_time" else (), bounds)
+    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+        (bound, count, slowest[at]) if at in slowest else (bound, count)
+        for at, (bound, count) in enumerate(zip(named, counts, strict=True))
+    ]
     family = HistogramMetricFamily(
         prefix + name,
         f"{text} of every valid request ever.",
-        buckets=[(go_float(bound), count) for bound, count in zip((*bounds, float("inf")), counts, strict=True)],
+        buckets=buckets,
         sum_value=float(folded.sum[row]),
         unit=unit,
     )

@@ -8,14 +8,24 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import shmetrics
-from shmetrics.cli import demo, doctor, gc, ls, rm, serve, stats
+from shmetrics.cli import demo, doctor, export, gc, ls, rm, serve, stats
 from shmetrics.cli.options import UsageError
 from shmetrics.errors import ShmetricsError
 
-_VERBS: Final = {"demo": demo, "stats": stats, "serve": serve, "ls": ls, "rm": rm, "doctor": doctor, "gc": gc}
+_VERBS: Final = {
+    "demo": demo,
+    "stats": stats,
+    "export": export,
+    "serve": serve,
+    "ls": ls,
+    "rm": rm,
+    "doctor": doctor,
+    "gc": gc,
+}
 
 _EPILOG: Final = """\
 examples:
@@ -23,6 +33,7 @@ examples:
   shmetrics ls                    which hubs there are
   shmetrics stats resnet          the fleet's figures, once
   shmetrics stats resnet --watch  and again every second
+  shmetrics export resnet         all of it as JSON; or CSV, or what Prometheus reads
   shmetrics serve resnet          the aggregator: reaps dead workers, prints a line a second
   shmetrics serve resnet --port 9464    and serves http://127.0.0.1:9464/metrics to Prometheus
   shmetrics doctor resnet         what is wrong with it, and what to do
@@ -57,6 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. The entry point of ``shmetrics`` and ``python -m shmetrics``."""
+    if sys.stdout is None:  # closed by the caller: `shmetrics ls >&-`
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for as long as the process lives
     try:
         try:
             options = build_parser().parse_args(arguments)
@@ -73,5 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `shmetrics stats | head`: nobody reads on, which is fine
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_nowhere()
         return 0
+    except OSError as error:  # a full disk behind stdout, a read-only /dev/shm, no descriptors left
+        print(f"shmetrics: {error}", file=sys.stderr)
+        _print_nowhere()
+        return 1
+
+
+def _print_nowhere() -> None:
+    """Spare the interpreter a second attempt at what could not be printed, when it ends."""
+    with suppress(OSError):  # no descriptors left: then it was not the output that failed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

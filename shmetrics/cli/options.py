@@ -2,9 +2,16 @@
 
 import argparse
 import os
+from collections.abc import Sequence
+from typing import Final
 
 from shmetrics import naming
 from shmetrics.metrics import HUB_VARIABLE
+
+_LONGEST: Final = 1e9
+"""Seconds: thirty years."""
+STDOUT: Final = "-"
+"""What `--output` calls standard output."""
 
 
 class UsageError(Exception):
@@ -53,6 +60,36 @@ def add_switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
     )
 
 
+def add_choice(parser: argparse.ArgumentParser, flag: str, choices: Sequence[str], default: str, text: str) -> None:
+    """A flag that takes one of `choices`."""
+
+    def chosen(value: str) -> str:  # argparse checks its own `choices` for a flag given, and not for a default
+        if value not in choices:
+            raise argparse.ArgumentTypeError(
+                f"a flag or its variable must be one of {', '.join(choices)}, not {value!r}"
+            )
+        return value
+
+    parser.add_argument(
+        flag,
+        type=chosen,
+        default=os.environ.get(variable(flag)) or default,
+        metavar="|".join(choices),
+        help=f"{text} (default: {default}; {variable(flag)})",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """`--output`: a file, or standard output."""
+    parser.add_argument(
+        "--output",
+        default=os.environ.get(variable("--output")) or STDOUT,
+        metavar="FILE",
+        help=f"where to; {STDOUT} (the default) is standard output, and a file appears whole or not at all "
+        f"({variable('--output')})",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`, which every verb that prints takes."""
     add_switch(parser, "--json", "print JSON, for machines")
@@ -78,13 +115,15 @@ def hub_name(options: argparse.Namespace) -> str:
 
 
 def positive(text: str) -> float:
-    """A number above zero."""
+    """A number above zero, and no more than the system can sleep."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0.0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"a flag or its variable must be a number above 0, not {text!r}")
+    if not 0.0 < number <= _LONGEST:
+        raise argparse.ArgumentTypeError(
+            f"a flag or its variable must be a number above 0 and at most {_LONGEST:.0e}, not {text!r}"
+        )
     return number
 
 

@@ -4,7 +4,6 @@ import gzip
 
 import prometheus_client
 import pytest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 
 from shmetrics import Hub, HubClosedError, PerformanceMetrics, PrometheusExporter
@@ -14,6 +13,7 @@ from shmetrics.families import Definition, Family, Series
 from tests.exporters.prometheus import Still, families_of, read, samples_of
 from tests.forge import fleet, worker
 
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
     "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -138,7 +138,7 @@ class TestNegotiation:
         if accept == "application/openmetrics-text;version":  # names no version
             assert page.content_type == OPENMETRICS
             return
-        assert page.content_type == CONTENT_TYPE_PLAIN_0_0_4
+        assert page.content_type == TEXT
         assert families_of(page.body)
 
     def test_the_text_format_of_prometheus_3_is_served_as_such(self, source):
