@@ -88,6 +88,12 @@ def diagnose_hub(name: str) -> Iterator[Finding]:
 
 def _space() -> Iterator[Finding]:
     """Free bytes and files, held against what a hub of the default dimensions takes."""
+    if not naming.is_usable():
+        yield Finding(
+            "problem", naming.SHM_DIR, f"user {os.geteuid()} may not make files in it, or there is none: "
+            f"{naming.USABLE_SHM}",
+        )  # fmt: skip
+        return
     status = os.statvfs(naming.SHM_DIR)
     free, total, wanted = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, Layout().size
     text = f"{free / 2**20:,.1f} MiB of {total / 2**20:,.1f} MiB free, {status.f_favail:,} more files"
@@ -181,8 +187,9 @@ def _aggregator(target: Segment, fleet: Snapshot) -> Iterator[tuple[Level, str]]
         yield "ok", "an aggregator leads"
     elif fleet.health.slots_dead:
         yield (
-            "warning",
-            f"no aggregator: dead workers keep their slots until a new one needs it; `shmetrics serve {fleet.name}`",
+            "ok",
+            f"no aggregator, so that dead workers keep their slots until new ones need them, which loses nothing "
+            f"(`shmetrics serve {fleet.name}` frees them at once)",
         )
     else:
         yield "ok", f"no aggregator, which is only needed to notice deaths at once (`shmetrics serve {fleet.name}`)"
@@ -230,7 +237,7 @@ def _beliefs(_target: Segment, fleet: Snapshot) -> Iterator[tuple[Level, str]]:
     if health.stale or health.stale_slots:
         yield "warning", "it changes faster than it can be copied; some figures are older"
     if health.unlinked:
-        yield "problem", "its name was removed; workers that start now will not find it"
+        yield "problem", "its name was removed; workers that start now will not find it; restart the server"
 
 
 def _series(_target: Segment, fleet: Snapshot) -> Iterator[tuple[Level, str]]:

@@ -11,7 +11,7 @@ class ShmetricsError(Exception):
 
 
 class PlatformError(ShmetricsError):
-    """This operating system or kernel lacks something the hub rests on."""
+    """This machine, container or kernel lacks something the hub rests on."""
 
 
 class HubNotFoundError(ShmetricsError):

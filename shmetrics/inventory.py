@@ -47,7 +47,7 @@ def leftovers(*, wall: Callable[[], float] = time.time) -> Iterator[Leftover]:
         if owner is not None and is_gone(owner) and not _users_of(name):
             yield Leftover(name, True, f"process {owner}, which it went with, is gone, and nobody has it attached")
     prefix = f"sem.{naming.segment_file('')}"
-    for file in sorted(os.listdir(naming.SHM_DIR)):
+    for file in naming.files():
         if file.startswith(prefix) and (why := _why_useless(file, file[len(prefix) :], wall())):
             yield Leftover(file, False, why)
 

@@ -31,6 +31,7 @@ every 64-bit CPU. Each offset is computed from the end of the part before it; no
 """
 
 import hashlib
+import operator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -199,11 +200,13 @@ class Layout:
             ("window_size", 1, 1_000_000),
             ("max_series", 1, 65_536),
         ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ValueError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+            given = getattr(self, name)
+            value = _whole(given)
+            if value is None:
+                raise ValueError(f"{name} must be a whole number from {low} to {high}, not {given!r}")
             if not low <= value <= high:
                 raise ValueError(f"{name} must be from {low} to {high}, not {value}")
+            object.__setattr__(self, name, value)  # an int, also where one of numpy's was given: it is hashed by repr
 
     def __str__(self) -> str:
         return f"window_size={self.window_size}, max_workers={self.max_workers}, max_series={self.max_series}"
@@ -287,6 +290,16 @@ class Layout:
         parts += [_describe(dtype) for dtype in (HEADER, self.catalog, self.retired, self.slot)]
         digest = hashlib.sha256("\n".join(parts).encode()).digest()
         return int.from_bytes(digest[:8], "little")
+
+
+def _whole(number: Any) -> int | None:
+    """The int that an int of whatever kind stands for; None when it is none, or a truth value."""
+    if isinstance(number, bool | np.bool_):
+        return None
+    try:
+        return operator.index(number)
+    except TypeError:
+        return None
 
 
 def _describe(dtype: np.dtype[Any]) -> str:

@@ -100,6 +100,7 @@ class PerformanceMetrics:
             names stand, with a warning: a reload with another number must not end a server.)
         HubSpaceError: /dev/shm has no room for the hub.
         HubRefusedError: the file under the hub's name cannot be trusted.
+        PlatformError: there is no /dev/shm, or this user may not make files in it, or this is no 64-bit Linux.
 
     It works unchanged in threads, in children of fork (also when it was made and used before the fork) and in children
     of spawn and forkserver, where it pickles by name. A process takes its slot at its first record.
@@ -124,7 +125,7 @@ class PerformanceMetrics:
         dims = Layout(max_workers=max_workers, window_size=window_size, max_series=max_series)
         if role is not None and not isinstance(role, str):
             raise ValueError(f"role must be a text, not {role!r}")
-        default = os.environ.get(HUB_VARIABLE) or None
+        default = default_hub() if name is None else None
         private = name is None and default is None
         if name is not None:
             target = segment.create_or_attach(name, dims)
@@ -319,6 +320,17 @@ class PerformanceMetrics:
 
 def _keep(writer: Writer, value: float, labels: bytes) -> None:
     writer.exemplars.keep(exemplars.INFERENCE_TIME, exemplars.octave(value), value, labels)
+
+
+def default_hub() -> str | None:
+    """The hub that SHMETRICS_HUB names, None when it is not set; ValueError when no hub can have that name."""
+    name = os.environ.get(HUB_VARIABLE)
+    if not name:
+        return None
+    try:
+        return naming.check_name(name)
+    except ValueError as error:
+        raise ValueError(f"environment variable {HUB_VARIABLE}: {error}") from None
 
 
 def claim_all() -> bool:

@@ -18,6 +18,11 @@ MORE_SHM: Final = (
 )
 """What to do when SHM_DIR is too small."""
 
+USABLE_SHM: Final = (
+    f"mount a tmpfs at {SHM_DIR} in which every user may make files (mode 1777), as systems and containers do"
+)
+"""What to do when SHM_DIR is missing, read-only, forbidden, or no tmpfs."""
+
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,48}")
 _AUTOMATIC: Final = re.compile(r"private-(\d{1,10})-[0-9a-f]{8}|gunicorn-(\d{1,10})")
 
@@ -60,10 +65,23 @@ def semaphore_prefix(name: str, instance: int) -> str:
     return f"{segment_file(name)}.{instance:016x}."
 
 
+def files() -> list[str]:
+    """What there is in SHM_DIR, sorted, and out of date at once; nothing where there is no such directory."""
+    try:
+        return sorted(os.listdir(SHM_DIR))
+    except FileNotFoundError:
+        return []
+
+
+def is_usable() -> bool:
+    """Whether this user may make files in SHM_DIR."""
+    return os.access(SHM_DIR, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)
+
+
 def hub_names() -> Iterator[str]:
     """Names of all hubs of this user, sorted; being a directory listing, it may be out of date at once."""
     prefix = segment_file("")
-    for file in sorted(os.listdir(SHM_DIR)):
+    for file in files():
         if file.startswith(prefix) and _NAME.fullmatch(name := file[len(prefix) :]):
             yield name
 

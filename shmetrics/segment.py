@@ -39,6 +39,16 @@ from shmetrics.strict import new_fence
 
 REMOVAL_PATIENCE: Final = 1.0
 """Seconds that attaching waits for a removal under way to end."""
+_UNUSABLE: Final = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EISDIR,
+    errno.EOPNOTSUPP,
+)
+"""What open(2) says of a directory that is missing, forbidden, or of a file system without O_TMPFILE."""
 _RETIRED_INDEX: Final = layout.offset_of(HEADER, "retired_index")
 
 
@@ -149,11 +159,14 @@ class Segment:
 
 
 def create(name: str, dims: Layout) -> Segment:
-    """Create a hub; FileExistsError when the name is taken, HubSpaceError when /dev/shm cannot hold it."""
+    """Create a hub.
+
+    FileExistsError when the name is taken, HubSpaceError when /dev/shm has no room, PlatformError when it is unusable.
+    """
     naming.check_name(name)
     _check_platform()
     with _space_explained(name, dims), standard_taken():
-        descriptor = os.open(naming.SHM_DIR, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor = above_standard(_open_nameless())
         try:
             os.fchmod(descriptor, 0o600)
             os.posix_fallocate(descriptor, 0, dims.size)
@@ -169,6 +182,18 @@ def create(name: str, dims: Layout) -> Segment:
             segment.close()
             raise
         return segment
+
+
+def _open_nameless() -> int:
+    """A file in shared memory without a name; PlatformError where there can be none, however much room there is."""
+    try:
+        return os.open(naming.SHM_DIR, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in _UNUSABLE:
+            raise
+        raise PlatformError(
+            f"{naming.SHM_DIR} cannot hold a hub of user {os.geteuid()} ({error.strerror}); {naming.USABLE_SHM}"
+        ) from error
 
 
 def attach(name: str, *, writable: bool = False) -> Segment:
@@ -196,7 +221,7 @@ def _attach(name: str, *, writable: bool) -> Segment:
     access = os.O_RDWR if writable else os.O_RDONLY
     try:
         # O_NONBLOCK: a FIFO squatting on the name must not make us wait for its other end.
-        descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = above_standard(os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
     except FileNotFoundError:
         known = ", ".join(naming.hub_names()) or "none"
         raise HubNotFoundError(
@@ -218,9 +243,10 @@ def create_or_attach(name: str, dims: Layout, *, any_dimensions: bool = False) -
     HubLayoutError when it exists with others, unless ``any_dimensions``.
     """
     while True:
-        try:
+        segment: Segment | None = None
+        with suppress(HubNotFoundError):
             segment = attach(name, writable=True)
-        except HubNotFoundError:
+        if segment is None:  # not in a handler: that there was no hub is no part of what may go wrong in making it
             try:
                 return create(name, dims)
             except FileExistsError:
@@ -284,7 +310,7 @@ def _space_explained(name: str, dims: Layout) -> Iterator[None]:
             f"hub {name!r} needs {dims.size:,} bytes of shared memory for {dims}, and a few pages for semaphores, but "
             f"{naming.SHM_DIR} has {free.f_bavail * free.f_frsize:,} of {free.f_blocks * free.f_frsize:,} free, and "
             f"room for {free.f_favail:,} more files; ask for fewer workers or a smaller window, remove old hubs "
-            f"(`shmetrics ls`), or {naming.MORE_SHM}"
+            f"(`shmetrics gc`, `shmetrics ls`), or {naming.MORE_SHM}"
         ) from error
 
 

@@ -35,7 +35,7 @@ class Words(Protocol):
 class FencedWords:
     """Words whose every store comes after all stores before it, on any CPU."""
 
-    __slots__ = ("_fence", "_words")
+    __slots__ = ("__weakref__", "_fence", "_words")
 
     def __init__(self, words: Words, fence: Callable[[], None]) -> None:
         self._words = words
@@ -52,6 +52,10 @@ class FencedWords:
     def release(self) -> None:
         """Make every further use raise ValueError."""
         self._words.release()
+
+    def after_fork_in_child(self) -> None:
+        """Leave the slot to the parent. Called by `forks` for words that were registered there."""
+        self.release()
 
 
 def is_strict() -> bool:

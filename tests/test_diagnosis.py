@@ -63,11 +63,13 @@ def test_a_full_pool_is_a_warning_and_dropped_records_are_a_problem(hub_name):
         assert any("7 records were dropped" in text and "max_workers" in text for text in found(hub_name, "problem"))
 
 
-def test_the_dead_without_an_aggregator_are_a_warning(make_segment, hub_name):
+def test_the_dead_without_an_aggregator_are_told_and_are_nothing_to_worry_about(make_segment, hub_name):
+    """An aggregator is optional, and a server that was stopped has nothing but dead workers."""
     target = make_segment()
     with Child(lambda: record_in(target)) as child:
         child.kill()
-        assert any("no aggregator" in text for text in found(hub_name, "warning"))
+        wait_until(lambda: any("so that dead workers keep their slots" in text for text in found(hub_name, "ok")))
+        assert found(hub_name) == []
 
 
 def record_in(target):
@@ -120,6 +122,15 @@ def test_little_space_is_a_problem_with_the_remedy_for_containers(monkeypatch):
     assert finding.level == "problem"
     assert "docker run --shm-size" in finding.text
     assert "Kubernetes" in finding.text
+
+
+def test_where_nobody_may_make_files_that_is_the_problem(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(naming, "SHM_DIR", "/nowhere")
+        finding, leftovers, *_ = diagnose()
+    assert (finding.level, finding.subject) == ("problem", "/nowhere")
+    assert "mount a tmpfs" in finding.text
+    assert leftovers.level == "ok"
 
 
 def test_much_space_is_fine():

@@ -152,13 +152,20 @@ class TestDimensions:
         assert getattr(Layout(**{name: low}), name) == low
         assert getattr(Layout(**{name: high}), name) == high
 
+    @pytest.mark.parametrize("kind", [np.int64, np.uint32, np.int16])
+    def test_a_whole_number_of_numpy_is_as_good_as_an_int(self, name, low, high, kind):
+        assert repr(Layout(**{name: kind(100)})) == repr(Layout(**{name: 100}))
+        assert Layout(**{name: kind(100)}).hash == Layout(**{name: 100}).hash
+
     @pytest.mark.parametrize("excess", [1, 10**30])
     def test_beyond_the_range_raises_with_name_range_and_value(self, name, low, high, excess):
         for value in (low - excess, high + excess):
             with pytest.raises(ValueError, match=rf"^{name} .*{low} to {high}, not {value}$"):
                 Layout(**{name: value})
 
-    @pytest.mark.parametrize("value", [True, False, 4.0, float("nan"), "4", b"4", None, np.float64(4.0), [4]], ids=repr)
+    @pytest.mark.parametrize(
+        "value", [True, False, 4.0, float("nan"), "4", b"4", None, np.float64(4.0), np.True_, [4]], ids=repr
+    )
     def test_what_is_no_whole_number_raises_with_name_range_and_value(self, name, low, high, value):
         with pytest.raises(ValueError, match=rf"^{name} .*{low} to {high}, not ") as raised:
             Layout(**{name: value})

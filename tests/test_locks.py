@@ -6,7 +6,17 @@ import os
 
 import pytest
 
-from shmetrics.locks import ATTACHED, REGISTRY, ROLE, ByteLock, is_locked, slot_byte, try_share
+from shmetrics.locks import (
+    ATTACHED,
+    REGISTRY,
+    ROLE,
+    ByteLock,
+    above_standard,
+    file_of,
+    is_locked,
+    slot_byte,
+    try_share,
+)
 from tests.processes import in_forked_child
 from tests.test_forks import Child
 
@@ -35,6 +45,25 @@ def open_descriptors():
     """How many this process has, not counting those of garbage."""
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_file_never_keeps_the_number_of_a_closed_stream(tmp_path):
+    def open_and_lock():
+        os.closerange(0, 3)
+        number = above_standard(os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        lock = ByteLock(number, BYTE)
+        assert lock.try_acquire()
+        assert is_locked(number, BYTE)
+        lock.release()
+        assert not is_locked(number, BYTE)
+        assert [stream for stream in range(3) if file_of(stream)] == []
+        assert not os.get_inheritable(number)
+
+    in_forked_child(open_and_lock)
+
+
+def test_a_number_above_the_streams_is_kept(descriptor):
+    assert above_standard(descriptor) == descriptor
 
 
 def test_registry_role_attachment_and_slots_are_different_bytes():

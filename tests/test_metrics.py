@@ -284,6 +284,14 @@ def test_other_dimensions_than_the_hub_has_are_refused_with_both(hub_name):
         PerformanceMetrics(window_size=200, name=hub_name, **SMALL)
 
 
+def test_a_hub_variable_that_cannot_name_a_hub_is_named_itself(monkeypatch):
+    monkeypatch.setenv("SHMETRICS_HUB", "Not A Name")
+    with pytest.raises(ValueError, match=r"^environment variable SHMETRICS_HUB: hub name must be .* not 'Not A Name'"):
+        PerformanceMetrics(**SMALL)
+    with pytest.raises(ValueError, match=r"^hub name must be"):
+        PerformanceMetrics(name="Not A Name", **SMALL)
+
+
 def test_closed_metrics_cannot_be_read_and_say_so():
     metrics = PerformanceMetrics(**SMALL)
     metrics.close()

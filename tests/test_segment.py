@@ -18,6 +18,7 @@ from shmetrics.errors import (
     HubRefusedError,
     HubSpaceError,
     HubStaleError,
+    PlatformError,
 )
 from shmetrics.layout import HEADER, Layout
 from tests.processes import run_in_processes
@@ -111,6 +112,16 @@ def test_a_hub_that_the_machine_cannot_hold_is_refused_with_the_remedy_and_leave
     assert "docker run --shm-size" in message
     assert not os.path.lexists(path)
     assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("directory", ["/nowhere", "/proc"])
+def test_a_directory_that_can_hold_no_hub_is_refused_with_the_remedy(hub_name, directory, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(naming, "SHM_DIR", directory)
+        assert list(naming.hub_names()) == []
+        for make in (segment.create, segment.create_or_attach):
+            with pytest.raises(PlatformError, match=f"^{directory} cannot hold a hub .*mount a tmpfs"):
+                make(hub_name, SMALL)
 
 
 BAD_NAMES = ["", "A", "a/b", "../a", "a.b", "x" * 49, "a\n", " a", "é", "a\0", None, 5, b"a"]

@@ -105,7 +105,5 @@ def _chain(first: Hook, second: Hook) -> Hook:
 
 def _name_hub() -> None:
     """Name the hub after this process, unless it has a name; what is forked from here inherits that."""
-    if os.environ.get(HUB_VARIABLE):
-        naming.check_name(os.environ[HUB_VARIABLE])  # an error now, not in every worker
-    else:
+    if metrics.default_hub() is None:  # should no hub have such a name, an error now and not in every worker
         os.environ[HUB_VARIABLE] = os.environ[_OWN_HUB] = naming.arbiter_name()

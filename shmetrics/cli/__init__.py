@@ -7,9 +7,9 @@ Exit status: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, Final, TextIO, cast
 
 import shmetrics
 from shmetrics.cli import demo, doctor, export, gc, ls, rm, serve, stats
@@ -66,35 +66,100 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  one for each way to end
     """Run one command; returns its exit status. The entry point of ``shmetrics`` and ``python -m shmetrics``."""
-    if sys.stdout is None:  # closed by the caller: `shmetrics ls >&-`
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for as long as the process lives
+    _fill_closed_streams()
+    output = _Output(sys.stdout)
     try:
-        try:
-            options = build_parser().parse_args(arguments)
-            status: int = options.run(options)
-            return status
-        finally:
-            sys.stdout.flush()
+        with redirect_stdout(cast(TextIO, output)):
+            try:
+                options = build_parser().parse_args(arguments)
+                status: int = options.run(options)
+                return status
+            finally:
+                output.flush()
     except (ShmetricsError, ValueError) as error:
-        print(f"shmetrics: {error}", file=sys.stderr)
-        return 1
+        return _fail(1, str(error))
     except UsageError as error:
-        print(f"shmetrics: {error}", file=sys.stderr)
-        return 2
+        return _fail(2, str(error))
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `shmetrics stats | head`: nobody reads on, which is fine
-        _print_nowhere()
+    except _OutputError as error:
+        _discard(sys.stdout)
+        if isinstance(error.reason, BrokenPipeError):  # `shmetrics stats | head`: nobody reads on, which is fine
+            return 0
+        why = error.reason.strerror
+        return _fail(1, f"cannot write to standard output: {why}; look at the file or device that it goes to")
+    except BrokenPipeError:  # the same, of what was written as bytes
+        _discard(sys.stdout)
         return 0
-    except OSError as error:  # a full disk behind stdout, a read-only /dev/shm, no descriptors left
-        print(f"shmetrics: {error}", file=sys.stderr)
-        _print_nowhere()
-        return 1
+    except OSError as error:  # a read-only /dev/shm, no descriptors left
+        return _fail(1, str(error))
 
 
-def _print_nowhere() -> None:
-    """Spare the interpreter a second attempt at what could not be printed, when it ends."""
-    with suppress(OSError):  # no descriptors left: then it was not the output that failed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _fail(status: int, reason: str) -> int:
+    try:
+        print(f"shmetrics: {reason}", file=sys.stderr, flush=True)
+    except OSError:  # nobody can be told, but the status can be kept
+        _discard(sys.stderr)
+    return status
+
+
+# Standard streams -----------------------------------------------------------------------------------------------------
+
+
+class _OutputError(Exception):
+    """Standard output cannot be written, for this reason."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class _Output:
+    """Standard output whose failures are told from all others: a full /dev/shm and a full disk give the same errno."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _failures_named():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _failures_named():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _failures_named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _OutputError(error) from error
+
+
+def _fill_closed_streams() -> None:
+    """Let /dev/null take the place of a standard stream that was closed: nobody wants what is written there.
+
+    Python has None for such a stream, and print() to a stderr that is None goes to stdout. And the hub, being the next
+    file that is opened, would get the number: what a child process writes to its stdout would go into the hub.
+    """
+    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
+        return
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115  it is for ever
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what is in the stream's buffer to nowhere; else Python tries it again at its end, and changes the status."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

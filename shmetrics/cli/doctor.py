@@ -8,7 +8,7 @@ from typing import Final
 
 from shmetrics import diagnosis
 from shmetrics.cli import render
-from shmetrics.cli.options import add_hub, add_json
+from shmetrics.cli.options import add_hub, add_json, hub_given
 
 HELP: Final = "look shared memory and the hubs over, and say what is wrong and what to do"
 EXAMPLES: Final = """\
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print every finding; status 1 when one is a problem."""
-    findings = list(diagnosis.diagnose(options.name))
+    findings = list(diagnosis.diagnose(hub_given(options)))
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from shmetrics import naming
-from shmetrics.metrics import HUB_VARIABLE
+from shmetrics.metrics import HUB_VARIABLE, default_hub
+
+_ON: Final = ("1", "true", "yes", "on", "t", "y")
+_OFF: Final = ("0", "false", "no", "off", "f", "n", "")
 
 _LONGEST: Final = 1e9
 """Seconds: thirty years."""
@@ -51,13 +54,11 @@ def add_port(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def add_switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
-    """A flag without a value; its variable is 1, true, yes or on, or it is off."""
-    parser.add_argument(
-        flag,
-        action="store_true",
-        default=os.environ.get(variable(flag), "").lower() in ("1", "true", "yes", "on"),
-        help=f"{text} ({variable(flag)})",
+    """A flag without a value; its variable says yes or no, and what says neither is refused, not guessed."""
+    switch = parser.add_argument(
+        flag, action="store_true", default=os.environ.get(variable(flag), ""), help=f"{text} ({variable(flag)})"
     )
+    switch.type = yes_or_no  # for the default alone, which argparse converts since it is a string
 
 
 def add_choice(parser: argparse.ArgumentParser, flag: str, choices: Sequence[str], default: str, text: str) -> None:
@@ -101,17 +102,31 @@ def add_hub(parser: argparse.ArgumentParser) -> None:
         "name",
         metavar="NAME",
         nargs="?",
-        default=os.environ.get(HUB_VARIABLE) or None,
         help=f"the hub (default: {HUB_VARIABLE}, where it is set)",
     )
 
 
+def hub_given(options: argparse.Namespace) -> str | None:
+    """The hub that was named, or that SHMETRICS_HUB names; None when neither does."""
+    return default_hub() if options.name is None else str(options.name)
+
+
 def hub_name(options: argparse.Namespace) -> str:
-    """The hub that was named; UsageError when none was."""
-    if options.name is None:
+    """The hub that was named, or that SHMETRICS_HUB names; UsageError when neither does."""
+    name = hub_given(options)
+    if name is None:
         known = ", ".join(naming.hub_names()) or "none"
         raise UsageError(f"which hub? Give its name, or set {HUB_VARIABLE}; there are: {known}")
-    return str(options.name)
+    return name
+
+
+def yes_or_no(text: str) -> bool:
+    """What the variable of a switch says."""
+    if text.lower() in _ON:
+        return True
+    if text.lower() in _OFF:
+        return False
+    raise argparse.ArgumentTypeError(f"its variable must be 1 or 0, yes or no, true or false, on or off, not {text!r}")
 
 
 def positive(text: str) -> float:

@@ -59,9 +59,13 @@ def screen(*, spare: int = 0, repainted: bool = False) -> Screen:
 
 
 def repaint(lines: Sequence[str]) -> None:
-    """Paint the terminal anew with these lines, in one write and without blanking it first: nothing flickers."""
-    body = "".join(f"{line}\x1b[K\n" for line in lines)
-    sys.stdout.write(f"\x1b[H{body}\x1b[J")
+    """Paint the terminal anew with these lines, in one write and without blanking it first: nothing flickers.
+
+    What does not fit is cut off at the right and below: a line that is wrapped, or one too many, would scroll the rest
+    away. While a line is written the terminal does not wrap (DECAWM off).
+    """
+    body = "".join(f"{line}\x1b[K\n" for line in lines[: shutil.get_terminal_size().lines - 1])
+    sys.stdout.write(f"\x1b[?7l\x1b[H{body}\x1b[J\x1b[?7h")
     sys.stdout.flush()
 
 
@@ -152,13 +156,13 @@ def fleet(figures: Statistics, *, screen: Screen = UNLIMITED) -> list[str]:
 
 
 def _time(figures: Statistics, key: str) -> str:
-    """A time of the window, or a dash when the window is empty."""
+    """A time of the window, of the fleet or a worker, or a dash when the window is empty."""
     return duration(figures[key]) if figures["window_count"] else "-"
 
 
 def _measure_row(figures: Statistics, measure: str) -> list[str]:
     def show(key: str) -> str:
-        if not figures["window_count"] and not key.startswith("lifetime"):
+        if not figures["total_requests" if key.startswith("lifetime") else "window_count"]:
             return "-"
         return f"{figures[key]:.3g}" if measure == "batch_size" else duration(figures[key])
 
@@ -184,7 +188,7 @@ def _workers(rows: Sequence[Statistics], screen: Screen, room: float) -> list[st
             str(row["pid"]),
             f"{row['requests']:,}",
             f"{row['current_throughput']:,.1f}",
-            duration(row["p99_inference_time"]),
+            _time(row, "p99_inference_time"),
             f"{row['errors']:,}",
             f"{100.0 * row['busy_fraction']:.0f} %",
             f"{row['in_flight']} ({duration(row['oldest_in_flight'])})" if row["in_flight"] else "-",
@@ -195,7 +199,7 @@ def _workers(rows: Sequence[Statistics], screen: Screen, room: float) -> list[st
         for row in live
     ]
     if not live:
-        return footer or ["no workers yet"]
+        return footer or ["no live workers"]
     columns = len(_WORKER_COLUMNS)
     lines = table(_WORKER_COLUMNS, cells)
     while columns > 2 and max(map(len, lines)) > screen.width:  # the last columns matter least
@@ -230,5 +234,5 @@ def findings(figures: Statistics) -> list[str]:
     if hub["stale_slots"]:
         lines.append(f"! {hub['stale_slots']} slots changed too fast to be copied; shown as they were before")
     if hub["unlinked"]:
-        lines.append("! the hub's name was removed; workers that start now will not find it")
+        lines.append("! the hub's name was removed; workers that start now will not find it; restart the server")
     return lines

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
+
+import psutil
 
 from shmetrics import hub, naming, segment
 from shmetrics.demo import MAX_WORKERS, WINDOW, WORKERS
@@ -69,7 +70,7 @@ class Demo:
     def run(self) -> Outcome:
         """Do it; ShmetricsError when the server does not start or does not stop."""
         if importlib.util.find_spec("gunicorn") is None:
-            raise ShmetricsError("the demo needs gunicorn; install it with: pip install 'shmetrics[demo]'")
+            raise ShmetricsError("the demo needs gunicorn; install it with: pip install gunicorn")
         with ExitStack() as stack:
             stack.enter_context(self._hub())
             stack.enter_context(_process(self._aggregator()))
@@ -82,7 +83,7 @@ class Demo:
             start = time.monotonic()
             load.start()
             self._watch(view, start + self._seconds / 2)
-            casualty = self._kill_one(view)
+            casualty = self._kill_one(view, server)
             self._watch(view, start + self._seconds)
             client = load.stop()
             _end(server)
@@ -128,24 +129,36 @@ class Demo:
             self._show(view.statistics())
             time.sleep(min(0.5, left))
 
-    def _kill_one(self, view: Hub) -> Casualty:
+    def _kill_one(self, view: Hub, server: "subprocess.Popen[bytes]") -> Casualty:
         """SIGKILL a worker between two of its requests.
 
         Between, so that two independent counts can be compared to the unit: a worker killed after it sent its last byte
         and before it recorded that would make the client count one more. So the worker is stopped first and looked at;
         when it is serving it goes on, and we try again.
+
+        The hub's pids are shared memory, which anything may have overwritten: no process is signalled but the
+        server's children, and psutil looks each time whether the pid is still theirs.
         """
-        victim = next(worker for worker in view.snapshot().workers if worker.alive)
+        children = {child.pid: child for child in psutil.Process(server.pid).children(recursive=True)}
+        workers = [worker for worker in view.snapshot().workers if worker.alive]
+        victim = next((worker for worker in workers if worker.pid in children), None)
+        if victim is None:
+            pids = ", ".join(str(worker.pid) for worker in workers) or "none"
+            raise ShmetricsError(
+                f"no live worker in hub {self._name!r} (pids: {pids}) is a process of the demo's gunicorn "
+                f"({server.pid}), so none is killed; run the demo again"
+            )
+        process = children[victim.pid]
         for _ in range(2000):
-            os.kill(victim.pid, signal.SIGSTOP)
+            process.suspend()
             _wait_until_stopped(victim.pid)
             now = next(worker for worker in view.snapshot().workers if worker.slot == victim.slot)
             if not now.in_flight:
-                os.kill(victim.pid, signal.SIGKILL)
+                process.kill()
                 done = now.counters.requests
                 self._say(f"SIGKILL to worker {victim.pid} in slot {victim.slot}, after {done:,} requests")
                 return Casualty(victim.pid, victim.slot, done)
-            os.kill(victim.pid, signal.SIGCONT)
+            process.resume()
             time.sleep(0.003)
         raise ShmetricsError(f"worker {victim.pid} was never seen between two requests")
 

@@ -60,6 +60,18 @@ def run_into_closed_pipe(*arguments):
     return process.returncode, complaints
 
 
+def run_redirected(redirections, *arguments, **more):
+    """The finished command with what a shell makes of `redirections`, such as ">&-"."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirections}', "sh", *command(*arguments)],
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
 def run_on_terminal(*arguments, enough=None, **more):
     """All that a command writes to a terminal; it gets SIGINT when what it wrote is `enough`."""
     master, slave = pty.openpty()

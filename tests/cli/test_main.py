@@ -1,15 +1,18 @@
 """What all verbs have in common: help, usage, environment variables, pipes."""
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 import shmetrics
+from shmetrics import Hub
 from shmetrics.cli import _VERBS, build_parser, main
-from shmetrics.cli.options import variable
-from tests.cli import PATIENCE, command, environment, run, run_into_closed_pipe, strict_json
+from shmetrics.cli.options import hub_given, variable
+from tests.cli import PATIENCE, command, environment, run, run_into_closed_pipe, run_redirected, strict_json, until
 
 
 def status_of(*arguments):
@@ -109,7 +112,8 @@ def test_an_output_that_takes_nothing_is_no_traceback(make_segment, hub_name, ve
         env=environment(), stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     if "full" in how:
-        assert (done.returncode, done.stderr) == (1, "shmetrics: [Errno 28] No space left on device\n")
+        assert done.returncode == 1
+        assert done.stderr.startswith("shmetrics: cannot write to standard output: No space left on device")
     else:
         assert (done.returncode in ((0, 1) if verb == "doctor" else (0,)), done.stderr) == (True, "")
 
@@ -131,7 +135,9 @@ def test_what_the_system_refuses_is_said_and_is_no_traceback(make_segment, hub_n
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("setting", "on"), [("1", True), ("yes", True), ("0", False), ("off", False), ("", False)])
+@pytest.mark.parametrize(
+    ("setting", "on"), [("1", True), ("YES", True), ("y", True), ("0", False), ("off", False), ("", False)]
+)
 def test_a_variable_turns_a_switch_on(monkeypatch, setting, on):
     monkeypatch.setenv("SHMETRICS_JSON", setting)
     assert build_parser().parse_args(["ls"]).json is on
@@ -140,6 +146,16 @@ def test_a_variable_turns_a_switch_on(monkeypatch, setting, on):
 def test_a_variable_sets_a_number(monkeypatch):
     monkeypatch.setenv("SHMETRICS_INTERVAL", "0.25")
     assert build_parser().parse_args(["stats", "a"]).interval == 0.25
+
+
+@pytest.mark.parametrize("setting", ["maybe", "2", " "])
+def test_a_switch_whose_variable_says_neither_yes_nor_no_is_status_2_and_said(monkeypatch, capsys, setting):
+    """To take it for no would make `gc` remove what somebody only wanted to see."""
+    monkeypatch.setenv("SHMETRICS_DRY_RUN", setting)
+    assert status_of("gc") == 2
+    assert "--dry-run: its variable must be 1 or 0, yes or no" in capsys.readouterr().err
+    assert build_parser().parse_args(["gc", "--dry-run"]).dry_run is True
+    assert build_parser().parse_args(["ls"]).json is False
 
 
 def test_a_flag_beats_its_variable(monkeypatch):
@@ -164,8 +180,17 @@ def test_a_bad_variable_disturbs_only_the_verbs_that_use_it(monkeypatch):
 @pytest.mark.parametrize("verb", ["stats", "serve"])
 def test_the_hub_variable_is_the_default_name(monkeypatch, verb):
     monkeypatch.setenv("SHMETRICS_HUB", "resnet")
-    assert build_parser().parse_args([verb]).name == "resnet"
-    assert build_parser().parse_args([verb, "other"]).name == "other"
+    assert hub_given(build_parser().parse_args([verb])) == "resnet"
+    assert hub_given(build_parser().parse_args([verb, "other"])) == "other"
+
+
+@pytest.mark.parametrize("verb", ["stats", "serve", "doctor"])
+def test_a_hub_variable_that_cannot_name_a_hub_is_named_itself(monkeypatch, capsys, verb):
+    monkeypatch.setenv("SHMETRICS_HUB", "Not A Name")
+    assert main([verb]) == 1
+    assert capsys.readouterr().err.startswith("shmetrics: environment variable SHMETRICS_HUB: hub name must be")
+    assert main([verb, "Not A Name"]) == 1
+    assert "SHMETRICS_HUB" not in capsys.readouterr().err
 
 
 def test_nothing_is_removed_because_of_a_variable(monkeypatch):
@@ -188,3 +213,60 @@ def test_a_reader_that_went_away_is_no_error(arguments):
 def test_a_reader_of_a_hub_that_went_away_is_no_error(arguments, make_segment, hub_name):
     make_segment().close()
     assert run_into_closed_pipe(*arguments, hub_name) == (0, "")
+
+
+# Where the output goes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [("--help",), ("stats", "--help"), ("--version",), ("ls",), ("gc", "--dry-run")])
+def test_output_that_cannot_be_written_is_status_1_with_the_reason_in_a_line(arguments, unbuffered):
+    done = run_redirected(">/dev/full", *arguments, PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "shmetrics: cannot write to standard output: No space left on device; "
+        "look at the file or device that it goes to"
+    ]
+
+
+@pytest.mark.parametrize("arguments", [("stats", "--watch"), ("stats", "--json"), ("serve",), ("doctor",)])
+def test_output_of_a_hub_that_cannot_be_written_is_status_1_with_the_reason(arguments, make_segment, hub_name):
+    make_segment().close()
+    done = run_redirected(">/dev/full", *arguments, hub_name)
+    assert done.returncode == 1
+    assert done.stderr.startswith("shmetrics: cannot write to standard output: No space left on device")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_standard_output_that_is_open_for_reading_only_is_status_1_with_the_reason():
+    done = run_redirected("1</dev/null", "ls")
+    assert done.returncode == 1
+    assert done.stderr.startswith("shmetrics: cannot write to standard output: Bad file descriptor")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("ls",), ("gc", "--dry-run", "--json")])
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_standard_output_that_is_closed_is_as_good_as_dev_null(arguments, closed):
+    done = run_redirected(closed, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
+def test_what_nobody_can_be_told_does_not_go_to_standard_output_and_keeps_its_status(stderr):
+    for arguments, status in (("stats", "t-nobody-made-this"), 1), (("stats",), 2):
+        done = run_redirected(stderr, *arguments)
+        assert (done.returncode, done.stdout) == (status, "")
+
+
+def test_a_hub_never_gets_the_number_of_a_closed_stream(make_segment, hub_name):
+    """The aggregator has the hub open for writing; what a child of it writes to its stdout must not go there."""
+    make_segment().close()
+    with subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command("serve", hub_name)]) as process:
+        try:
+            with Hub.attach(hub_name) as hub:
+                until(lambda: hub.has_aggregator)
+            streams = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)]
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert streams == [os.devnull] * 3
+    assert process.returncode == 0

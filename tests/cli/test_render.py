@@ -118,6 +118,31 @@ def test_those_that_ended_are_one_line():
     assert "3 ended in the last minute, after 3 requests" in render.fleet(figures_of(2, ended=3))
 
 
+def test_what_was_never_measured_is_a_dash_and_no_zero():
+    figures = comprehensive(forge.fleet(forge.worker([])))
+    for row in figures["workers"]:
+        row |= {"cpu_percent": None, "rss_bytes": None}
+    lines = render.fleet(figures)
+    (lifetime,) = [line.split()[-1] for line in lines if line.startswith("inference time")]
+    (worker,) = [line.split() for line in lines if line.startswith("0 ")]
+    assert lifetime == "-"
+    assert worker[4] == "-"
+
+
+def test_a_fleet_whose_workers_all_ended_is_not_said_to_have_had_none_yet():
+    assert render.fleet(figures_of(0))[-1] == "no live workers"
+
+
+def test_a_screen_that_is_too_small_is_never_scrolled(monkeypatch, capsys):
+    """A line beyond the last one would scroll it, and so would one that is wrapped."""
+    monkeypatch.setenv("LINES", "5")
+    render.repaint([f"line {number}" for number in range(9)])
+    painted = capsys.readouterr().out
+    assert painted.count("\n") == 4
+    assert painted.startswith("\x1b[?7l")
+    assert painted.endswith("\x1b[?7h")
+
+
 def test_a_request_that_takes_for_ever_is_a_finding():
     figures = figures_of(2, serving_for=42.0)
     assert any("serves one request since 42 s" in line for line in render.findings(figures))

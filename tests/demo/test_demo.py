@@ -9,11 +9,12 @@ import numpy as np
 import psutil
 import pytest
 
-from shmetrics import naming
+from shmetrics import PerformanceMetrics, naming
 from shmetrics.cli import main
 from shmetrics.demo.load import Load, Tally
 from shmetrics.demo.model import CLASSES, SIDE, Model, preprocess, quantize
-from shmetrics.errors import HubNotFoundError
+from shmetrics.demo.run import Demo
+from shmetrics.errors import HubNotFoundError, ShmetricsError
 from shmetrics.hub import Hub, remove
 from tests.cli import PATIENCE, command, environment, run_on_terminal, strict_json, until
 
@@ -142,10 +143,34 @@ def test_a_reader_that_went_away_leaves_nothing_behind():
         assert status == 0
 
 
+def test_output_that_cannot_be_written_leaves_nothing_behind():
+    with open("/dev/full", "w") as full, demo("--seconds", "1", stdout=full, stderr=subprocess.PIPE) as process:
+        _, complaints = process.communicate(timeout=PATIENCE)
+        assert left_by(process) == []
+        assert process.returncode == 1
+    assert b"cannot write to standard output" in complaints
+    assert b"Traceback" not in complaints
+
+
+def test_a_pid_in_the_hub_that_is_none_of_its_gunicorn_is_never_signalled(hub_name):
+    """The only worker in the hub is this process, which gunicorn did not start."""
+    with PerformanceMetrics(name=hub_name, max_workers=2, max_series=8) as metrics, Hub.attach(hub_name) as view:
+        metrics.update_inference(0.1)
+        with subprocess.Popen(["sleep", "60"]) as server:
+            try:
+                run = Demo(1.0, show=lambda _figures: None, say=lambda _line: None, aggregator_output=None)
+                with pytest.raises(
+                    ShmetricsError, match=rf"pids: {os.getpid()}\).* is a process of the demo's gunicorn"
+                ):
+                    run._kill_one(view, server)
+            finally:
+                server.kill()
+
+
 def test_without_gunicorn_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["demo"]) == 1
-    assert "pip install 'shmetrics[demo]'" in capsys.readouterr().err
+    assert "pip install gunicorn" in capsys.readouterr().err
 
 
 # Its parts ------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 
+from shmetrics.cli.options import positive
 from tests.fuzz.harness import Fuzz
 
 EXAMPLES = """\
@@ -22,7 +23,7 @@ def main():
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: 60)")
+    parser.add_argument("--seconds", type=positive, default=60.0, help="how long (default: 60)")
     parser.add_argument("--seed", type=int, default=None, help="of the strikes; the timing of processes is not its own")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     options = parser.parse_args()

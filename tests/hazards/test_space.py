@@ -8,12 +8,13 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 
 import pytest
 
 from shmetrics import Hub, PerformanceMetrics, guards, naming
 from shmetrics.aggregator import Aggregator
-from shmetrics.errors import HubSpaceError
+from shmetrics.errors import HubSpaceError, PlatformError
 from shmetrics.layout import FOLD_BATCH, SEMAPHORE_BYTES, Layout
 from shmetrics.segment import attach, create
 from tests.cli import run
@@ -60,8 +61,10 @@ def fill():
 def cannot_create():
     descriptors = open_descriptors()
     for name in ("t-0-full", None):
-        with pytest.raises(HubSpaceError, match="docker run --shm-size"):
+        with pytest.raises(HubSpaceError, match=r"shmetrics gc.*docker run --shm-size") as raised:
             PerformanceMetrics(name=name, **DIMS)
+        told = "".join(traceback.format_exception(raised.value))
+        assert "HubNotFoundError" not in told, "that the hub was not there yet is no part of the trouble"
     assert os.listdir(naming.SHM_DIR) == []
     assert open_descriptors() == descriptors
     free = os.statvfs(naming.SHM_DIR)
@@ -77,6 +80,21 @@ def test_a_hub_that_does_not_fit_is_refused_with_the_remedy_and_leaves_nothing(s
 @pytest.mark.parametrize("options", [str(SIZE), f"{SIZE + PAGE},nr_inodes=1"], ids=["no page", "no inode"])
 def test_a_hub_that_leaves_no_room_for_a_semaphore_is_refused_with_the_remedy_and_leaves_nothing(options):
     in_small_shm(options, cannot_create)
+
+
+def cannot_create_in_what_is_read_only():
+    assert not naming.is_usable()
+    for name in ("t-0-none", None):
+        with pytest.raises(PlatformError, match=r"Read-only file system.*mount a tmpfs"):
+            PerformanceMetrics(name=name, **DIMS)
+    for verb, status in (("ls", 0), ("gc", 0), ("doctor", 1), ("demo", 1)):
+        done = run(verb)
+        assert (done.returncode, done.stderr.count("\n")) == (status, verb == "demo"), done.stderr
+        assert status == 0 or "mount a tmpfs" in done.stdout + done.stderr
+
+
+def test_shared_memory_that_may_not_be_written_is_an_error_that_says_so():
+    in_small_shm(f"{SIZE},ro", cannot_create_in_what_is_read_only)
 
 
 def can_create():

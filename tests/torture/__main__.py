@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from shmetrics.cli.options import positive
 from tests.torture import mutants
 from tests.torture.harness import Torture
 from tests.torture.progress import Progress
@@ -36,7 +37,7 @@ def main():
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: %(default)s)")
+    parser.add_argument("--seconds", type=positive, default=60.0, help="how long (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=6, help="writers alive at once (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="of every random choice of the harness (default: another each time)")
     parser.add_argument("--mutant", choices=sorted(mutants.MUTANTS), metavar="NAME",
@@ -44,6 +45,8 @@ def main():
     parser.add_argument("--mutants", action="store_true", help="inject every defect, each in its turn")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
+    if options.workers < 1:
+        parser.error(f"argument --workers: a fleet of {options.workers} keeps every promise; at least 1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to clean up then too
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "little")
     if options.mutants:

@@ -30,6 +30,13 @@ def test_a_run_prints_every_figure_and_a_verdict():
     assert done.stdout.splitlines()[-1] == "verdict: every promise held"
 
 
+@pytest.mark.parametrize("options", [("--seconds", "0"), ("--seconds", "nan"), ("--workers", "0")], ids=" ".join)
+def test_a_run_that_would_check_nothing_is_refused(options):
+    done = _torture("--seconds", "1", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"argument {options[0]}: " in done.stderr
+
+
 def test_a_mutant_ends_the_run_with_status_1_and_json_says_why():
     done = _torture("--seconds", "60", "--workers", "2", "--mutant", "one row too many", "--json")
     assert done.returncode == 1
