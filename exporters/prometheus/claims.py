@@ -46,6 +46,12 @@ def shows_whole(registry: object, hub: str) -> bool:
     return shown is not None and hub in shown.whole
 
 
+def families(registry: object, hub: str) -> set[str]:
+    """The families of a hub that metrics on a registry show, each by itself."""
+    shown = _of(registry)
+    return set() if shown is None else {family for family, its_hub in shown.hubs.items() if its_hub == hub}
+
+
 def has_name(registry: object, family: str) -> bool:
     """Whether a metric on a registry has this name, whatever hub it is of."""
     shown = _of(registry)

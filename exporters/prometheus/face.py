@@ -61,6 +61,7 @@ class Wrapper(Named):
         self._home: Home = current()
         if registry is not None:
             self._home.register(self, registry)
+        self._registry = registry
         try:
             self._metric = self._home.define(self._definition)
         except ValueError:
@@ -128,16 +129,20 @@ class Wrapper(Named):
         self._metric.forget(values)
 
     def describe(self) -> list[Metric]:
-        """Its name and kind. Called by registries."""
+        """Its name and kind. Called by registries, when it is put on them."""
+        self._registry = None  # which of several will ask for its part of a page is not known
         return [Metric(self.family, self._definition.help, _TYPES.get(self._kind, self._kind))]
 
     def collect(self) -> Iterator[Metric]:
         """The whole fleet's series. Called by registries."""
-        family = self._home.pages.family(self._definition.name)
-        if family is not None:
-            shown = as_page(family)
-            if shown is not None:
+        family = self._home.pages.metric(self._definition, self.family, self._registry)
+        shown = None if family is None else as_page(family)
+        if shown is not None:
+            try:
                 yield shown
+            except GeneratorExit:
+                self._home.pages.give_up()
+                raise
 
     def __repr__(self) -> str:
         return f"{type(self).__module__}.{type(self).__name__}({self.family})"

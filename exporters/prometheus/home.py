@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Set
 from dataclasses import replace
 from typing import Any, Final
+from weakref import WeakSet
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric
@@ -32,6 +33,8 @@ class Home:
         self.pages = Pages(metrics)
         self.names: set[str] = set()
         """Families that this process has an object for, on whatever registry, or on none."""
+        self._begun: WeakSet[CollectorRegistry] = WeakSet()
+        """Registries on which something begins the pages."""
 
     def define(self, definition: Definition) -> book.Metric[Any]:
         """The metric in the hub. A named hub may know it from an older release with another help text, which stands.
@@ -49,8 +52,12 @@ class Home:
 
     def register(self, metric: "Named", registry: CollectorRegistry) -> None:
         """Put a metric on a registry's page. ValueError where one of its names is taken there."""
-        if registry is REGISTRY and not claims.shows_whole(REGISTRY, self.metrics.name):
-            WholeHub(self, REGISTRY)
+        if registry not in self._begun:
+            self._begun.add(registry)
+            if registry is REGISTRY:
+                WholeHub(self, registry, but=self.names)
+            else:
+                registry.register(_Beginning(self, registry))
         registry.register(metric)
         claims.claim(registry, self.metrics.name, metric.family)
 
@@ -65,65 +72,97 @@ class Named(Collector):
 class Pages:
     """One snapshot for all metrics of a page, each of which a registry asks by itself. Any thread may call.
 
-    Nobody says where a page begins. So a thread's snapshot serves each family once, and no longer than a page takes;
-    who is asked a second time, or later, is asked for another page. And the collector of the whole hub, which the
-    default registry asks before all others, always begins one.
+    A collector that stands before them on the registry, and has no name by which it could be asked alone, begins a
+    page. Each metric that is then asked in the same thread is served from it, once. Whoever is asked otherwise, alone
+    or after a page that nobody read to its end, gets a snapshot of its own.
     """
 
     def __init__(self, metrics: PerformanceMetrics) -> None:
+        self._hub = metrics.name
         self._shared = SharedSnapshots(metrics)
         self._of_thread = threading.local()
 
-    def family(self, name: str) -> Family | None:
-        """What the whole fleet has of a metric; None where the hub has none of that name."""
+    def begin(self, registry: CollectorRegistry) -> dict[str, Family]:
+        """All metrics of the hub by name, at the beginning of a registry's page."""
+        families = self.families()
+        self._of_thread.page = _Page(families, registry, claims.families(registry, self._hub))
+        return families
+
+    def metric(self, definition: Definition, family: str, registry: CollectorRegistry | None) -> Family | None:
+        """What the whole fleet has of a metric that a registry asks; None where the hub has none of that name."""
         page: _Page | None = getattr(self._of_thread, "page", None)
-        if page is None or name in page.served or time.monotonic() > page.ends_at:
-            page = self._begin()
-        page.served.add(name)
-        return page.families.get(name)
+        if page is None or not page.serves(family, registry):
+            return self.families().get(definition.name)
+        return page.families.get(definition.name)
 
-    def families(self) -> list[Family]:
-        """All metrics of the hub, at the beginning of a page."""
-        return list(self._begin().families.values())
+    def give_up(self) -> None:
+        """Whoever read this thread's page did not read on."""
+        self._of_thread.page = None
 
-    def _begin(self) -> "_Page":
+    def families(self) -> dict[str, Family]:
+        """All metrics of the hub by name, from a new snapshot."""
         try:
-            families = {family.definition.name: family for family in self._shared.snapshot().families}
+            return {family.definition.name: family for family in self._shared.snapshot().families}
         except HubClosedError:  # by the application: there is nothing to show, and the others' page is whole
-            families = {}
-        page = self._of_thread.page = _Page(families)
-        return page
+            return {}
 
 
 class _Page:
-    def __init__(self, families: dict[str, Family]) -> None:
+    """One thread's page of one registry."""
+
+    def __init__(self, families: dict[str, Family], registry: CollectorRegistry, metrics: set[str]) -> None:
         self.families = families
-        self.served: set[str] = set()
-        self.ends_at = time.monotonic() + _LENGTH_OF_PAGE
+        self._registry = registry
+        self._not_served = metrics
+        self._ends_at = time.monotonic() + _LENGTH_OF_PAGE
+
+    def serves(self, family: str, registry: CollectorRegistry | None) -> bool:
+        """Whether a metric's part of this page is due; it is once."""
+        if registry is not self._registry or family not in self._not_served or time.monotonic() > self._ends_at:
+            return False
+        self._not_served.remove(family)
+        return True
+
+
+class _Beginning:
+    """Stands before the metrics of a registry, and shows nothing itself."""
+
+    def __init__(self, home: Home, registry: CollectorRegistry) -> None:
+        self._home = home
+        self._registry = registry
+
+    def describe(self) -> list[Metric]:
+        """Nothing. Called by registries."""
+        return []
+
+    def collect(self) -> list[Metric]:
+        """Nothing, at the beginning of a page. Called by registries."""
+        self._home.pages.begin(self._registry)
+        return []
 
 
 class WholeHub:
     """Shows on a registry what other processes defined, and what was defined without the face: the rest of the hub.
 
-    With ``everything``, also what this process made for other registries, or for none.
+    ``but``: families that it leaves out, at any time what is in it.
     """
 
-    def __init__(self, home: Home, registry: CollectorRegistry, *, everything: bool = False) -> None:
+    def __init__(self, home: Home, registry: CollectorRegistry, *, but: Set[str] = frozenset()) -> None:
         self._home = home
         self._registry = registry
-        self._elsewhere: Set[str] = frozenset() if everything else home.names
+        self._but = but
         registry.register(self)
-        claims.claim_whole(registry, home.metrics.name, self._elsewhere)
+        claims.claim_whole(registry, home.metrics.name, but)
 
     def describe(self) -> list[Metric]:
         """Nothing: what other processes will define is not known. Called by registries."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The families that no metric on this registry shows itself. Called by registries."""
+        """The families that no metric on this registry shows itself, at the beginning of a page."""
         names = Names()
-        for name, family in custom.families(self._home.pages.families(), ""):
-            if family is None or claims.has_name(self._registry, family.name) or family.name in self._elsewhere:
+        for name, family in custom.families(self._home.pages.begin(self._registry).values(), ""):
+            if family is None or claims.has_name(self._registry, family.name) or family.name in self._but:
                 continue
             if names.take(family):
                 yield family

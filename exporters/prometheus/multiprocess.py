@@ -20,7 +20,7 @@ class MultiProcessCollector:
         home = current()
         if registry is None or claims.shows_whole(registry, home.metrics.name):
             registry = CollectorRegistry()
-        self._whole = WholeHub(home, registry, everything=True)
+        self._whole = WholeHub(home, registry)
 
     def collect(self) -> Iterator[Metric]:
         """Every family of the hub."""
