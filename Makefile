@@ -35,7 +35,9 @@ format: $(VENV)/installed ## put the code into the project's format
 
 bench: $(VENV)/installed ## ratios to the incumbent, and the read side
 	$(BIN)/python -m benchmarks.write_path
+	$(BIN)/python -m benchmarks.custom_metrics
 	$(BIN)/python -m benchmarks.read_side
+	$(BIN)/python -m benchmarks.scrape
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

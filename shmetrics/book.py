@@ -1,5 +1,6 @@
 """The book: the custom metrics that this process has to do with, each with its instruments by label values."""
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar, cast
@@ -13,7 +14,9 @@ from shmetrics.segment import Segment
 from shmetrics.writer import Writer
 
 DEFINITION_PATIENCE: Final = 2.0
-"""Seconds that a definition may wait for REGISTRY."""
+"""Seconds that a definition may wait for REGISTRY, and the end of a process for places of what waits."""
+_TRIES: Final = 40
+"""To find a place for one series at the end of a process."""
 
 _Kind = TypeVar("_Kind", bound=Instrument)
 
@@ -66,6 +69,12 @@ class Metric(Generic[_Kind]):
                 f"{self.definition.name!r} has {len(names)} labels, {list(names)}, and got {len(values)} values"
             )
         return tuple([as_text(value) for value in values])
+
+    def forget(self, key: tuple[str, ...]) -> None:
+        """Let go of the instrument of a series that was removed: `labels` then makes the series anew, at once."""
+        known = self._known.pop(key, None)
+        if known is not None and known.waits:
+            known.settle()
 
     def settle(self) -> None:
         """Find places for what waits."""
@@ -129,8 +138,12 @@ class Book:
         waiting = [instrument for metric in list(self._metrics.values()) for instrument in metric.waiting]
         if waiting:
             self._writer.claim()
-        for instrument in waiting:
-            instrument.settle()
+        deadline = time.monotonic() + DEFINITION_PATIENCE
+        for instrument in waiting:  # each waits its while; when a fleet ends, all want the registry at once
+            for _ in range(_TRIES):
+                instrument.settle()
+                if not instrument.waits or time.monotonic() > deadline:
+                    break
 
     def _metric(self, definition: Definition) -> Metric[Any]:
         kind = KINDS[definition.kind]

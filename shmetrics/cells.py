@@ -15,7 +15,7 @@ The first cell holds the serial number of the series that the others are of, so 
 are told apart. A worker's cells change by one store at a time; a histogram's sum is stored before its bucket.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Any, Final
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmetrics.entries import Contents, Placement, run_length
-from shmetrics.families import LIVE, OVERFLOW, Definition, Family, Series
+from shmetrics.families import LIVE, OVERFLOW, Definition, Exemplar, Family, Series
 
 Cells = NDArray[np.float64]
 _MOST: Final = 2.0**63
@@ -167,8 +167,17 @@ class WorkerCells:
     """Whether it counts by itself, not by way of the retired area."""
 
 
-def families(plan: Plan, retired: Cells, workers: Sequence[WorkerCells], now: float) -> tuple[Family, ...]:
-    """What the whole fleet has of every metric. ``retired``: the cells of the retired area."""
+def families(
+    plan: Plan,
+    retired: Cells,
+    workers: Sequence[WorkerCells],
+    now: float,
+    exemplars: Mapping[tuple[int, int], Exemplar] | None = None,
+) -> tuple[Family, ...]:
+    """What the whole fleet has of every metric.
+
+    ``retired``: the cells of the retired area. ``exemplars``: by serial number of the series, and bucket.
+    """
     contents = plan.contents
     if not contents.metrics:
         return ()
@@ -176,6 +185,9 @@ def families(plan: Plan, retired: Cells, workers: Sequence[WorkerCells], now: fl
     mine = [True, *(worker.in_totals for worker in workers)]
     live = np.array([False, *(worker.alive for worker in workers)])
     merged = plan.merge(rows[mine], live[mine], now)
+    kept: dict[int, dict[int, Exemplar]] = {}
+    for (serial, bucket), exemplar in (exemplars or {}).items():
+        kept.setdefault(serial, {})[bucket] = exemplar
     found: dict[int, list[Series]] = {serial: [] for serial in contents.metrics}
     own = _PerWorker(plan, rows[1:], workers, now)
     for placement in contents.index.values():
@@ -186,7 +198,7 @@ def families(plan: Plan, retired: Cells, workers: Sequence[WorkerCells], now: fl
         run = merged[placement.cell : placement.cell + run_length(metric)].tolist()
         if OVERFLOW in placement.labels and not any(run):
             continue
-        found[placement.metric].append(_series(metric, placement, run, now))
+        found[placement.metric].append(_series(metric, placement, run, now, kept.get(placement.serial, {})))
     return tuple(
         Family(metric, tuple(sorted(found[serial], key=lambda series: (series.labels, series.worker or 0))))
         for serial, metric in contents.metrics.items()
@@ -209,16 +221,18 @@ class _PerWorker:
         ]
 
 
-def _series(metric: Definition, placement: Placement, run: list[float], now: float) -> Series:  # noqa: PLR0911
+def _series(  # noqa: PLR0911
+    metric: Definition, placement: Placement, run: list[float], now: float, exemplars: dict[int, Exemplar]
+) -> Series:
     labels = placement.labels
     match metric.kind:
         case "info":
             return Series(labels, info=placement.info)
         case "counter":
-            return Series(labels, value=run[1])
+            return Series(labels, value=run[1], exemplars=exemplars)
         case "histogram":
             counts = np.cumsum(run[2:]).tolist()
-            return Series(labels, sum=run[1], count=counts[-1], buckets=tuple(counts))
+            return Series(labels, sum=run[1], count=counts[-1], buckets=tuple(counts), exemplars=exemplars)
         case "summary":
             return Series(labels, sum=run[1], count=run[2])
         case "ratio":

@@ -166,6 +166,10 @@ class CustomMetrics:
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
+    def find(self, name: str) -> Metric[Any]:
+        """The metric of that name, defined by any process. ValueError where there is none."""
+        return self._found(name)
+
     def get_all_metrics(self) -> dict[str, dict[str, Any]]:
         """Every custom metric of the hub, over the whole fleet: JSON-ready, by name.
 

@@ -30,6 +30,10 @@ class HubClosedError(ShmetricsError):
     """The object was closed and can no longer read."""
 
 
+class OutputError(ShmetricsError):
+    """A file could not be written; what stood under its name still does."""
+
+
 class HubRefusedError(ShmetricsError):
     """A file stands under the hub's name but is not safe, or not possible, to attach. Its subclasses say why."""
 

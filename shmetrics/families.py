@@ -24,6 +24,7 @@ OVERFLOW: Final = "_overflow"
 MAX_BUCKETS: Final = 512
 _METRIC_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_BY_WORKER: Final = ("per_worker", f"{LIVE}per_worker")
 _RESERVED_LABELS: Final = {"histogram": ("le",), "summary": ("quantile",), "gauge": ("worker",)}
 
 
@@ -68,7 +69,7 @@ class Definition:
             if not is_label_name(label):
                 raise ValueError(f"{label!r} cannot be a label of metric {self.name!r}: wanted letters, digits and _, "
                                  f"no digit or __ first")  # fmt: skip
-            if label in _RESERVED_LABELS.get(self.kind, ()):
+            if label in _RESERVED_LABELS.get(self.kind, ()) and (self.kind != "gauge" or self.merge in _BY_WORKER):
                 raise ValueError(f"the label {label!r} of {self.kind} {self.name!r} is reserved; choose another name")
         if len(set(self.labels)) < len(self.labels):
             raise ValueError(f"metric {self.name!r} has a label twice: {', '.join(self.labels)}")
@@ -115,7 +116,7 @@ def is_label_name(name: object) -> bool:
     return isinstance(name, str) and _LABEL_NAME.fullmatch(name) is not None and not name.startswith("__")
 
 
-def bounds(buckets: Sequence[float]) -> tuple[float, ...]:
+def bounds(buckets: Sequence[float | str]) -> tuple[float, ...]:
     """Bucket bounds as a definition has them: floats, without the +Inf that goes without saying."""
     numbers = []
     for bound in buckets:
@@ -124,6 +125,19 @@ def bounds(buckets: Sequence[float]) -> tuple[float, ...]:
         except (TypeError, ValueError):
             raise ValueError(f"buckets must be numbers, and one is {bound!r}") from None
     return tuple(numbers[:-1] if numbers and numbers[-1] == math.inf else numbers)
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """A value, and labels that tell of which request it is."""
+
+    series: int
+    """Serial number of a custom metric's series, or `exemplars.INFERENCE_TIME`."""
+    bucket: int
+    value: float
+    time: float
+    """Seconds since the epoch."""
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,6 +160,8 @@ class Series:
     """Which of its states an enum is in."""
     info: dict[str, str] = field(default_factory=dict)
     """What an info metric says."""
+    exemplars: "dict[int, Exemplar]" = field(default_factory=dict)
+    """For some of a histogram's buckets, by index; a counter's has the index 0."""
     written_at: float = 0.0
     """Monotonic seconds of the last write of a gauge or enum; 0.0 before, and for all others."""
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType
 from typing import Any, Final
 
+from shmetrics import exemplars
 from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError, ReentrantError
 from shmetrics.entries import run_length
 from shmetrics.families import LIVE, OVERFLOW, Definition, is_label_name
@@ -132,6 +133,10 @@ class Instrument:
         self._patience = PATIENCE
         self._perform(self._found)
 
+    def _keep(self, bucket: int, value: float, labels: bytes) -> None:
+        if self._serial > 0:
+            self._writer.exemplars.keep(self._serial, bucket, value, labels)
+
     def warn_of_invalid(self, value: object) -> None:
         """Say once that a value cannot be counted."""
         self._writer.warn(f"invalid {self.definition.name}", f"{self.definition.name!r} does not count {value!r}")
@@ -140,10 +145,15 @@ class Instrument:
 class Counter(Instrument):
     """Counts what only ever grows; the workers' counts are added up, those of the dead included."""
 
-    def inc(self, amount: float = 1.0) -> None:
-        """Add ``amount``, not negative (ValueError)."""
+    def inc(self, amount: float = 1.0, exemplar: Mapping[str, str] | None = None) -> None:
+        """Add ``amount``, not negative (ValueError).
+
+        ``exemplar``: labels that tell of which request, a trace id say; 128 characters at most (ValueError).
+        """
         if not 0.0 <= amount < math.inf:
             raise ValueError(f"counter {self.definition.name!r} can only grow, by a finite number, not by {amount!r}")
+        if exemplar is not None:
+            self._perform(self._keep, 0, amount, exemplars.checked(exemplar))
         self._perform(self._add, amount)
 
     def _add(self, amount: float) -> None:
@@ -198,9 +208,16 @@ class Histogram(Instrument):
         super().__init__(*args, **options)
         self._bounds = self.definition.buckets
 
-    def observe(self, value: float) -> None:
-        """Count one value. NaN counts nowhere, which is logged once."""
-        self._perform(self._observe, float(value))
+    def observe(self, value: float, exemplar: Mapping[str, str] | None = None) -> None:
+        """Count one value. NaN counts nowhere, which is logged once.
+
+        ``exemplar``: labels that tell of which request it is, a trace id say. The greatest recent value of each bucket
+        keeps its own.
+        """
+        value = float(value)
+        if exemplar is not None and math.isfinite(value):
+            self._perform(self._keep, bisect_left(self._bounds, value), value, exemplars.checked(exemplar))
+        self._perform(self._observe, value)
 
     def _observe(self, value: float) -> None:
         cells, cell = self._writer.cells, self._cell
@@ -300,4 +317,5 @@ KINDS: Final[Mapping[str, type[Instrument]]] = {
 
 def as_text(value: object) -> str:
     """A label's value as every page can show it: halves of characters are replaced."""
-    return str(value).encode("utf-8", "replace").decode()
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -14,10 +14,10 @@
 
     slot
     +-------------------+-------------------+---------------+----------------+------------+------------+----------+
-    | owner             | hot               | board         | ring           | folded A   | folded B   | cells    |
-    | state, generation | head (THE COMMIT  | requests in   | capacity x     | sketches,  | `fold` & 1 | float64, |
-    | pid, start, role  | WORD), fold,      | flight: start | 64-byte record | sums,      | says which | one run  |
-    | guard, times      | errors, hits, ... | time, label   |                | seconds    | is good    | a series |
+    | owner             | hot               | board         | ring           | folded A   | folded B   | cells,   |
+    | state, generation | head (THE COMMIT  | requests in   | capacity x     | sketches,  | `fold` & 1 | one run  |
+    | pid, start, role  | WORD), fold,      | flight: start | 64-byte record | sums,      | says which | a series;|
+    | guard, times      | errors, hits, ... | time, label   |                | seconds    | is good    | exemplars|
     +-------------------+-------------------+---------------+----------------+------------+------------+----------+
 
     record   0       8                16          24                   32                  40      48    56      64
@@ -166,6 +166,19 @@ HOT: Final = _struct(
 
 BOARD_ENTRY: Final = _struct(("start", _F8), ("label", _U8))
 
+EXEMPLARS: Final = 32
+"""Places for exemplars in each slot."""
+
+EXEMPLAR: Final = _struct(
+    ("version", _U8),  # odd while it is written, 0 before it ever was
+    ("series", _U8),
+    ("bucket", _U8),
+    ("value", _F8),
+    ("time", _F8),  # seconds since the epoch
+    ("length", _U8),
+    ("labels", "V208"),  # JSON
+)
+
 BLOCK: Final = _struct(
     ("serial", _U8),  # of the entry that starts here; 0 where none does. Never given twice
     ("length", _U8),  # bytes of the entry's payload, which goes on in the payloads of the blocks that follow
@@ -241,6 +254,7 @@ class Layout:
             ("ring", RECORD, (self.capacity,)),
             ("folded", FOLDED, (2,)),
             ("cells", _F8, (self.cells,)),
+            ("exemplars", EXEMPLAR, (EXEMPLARS,)),
             align=LINE,
         )
 

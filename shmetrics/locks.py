@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Final
 
 from shmetrics import forks
+from shmetrics.descriptors import above_standard
 
 REGISTRY: Final = 0
 """Held while claiming, reaping and defining; always briefly."""
@@ -31,6 +32,8 @@ ROLE: Final = 1
 """Held by the one aggregator that samples and alerts."""
 ATTACHED: Final = 2
 """Shared by all who have the segment attached for writing; exclusive while it is removed."""
+REMOVAL: Final = 3
+"""Held while the name is removed, so that only one process does."""
 _SLOT_ZERO: Final = 16
 
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid: struct flock, 64-bit Linux
@@ -78,20 +81,6 @@ def file_of(descriptor: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def above_standard(descriptor: int) -> int:
-    """The same open file under a number above 2; the number given is closed when it is another.
-
-    Where a process's standard streams were closed, a file that it opens gets one of their numbers, and what anything in
-    the process writes to stderr without looking, be it the C library's last words, would go into the file.
-    """
-    if descriptor > 2:
-        return descriptor
-    try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-    finally:
-        os.close(descriptor)
 
 
 def _request(kind: int, byte: int) -> bytes:
@@ -168,8 +157,7 @@ class ByteLock:
         while True:
             epoch = forks.epoch()
             self._descriptor = os.open(f"/proc/self/fd/{self._source}", os.O_RDWR | os.O_CLOEXEC)
-            if self._descriptor <= 2:  # kept above, once it cannot be lost to a signal handler that raises
-                self._descriptor = above_standard(self._descriptor)
+            self._descriptor = above_standard(self._descriptor)
             self._owner = os.getpid()
             if not self._is_open():
                 os.close(self._descriptor)

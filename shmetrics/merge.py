@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from shmetrics.cells import WorkerCells, families
+from shmetrics.exemplars import INFERENCE_TIME, slowest
 from shmetrics.folded import Folded, merge
 from shmetrics.reader import HubCopy, SlotCopy
 from shmetrics.slots import LINGER
@@ -51,6 +52,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         still = [worker for worker in stale if worker.in_totals]
         counted += still
         areas = np.concatenate([areas, *(worker.folded.area.reshape(1) for worker in still)])
+    shown = slowest([each for slot in copy.slots for each in slot.exemplars], copy.taken_at_wall)
     total = Counters(*(int(retired[name]) for name in _COUNTERS)) + Counters(dropped=int(header["dropped"]))
     return Snapshot(
         name=copy.name,
@@ -85,7 +87,9 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
             np.asarray(retired["cells"]),
             [WorkerCells(each.slot, each.cells, each.alive, each.counted, each.in_totals) for each in workers],
             copy.taken_at,
+            shown,
         ),
+        exemplars=tuple(each for (series, _), each in sorted(shown.items()) if series == INFERENCE_TIME),
     )
 
 

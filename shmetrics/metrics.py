@@ -1,14 +1,16 @@
 """PerformanceMetrics: what an application holds. It records in this process and reads the whole fleet."""
 
+import math
 import multiprocessing
 import operator
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from shmetrics import forks, naming, segment
+from shmetrics import exemplars, forks, naming, segment
 from shmetrics.book import Book
 from shmetrics.compat import InferenceTimes
 from shmetrics.errors import HubClosedError
@@ -162,10 +164,21 @@ class PerformanceMetrics:
     ) -> None:
         """Record one request. Times in seconds; ``total_time`` is the sum of the three.
 
-        NaN, infinite and negative values are kept out of every statistic but ``total_requests`` and counted as
-        ``invalid_records``. TypeError for what is not a number.
+        A request with a NaN, infinite or negative value counts in ``total_requests`` and as ``invalid_records``, and
+        in no measure. TypeError for what is not a number.
         """
         self._attachment.writer.record(inference_time, batch_size, preprocessing_time, quantization_time)
+
+    def record_exemplar(self, inference_time: float, labels: Mapping[str, str]) -> None:
+        """Say of which request an inference time is, after recording it: ``{"trace_id": ...}``.
+
+        The slowest recent request of each octave keeps its labels, for exports that show exemplars. ValueError for
+        names that no label can have, and for more than 128 characters.
+        """
+        kept, value = exemplars.checked(labels), float(inference_time)
+        if math.isfinite(value):
+            writer = self._attachment.writer
+            writer.perform(_keep, writer, value, kept)
 
     def record_error(self, count: int = 1) -> None:
         """Count failed requests. ``count``: a whole number, not negative."""
@@ -303,6 +316,10 @@ class PerformanceMetrics:
         name = state.pop("name")
         self.__dict__.update(state)
         self._attach(segment.attach(name, writable=True), private=False)
+
+
+def _keep(writer: Writer, value: float, labels: bytes) -> None:
+    writer.exemplars.keep(exemplars.INFERENCE_TIME, exemplars.octave(value), value, labels)
 
 
 def default_hub() -> str | None:

@@ -25,31 +25,42 @@ def current_identity(role: str | None = None) -> Identity:
 
 def start_ticks(pid: int | str) -> int | None:
     """Field 22 of ``/proc/<pid>/stat`` (proc(5)), or None when there is no such process to see."""
-    fields = _stat(pid)
+    fields = stat_fields(f"/proc/{pid}/stat")
     return None if fields is None else int(fields[19])
 
 
 def state_of(pid: int, known_start_ticks: int) -> str | None:
     """A process's state as proc(5) has it (R, S, D, T, ...), or None when there is none of that pid and start."""
-    fields = _stat(pid)
+    fields = stat_fields(f"/proc/{pid}/stat")
     return None if fields is None or int(fields[19]) != known_start_ticks else fields[0].decode()
 
 
-def _stat(pid: int | str) -> list[bytes] | None:
-    """``/proc/<pid>/stat`` from its third field on."""
+def stat_fields(path: str, *, dir_fd: int | None = None) -> list[bytes] | None:
+    """A process's ``stat`` (proc(5)) from its third field on, or None when there is none to see.
+
+    ``path``: absolute, or within ``dir_fd``, an open ``/proc/<pid>``.
+    """
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            stat = os.pread(file.fileno(), 4096, 0)  # a child forked in between shares the file's position
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
     except OSError:
         return None
+    try:
+        stat = os.pread(descriptor, 4096, 0)  # a child forked in between shares the file's position
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
     # The second field, the command in parentheses, may itself hold spaces and parentheses.
     return stat[stat.rindex(b")") + 2 :].split()
 
 
 def boot_id() -> str:
-    """A value that changes at every boot of the kernel (random(4)), or "" where it cannot be read."""
+    """A value that changes at every boot of the kernel (random(4)), or "" where /proc does not show it.
+
+    OSError when it is there and cannot be read now: no descriptors are left.
+    """
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return ""

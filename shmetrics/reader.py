@@ -23,11 +23,25 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shmetrics import guards, naming, slots
+from shmetrics import exemplars, guards, naming, slots
 from shmetrics.catalog import Catalog
 from shmetrics.cells import Cells, Plan
+from shmetrics.families import Exemplar
 from shmetrics.folded import Rows, bytes_of, flaw
-from shmetrics.layout import BOARD_ENTRY, BOARD_SIZE, CLAIMED, FOLDED, FREE, HEADER, OWNER, RECORD, Layout, offset_of
+from shmetrics.layout import (
+    BOARD_ENTRY,
+    BOARD_SIZE,
+    CLAIMED,
+    EXEMPLAR,
+    EXEMPLARS,
+    FOLDED,
+    FREE,
+    HEADER,
+    OWNER,
+    RECORD,
+    Layout,
+    offset_of,
+)
 from shmetrics.segment import Segment
 from shmetrics.slots import BOARD, FOLD, GENERATION, GUARD, HEAD, RING, STATE, Hot, hot_flaw, read_hot
 from shmetrics.strict import Words
@@ -71,6 +85,7 @@ class SlotCopy:
     in_flight: NDArray[np.void]
     cells: Cells
     """Those of custom metrics, up to the last that the catalog names."""
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +133,7 @@ class Reader:
         self._good_retired: Any = np.zeros((), segment.layout.retired)
         self._catalog = Catalog(segment)
         self._plan = Plan(self._catalog.contents())
-        self._cells_at = offset_of(segment.layout.slot, "cells")
+        self._cells_at, self._exemplars_at = (offset_of(segment.layout.slot, part) for part in ("cells", "exemplars"))
 
     def read(self) -> HubCopy:
         """Copy every slot that was ever used, then the retired area."""
@@ -212,6 +227,8 @@ class Reader:
         owner = self._copy(base, OWNER)[0]
         in_flight = self._copy(base + BOARD, BOARD_ENTRY, BOARD_SIZE)
         own_cells = self._copy(base + self._cells_at, np.dtype(np.float64), self._plan.extent)
+        start = base + self._exemplars_at
+        found = exemplars.read(segment.raw[start : start + EXEMPLARS * EXEMPLAR.itemsize], fence)
         fence()
         hot = read_hot(words)
         problem = hot_flaw(hot, dims.capacity)
@@ -244,6 +261,7 @@ class Reader:
             rows=rows,
             in_flight=in_flight[in_flight["start"] > 0.0],
             cells=own_cells,
+            exemplars=found,
         )
 
     def _generation_flaws(self, retired: Any) -> dict[str, str]:

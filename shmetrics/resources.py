@@ -1,4 +1,4 @@
-"""What the operating system says of the workers: CPU and memory, by psutil.
+"""What the operating system says of the workers: CPU and memory, by psutil, and whatever ``/proc`` tells at one look.
 
 A pid from shared memory is only ever looked at, and only believed when the process's start time is the one the worker
 wrote down: a reused pid, or one of another PID namespace, gives no figure rather than somebody else's.
@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from shmetrics.process import start_ticks
+from shmetrics.process import start_ticks, stat_fields
 from shmetrics.snapshot import WorkerSnapshot
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Usage(NamedTuple):
@@ -64,3 +65,59 @@ class _Look(NamedTuple):
     at: float
     cpu_seconds: float
     usage: Usage
+
+
+class ProcessFigures(NamedTuple):
+    """What the kernel says of one worker process, all of it at one look."""
+
+    cpu_seconds: float
+    """User and system, since the process started."""
+    rss_bytes: int
+    virtual_bytes: int
+    threads: int
+    open_fds: int | None
+    """None where they cannot be counted: no permission, or no descriptor left to count with."""
+
+
+def process_figures(worker: WorkerSnapshot) -> ProcessFigures | None:
+    """What the kernel says of a live worker's process now, or None. Keeps no memory of it; any thread may call.
+
+    Everything is read through one open ``/proc/<pid>``, which goes on meaning the process it was opened for: should
+    that end meanwhile and its pid be another's, reading fails.
+    """
+    if not worker.alive:
+        return None
+    try:
+        directory = os.open(f"/proc/{worker.pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fields = stat_fields("stat", dir_fd=directory)
+        if fields is None or int(fields[19]) != worker.start_ticks:
+            return None
+        return ProcessFigures(
+            cpu_seconds=(int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND,
+            rss_bytes=int(fields[21]) * _PAGE,
+            virtual_bytes=int(fields[20]),
+            threads=int(fields[17]),
+            open_fds=_open_fds(directory),
+        )
+    finally:
+        os.close(directory)
+
+
+def _open_fds(directory: int) -> int | None:
+    """Descriptors of the process whose ``/proc`` directory this is."""
+    try:
+        known = os.stat("fd", dir_fd=directory).st_size  # since Linux 6.2, and a fifth of the work
+        if known:
+            return known
+        listing = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return None
+    try:
+        return len(os.listdir(listing))
+    except OSError:
+        return None
+    finally:
+        os.close(listing)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from shmetrics import cells, guards, naming
+from shmetrics import cells, forks, guards, naming
 from shmetrics.catalog import Catalog
 from shmetrics.folded import Folded, bytes_of, flaw, merge
 from shmetrics.forks import ForkedError
@@ -196,9 +196,12 @@ def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now:
     """Empty a locked slot; the generation first, so that a reader in the middle of it notices.
 
     Nothing is called between the look at the lock and the last store, so no signal handler can fork there: a child that
-    was forked before finds the lock its parent's, and leaves the slot to it.
+    was forked before finds the lock its parent's, and leaves the slot to it. In strict mode each store of a word is a
+    call; there the words are taken away from the child, and the lock is looked at again after them.
     """
     words = words_of(segment, slot)
+    if isinstance(words, FencedWords):
+        forks.register(words)
     retired = segment.retired_generation(slot)
     generation = max(words[GENERATION] % _MAX_COUNT, retired % _MAX_COUNT) + 1  # never 0: that is a slot never used
     part = segment.slots[slot]
@@ -210,6 +213,8 @@ def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now:
     words[GENERATION] = generation
     for word in (HEAD, FOLD, ERRORS, CACHE_HITS, CACHE_MISSES, DROPPED, UNCOUNTED):
         words[word] = 0
+    if alive.is_left:
+        raise ForkedError
     folded[:] = 0
     board[:] = nobody
     owner["pid"] = identity.pid

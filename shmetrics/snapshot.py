@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shmetrics.cells import Cells
-from shmetrics.families import Family
+from shmetrics.families import Exemplar, Family
 from shmetrics.folded import Folded, Rows
 
 
@@ -126,3 +126,5 @@ class Snapshot:
     health: Health
     families: tuple[Family, ...] = ()
     """Custom metrics, in the order in which they were defined."""
+    exemplars: tuple[Exemplar, ...] = ()
+    """Of inference_time: the slowest recent request of each octave that came with labels, the fastest first."""

@@ -125,7 +125,7 @@ def worker_row(worker: WorkerSnapshot, now: float, *, percentiles: bool = True) 
         "cache_hit_rate": _ratio(worker.counters.cache_hits, worker.counters.cache_hits + worker.counters.cache_misses),
         "throughput": window.throughput,
         "current_throughput": seconds.rate(CURRENT_SECONDS) if worker.alive else 0.0,
-        "busy_fraction": _busy_fraction(worker, seconds, now) if worker.alive else 0.0,
+        "busy_fraction": busy_fraction(worker, now, seconds),
         "in_flight": len(worker.in_flight),
         "oldest_in_flight": now - min((request.started_at for request in worker.in_flight), default=now),
         "window_count": window.count,
@@ -137,10 +137,17 @@ def worker_row(worker: WorkerSnapshot, now: float, *, percentiles: bool = True) 
     return row
 
 
-def _busy_fraction(worker: WorkerSnapshot, seconds: "PerSecond", now: float) -> float:
-    """Time spent serving over the last BUSY_SECONDS, requests under way included; at most 1."""
+def busy_fraction(worker: WorkerSnapshot, now: float, seconds: "PerSecond | None" = None) -> float:
+    """Time spent serving over the last BUSY_SECONDS, requests under way included; at most 1; 0.0 of the dead.
+
+    ``seconds``: the worker's history, where the caller has it.
+    """
+    if not worker.alive:
+        return 0.0
+    age = now - worker.claimed_at
+    seconds = PerSecond(worker.folded, now, age) if seconds is None else seconds
     under_way = sum(min(BUSY_SECONDS, now - request.started_at) for request in worker.in_flight)
-    period = min(BUSY_SECONDS, now - worker.claimed_at)
+    period = min(BUSY_SECONDS, age)
     return min(1.0, seconds.busy(BUSY_SECONDS) + (under_way / period if period > 0.0 else 0.0))
 
 

@@ -13,6 +13,8 @@ import platform
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import posix_ipc
+
 from shmetrics.guards import Fence
 
 _TRUE: Final = ("1", "true", "yes", "on")
@@ -33,7 +35,7 @@ class Words(Protocol):
 class FencedWords:
     """Words whose every store comes after all stores before it, on any CPU."""
 
-    __slots__ = ("_fence", "_words")
+    __slots__ = ("__weakref__", "_fence", "_words")
 
     def __init__(self, words: Words, fence: Callable[[], None]) -> None:
         self._words = words
@@ -50,6 +52,10 @@ class FencedWords:
     def release(self) -> None:
         """Make every further use raise ValueError."""
         self._words.release()
+
+    def after_fork_in_child(self) -> None:
+        """Leave the slot to the parent. Called by `forks` for words that were registered there."""
+        self.release()
 
 
 def is_strict() -> bool:
@@ -70,7 +76,7 @@ def new_fence() -> Callable[[], None]:
         return _no_fence
     try:
         return Fence()
-    except OSError:  # not a page of shared memory is left; who has attached before goes on, and so shall we
+    except (OSError, posix_ipc.Error):  # no page of shared memory is left, or no file may be made: we go on without
         return _fence_of_locks
 
 

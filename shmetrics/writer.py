@@ -25,6 +25,7 @@ from shmetrics import forks, slots
 from shmetrics.board import Board
 from shmetrics.claimant import Claimant
 from shmetrics.exclusion import WriteToken, takes_token, token_was_out
+from shmetrics.exemplars import Exemplars
 from shmetrics.folded import Folded, Rows
 from shmetrics.forks import ForkedError
 from shmetrics.layout import CLAIMED, FOLD_BATCH, RECORD, offset_of
@@ -88,7 +89,8 @@ class Writer:
         self._ring_bytes = RECORD.itemsize * self._capacity
         self._closed = False
         self._advancing = False
-        self._cells_at = offset_of(segment.layout.slot, "cells")
+        self._cells_at, self._exemplars_at = (offset_of(segment.layout.slot, part) for part in ("cells", "exemplars"))
+        self.exemplars = Exemplars(time.time)
         self._notices = Notices(segment.name)
         self._claimant = Claimant(segment, partial(identity, role), clock, self._notices)
         self._claim: Claim | None = None
@@ -387,7 +389,8 @@ class Writer:
 
         Nothing is called between the assignments, so no signal handler can raise there (CPython 3.11 and newer).
         """
-        cells = memory[self._cells_at :].cast("d")
+        self.exemplars.use(memory[self._exemplars_at :])
+        cells = memory[self._cells_at : self._exemplars_at].cast("d")
         self._ring = memory[RING : RING + self._ring_bytes]
         self.cells = cells
         self._memory = memory

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from shmetrics import PerformanceMetrics, errors
+from shmetrics import PerformanceMetrics, PrometheusExporter, errors
 from shmetrics.cli import build_parser
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PORT = "9464"
+"""The port of all examples; where they are run, a free one instead."""
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -27,7 +29,7 @@ def pages_with(language):
 
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_the_python_snippets_of_a_page_run_in_order(page, tmp_path, hub_name):
-    code = "\n".join(blocks(page, "python")).replace('"resnet"', f'"{hub_name}"')
+    code = "\n".join(blocks(page, "python")).replace('"resnet"', f'"{hub_name}"').replace(PORT, "0")
     (tmp_path / "snippets.py").write_text(code)
     done = subprocess.run(
         [sys.executable, "-W", "error", "snippets.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
@@ -39,7 +41,7 @@ def test_the_python_snippets_of_a_page_run_in_order(page, tmp_path, hub_name):
 def test_the_commands_of_a_page_work(page, hub_name):
     PerformanceMetrics(name=hub_name).close()
     for line in blocks(page, "console")[0].splitlines():
-        command = shlex.split(line.removeprefix("$ ").split("#")[0].replace("resnet", hub_name))
+        command = shlex.split(line.removeprefix("$ ").split("#")[0].replace("resnet", hub_name).replace(PORT, "0"))
         assert command[0] == "shmetrics"
         limited = ["timeout", "--signal=TERM", "3"] if "serve" in command else []
         done = subprocess.run([*limited, sys.executable, "-m", *command], capture_output=True, text=True, timeout=60)
@@ -88,6 +90,16 @@ def test_every_statistic_is_documented():
         parts = (f"{match[1]}_", match[2]) if match else (f"`{key}`",)
         for part in parts:
             assert part in documented, key
+
+
+def test_every_name_for_prometheus_is_documented_and_no_other():
+    page = (ROOT / "docs" / "prometheus.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    with PerformanceMetrics(max_workers=2) as metrics:
+        families = list(PrometheusExporter(metrics, registry=None).describe())
+    suffixes = {"counter": "_total", "info": "_info"}
+    assert documented == {family.name + suffixes.get(family.type, "") for family in families}
 
 
 def test_every_error_is_documented():

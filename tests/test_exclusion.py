@@ -115,6 +115,18 @@ def test_a_token_that_was_lost_to_a_raising_signal_handler_is_made_anew_once(thr
     assert len(counter.token._token) == 1
 
 
+def test_a_waiter_whose_token_another_waiter_made_anew_makes_none():
+    """However late it comes to it: the one who made it may be writing by then."""
+    token = WriteToken()
+    token.take()
+    seen = token._mints
+    token._mint(seen)
+    token.take()
+    token._mint(seen)
+    with pytest.raises(IndexError):
+        token.take()
+
+
 def test_a_signal_handler_that_raises_at_random_points_of_a_write_never_stops_later_writes():
     class Interrupt(Exception):
         pass

@@ -31,10 +31,16 @@ def test_labels_that_prometheus_does_not_know_are_refused(label):
 
 @pytest.mark.parametrize(("kind", "label"), [("histogram", "le"), ("summary", "quantile"), ("gauge", "worker")])
 def test_labels_that_an_export_adds_by_itself_are_refused(kind, label):
-    needs = {"histogram": {"buckets": (1.0,)}, "gauge": {"merge": "last"}}.get(kind, {})
+    needs = {"histogram": {"buckets": (1.0,)}, "gauge": {"merge": "per_worker"}}.get(kind, {})
     with pytest.raises(ValueError, match=f"'{label}'.*reserved"):
         define(kind=kind, labels=(label,), **needs)
     assert define(labels=(label,)).labels == (label,)
+
+
+def test_only_gauges_that_show_each_worker_reserve_the_label_for_it():
+    assert define(kind="gauge", merge="live_sum", labels=("worker",)).labels == ("worker",)
+    with pytest.raises(ValueError, match=r"'worker'.*reserved"):
+        define(kind="gauge", merge="live_per_worker", labels=("worker",))
 
 
 def test_a_label_twice_is_refused():

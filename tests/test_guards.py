@@ -213,6 +213,13 @@ def test_open_existing_refuses_a_foreign_owner(guard, name):
     assert guards.open_existing(name) is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away, and remove what is not its own")
+def test_unlink_all_leaves_what_belongs_to_another_user(guard, name):
+    shutil.chown(path_of(name), user=12345)
+    guards.unlink_all(name)
+    assert os.path.exists(path_of(name))
+
+
 def test_open_existing_finds_nothing_where_there_is_nothing(name):
     assert guards.open_existing(name) is None
 

@@ -1,15 +1,35 @@
 """The read-only view of a hub, and the removal of hubs."""
 
+import itertools
 import os
 import threading
+from contextlib import suppress
+from functools import partial
 
+import numpy as np
 import pytest
 
-from shmetrics import Hub, HubClosedError, HubInUseError, HubNotFoundError, PerformanceMetrics, hub, naming, segment
+from shmetrics import (
+    Hub,
+    HubClosedError,
+    HubInUseError,
+    HubNotFoundError,
+    PerformanceMetrics,
+    hub,
+    naming,
+    segment,
+    slots,
+)
 from shmetrics.aggregator import Aggregator
+from shmetrics.hub import View
+from shmetrics.layout import Layout
 from shmetrics.locks import ATTACHED, ByteLock
 from shmetrics.segment import attach, unlink
+from shmetrics.writer import Writer
+from tests.hazards.injection import happen
 from tests.processes import wait_until
+
+SMALL = Layout(max_workers=2, window_size=10, max_series=16)
 
 
 def test_a_view_cannot_write(hub_name):
@@ -26,6 +46,23 @@ def test_workers_are_rows_with_cpu_and_memory(hub_name):
         assert (row["pid"], row["requests"], row["alive"]) == (os.getpid(), 1, True)
         assert row["rss_bytes"] > 1_000_000
         assert row["cpu_percent"] >= 0.0
+
+
+def test_the_first_snapshot_is_of_the_whole_fleet_though_others_reap_without_end(make_segment):
+    """There is no earlier one to show; and without what the dead left, the next total would be a leap."""
+    target = make_segment()
+    Writer(target).claim()
+    slots.reap(target)
+    reaps = iter(range(2000))
+
+    def reap_amid_a_read():
+        if next(reaps, None) is not None:
+            target.header["retired_index"] += np.uint64(2)
+
+    target.fence = reap_amid_a_read
+    fleet = View(target).snapshot()
+    assert (fleet.workers_seen, fleet.health.stale) == (1, False)
+    assert next(reaps, None) is None
 
 
 def test_a_closed_view_says_so(hub_name):
@@ -123,6 +160,55 @@ def test_who_attaches_while_a_hub_is_removed_gets_the_next_one(hub_name):
         assert metrics._attachment.segment.instance != old.instance
         assert not metrics.snapshot().health.unlinked
     old.close()
+
+
+def test_who_attaches_is_never_left_with_a_hub_that_was_removed_meanwhile(hub_name):
+    """At whatever moment of the attaching the removal comes: it is refused, or the attaching finds none or the next."""
+    outcomes = set()
+
+    def remove():
+        try:
+            hub.remove(hub_name)
+        except HubInUseError:
+            outcomes.add("refused")
+        else:
+            outcomes.add("removed")
+
+    for number in itertools.count():
+        segment.create_or_attach(hub_name, SMALL).close()
+        attached = []
+        moment = happen(
+            "calls",
+            number,
+            remove,
+            lambda attached=attached: attached.append(segment.create_or_attach(hub_name, SMALL)),
+        )
+        assert not attached[0].is_unlinked, moment
+        attached[0].close()
+        if moment is None:
+            break
+    assert outcomes == {"refused", "removed"}
+
+
+def test_a_hub_made_while_two_processes_remove_its_predecessor_stays(hub_name, monkeypatch):
+    """At whatever moment of the one removal the other comes: no remover takes the name from the hub that is next."""
+    monkeypatch.setattr(segment, "REMOVAL_PATIENCE", 0.001)
+    for number in itertools.count():
+        old = segment.create(hub_name, SMALL)
+        made = []
+
+        def replace(made=made):
+            with suppress(HubNotFoundError, HubInUseError):
+                hub.remove(hub_name, force=True)
+            with suppress(FileExistsError):
+                made.append(segment.create(hub_name, SMALL))
+
+        moment = happen("calls", number, replace, partial(unlink, hub_name, old.instance))
+        assert not any(new.is_unlinked for new in made), moment
+        with suppress(HubNotFoundError):
+            hub.remove(hub_name, force=True)
+        if moment is None:
+            return
 
 
 def test_a_remover_that_stands_still_keeps_nobody_from_attaching(hub_name, monkeypatch):

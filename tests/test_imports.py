@@ -10,7 +10,19 @@ ROOT = Path(__file__).parent.parent
 LINKS = (("shmetrics", "workers"), ("shmetrics", "exporters"))
 CORE_DEPENDENCIES = {"numpy", "posix_ipc", "psutil"}
 OUTER = ("workers", "exporters", "cli", "demo")
-PURE = {"layout", "families", "entries", "cells", "sketch", "folded", "snapshot", "window", "merge", "statistics"}
+PURE = {
+    "layout",
+    "families",
+    "entries",
+    "cells",
+    "exemplars",
+    "sketch",
+    "folded",
+    "snapshot",
+    "window",
+    "merge",
+    "statistics",
+}
 TYPES_FOR_MERGE = {"reader", "slots"}
 """What merge needs the types and constants of; it calls nothing of theirs."""
 IMPURE = {"os", "time", "mmap", "fcntl", "threading", "multiprocessing", "subprocess", "socket", "signal"}
@@ -52,7 +64,11 @@ def of(package):
 CORE = [name for name in MODULES if not any(name in of(package) for package in OUTER)]
 
 
-@pytest.mark.parametrize("name", [name for name in CORE if name != "shmetrics.__main__"])
+FACES = {"shmetrics", "shmetrics.__main__"}
+"""The package's face hands some outer names on, when they are asked for; the other is the command line's."""
+
+
+@pytest.mark.parametrize("name", [name for name in CORE if name not in FACES])
 def test_the_core_never_imports_wrappers_exporters_commands_or_the_demo(name):
     for imported in imports(name):
         assert not any(within(imported, f"shmetrics.{package}") for package in OUTER), imported
@@ -68,6 +84,11 @@ def test_wrappers_never_import_exporters_or_commands(name):
 def test_exporters_never_import_wrappers_or_commands(name):
     for imported in imports(name):
         assert not any(within(imported, f"shmetrics.{package}") for package in ("workers", "cli", "demo")), imported
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not within(name, "shmetrics.exporters.prometheus")])
+def test_prometheus_client_is_known_to_one_package_only(name):
+    assert not any(within(imported, "prometheus_client") for imported in imports(name))
 
 
 @pytest.mark.parametrize("name", sorted(PURE))

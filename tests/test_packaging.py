@@ -56,6 +56,17 @@ def test_importing_shmetrics_loads_no_framework_and_no_wrapper():
     assert [name for name in UNWANTED if name in loaded] == []
 
 
+def test_the_exporter_is_handed_on_when_it_is_asked_for_and_not_before():
+    code = (
+        "import sys, shmetrics\n"
+        "assert 'PrometheusExporter' in dir(shmetrics) and 'prometheus_client' not in sys.modules\n"
+        "from shmetrics import PrometheusExporter\n"
+        "from shmetrics.exporters.prometheus import PrometheusExporter as known\n"
+        "assert PrometheusExporter is known and not hasattr(shmetrics, 'Nonsense')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_all_public_names_exist_and_are_documented():
     for name in shmetrics.__all__:
         assert getattr(shmetrics, name).__doc__, name

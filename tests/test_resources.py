@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from shmetrics import resources as module
 from shmetrics.process import start_ticks
-from shmetrics.resources import Resources, Usage
+from shmetrics.resources import Resources, Usage, process_figures
 from tests.forge import worker
 
 NOTHING = Usage(None, None)
@@ -116,3 +117,72 @@ def test_a_process_that_is_gone_gives_nothing(stopped_child):
 @pytest.mark.parametrize("ticks", [0, 2**64 - 1])
 def test_a_hostile_pid_gives_nothing(pid, ticks):
     assert look(Resources(), worker(pid=pid, start_ticks=ticks)) == NOTHING
+
+
+class TestProcessFigures:
+    """All the kernel tells of one process at one look."""
+
+    def test_they_are_those_of_the_process(self):
+        burn(0.05)
+        figures = process_figures(worker_of(os.getpid()))
+        assert 0.05 <= figures.cpu_seconds <= time.process_time() + 0.1
+        assert 2**20 < figures.rss_bytes < figures.virtual_bytes
+        assert figures.threads == len(os.listdir("/proc/self/task"))
+
+    @pytest.mark.parametrize("old_kernel", [False, True])
+    def test_descriptors_are_counted(self, old_kernel, monkeypatch):
+        """Before Linux 6.2 the directory has no size, and its entries are counted."""
+
+        class NoSize:
+            st_size = 0
+
+        if old_kernel:
+            monkeypatch.setattr(module.os, "stat", lambda *_arguments, **_options: NoSize)
+        before = process_figures(worker_of(os.getpid())).open_fds
+        with open(os.devnull), open(os.devnull):
+            assert process_figures(worker_of(os.getpid())).open_fds == before + 2
+
+    def test_descriptors_that_cannot_be_counted_are_left_out(self, stopped_child, monkeypatch):
+        """As where a process is another user's."""
+
+        def refused(path, *arguments, **options):
+            if path == "fd":
+                raise PermissionError
+            return real(path, *arguments, **options)
+
+        real = os.stat
+        monkeypatch.setattr(module.os, "stat", refused)
+        figures = process_figures(worker_of(stopped_child.pid))
+        assert figures.open_fds is None
+        assert figures.rss_bytes > 0
+
+    @pytest.mark.parametrize("shift", [-1, 1])
+    def test_a_reused_pid_gives_nothing(self, shift):
+        assert process_figures(worker_of(os.getpid(), start_ticks=start_ticks("self") + shift)) is None
+
+    def test_a_worker_that_is_not_alive_gives_nothing(self):
+        assert process_figures(worker_of(os.getpid(), alive=False)) is None
+
+    def test_a_process_that_ends_at_the_look_gives_nothing(self, stopped_child, monkeypatch):
+        """It ends after its directory was opened; its pid may be another's by now, the directory never is."""
+        known = worker_of(stopped_child.pid)
+        real = module.stat_fields
+
+        def end_first(path, **options):
+            stopped_child.kill()
+            stopped_child.wait()
+            return real(path, **options)
+
+        monkeypatch.setattr(module, "stat_fields", end_first)
+        assert process_figures(known) is None
+
+    @pytest.mark.parametrize("pid", [0, 2**22 + 1, 2**63, 2**64 - 1])
+    def test_a_hostile_pid_gives_nothing(self, pid):
+        assert process_figures(worker(pid=pid, start_ticks=1)) is None
+
+    def test_no_descriptor_is_left_open(self, stopped_child):
+        process_figures(worker_of(stopped_child.pid))
+        before = os.listdir("/proc/self/fd")
+        for each in (worker_of(stopped_child.pid), worker(pid=os.getpid(), start_ticks=1)):
+            process_figures(each)
+        assert os.listdir("/proc/self/fd") == before

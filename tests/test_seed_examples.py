@@ -1,11 +1,14 @@
 """The examples of the original documentation, each run with only its import line changed (`tests/seed`)."""
 
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 SEED = Path(__file__).parent / "seed"
 SPEED = 40
@@ -45,3 +48,59 @@ def test_the_example_of_custom_metrics_runs():
     assert re.search(r"^  model_accuracy: .*'value': 0.945", done.stdout, re.MULTILINE)
     assert re.search(r"^  data_freshness: .*'count': 1.0, 'sum': 8.5", done.stdout, re.MULTILINE)
     assert re.search(r"^  feature_drift: .*'age'.*'value': 1.0", done.stdout, re.MULTILINE)
+
+
+_SCRAPE = """
+import fcntl, runpy, socket, struct, sys, urllib.request
+import prometheus_client
+servers, start = [], prometheus_client.start_http_server
+prometheus_client.start_http_server = lambda *args: servers.append(start(*args))
+if sys.argv[2] == "alone":  # in a network of our own, whose loopback is down at first
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 0x41))  # SIOCSIFFLAGS: up and running
+runpy.run_path(sys.argv[1], run_name="__main__")
+with urllib.request.urlopen("http://localhost:8000/metrics") as answer:
+    print(answer.read().decode())
+for server, thread in servers:
+    server.shutdown()
+    server.server_close()
+    thread.join()
+"""
+
+
+def _network_of_its_own():
+    """What starts a command where every port is free, and whether there is such a thing here."""
+    command = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
+    try:
+        allowed = subprocess.run([*command, "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    return command if allowed else []
+
+
+def test_the_example_of_prometheus_runs():
+    alone = _network_of_its_own()
+    command = [*alone, sys.executable, "-W", "error", "-c", _SCRAPE, str(SEED / "prometheus.py")]
+    deadline = time.monotonic() + 60
+    while True:
+        done = subprocess.run(
+            [*command, "alone" if alone else "beside others"], capture_output=True, text=True, timeout=60
+        )
+        if "Address already in use" not in done.stderr or time.monotonic() > deadline:
+            break
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    page = {family.name: family for family in text_string_to_metric_families(done.stdout.split("/metrics\n")[1])}
+    for name, kind in (
+        ("inference_duration_seconds", "histogram"),
+        ("batch_size_total", "histogram"),
+        ("requests", "counter"),
+        ("errors", "counter"),
+        ("cache_hits", "counter"),
+        ("cache_misses", "counter"),
+        ("throughput_requests_per_second", "gauge"),
+    ):
+        assert page[name].type == kind
+    memory = page["model_memory_usage_bytes"]
+    assert (memory.documentation, memory.type) == ("Memory usage of loaded models", "gauge")
+    assert [sample.value for sample in memory.samples] == [512 * 1024 * 1024]

@@ -198,6 +198,16 @@ def test_a_process_whose_slot_was_taken_away_claims_another_and_goes_on(segment,
     assert fleet(segment).workers[writer.slot].alive
 
 
+def test_records_that_somebody_else_committed_are_not_folded(segment, writer, caplog):
+    """A commit word that this process did not store, however plausible, is not its slot any more."""
+    writer.record(0.1)
+    slots.words_of(segment, 0)[slots.HEAD] += FOLD_BATCH
+    writer.record(0.1)
+    assert "lost its slot" in caplog.text
+    assert writer.slot == 1
+    assert not segment.slots["folded"]["valid"].any()
+
+
 def test_threads_that_count_and_record_at_once_are_counted_exactly(segment, writer):
     def work(_index):
         for _ in range(3000):

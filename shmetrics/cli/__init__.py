@@ -12,11 +12,20 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final, TextIO, cast
 
 import shmetrics
-from shmetrics.cli import demo, doctor, gc, ls, rm, serve, stats
+from shmetrics.cli import demo, doctor, export, gc, ls, rm, serve, stats
 from shmetrics.cli.options import UsageError
 from shmetrics.errors import ShmetricsError
 
-_VERBS: Final = {"demo": demo, "stats": stats, "serve": serve, "ls": ls, "rm": rm, "doctor": doctor, "gc": gc}
+_VERBS: Final = {
+    "demo": demo,
+    "stats": stats,
+    "export": export,
+    "serve": serve,
+    "ls": ls,
+    "rm": rm,
+    "doctor": doctor,
+    "gc": gc,
+}
 
 _EPILOG: Final = """\
 examples:
@@ -24,7 +33,9 @@ examples:
   shmetrics ls                    which hubs there are
   shmetrics stats resnet          the fleet's figures, once
   shmetrics stats resnet --watch  and again every second
+  shmetrics export resnet         all of it as JSON; or CSV, or what Prometheus reads
   shmetrics serve resnet          the aggregator: reaps dead workers, prints a line a second
+  shmetrics serve resnet --port 9464    and serves http://127.0.0.1:9464/metrics to Prometheus
   shmetrics doctor resnet         what is wrong with it, and what to do
   shmetrics gc                    removes what killed processes left behind
 
@@ -55,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  one for each way to end
     """Run one command; returns its exit status. The entry point of ``shmetrics`` and ``python -m shmetrics``."""
     _fill_closed_streams()
     output = _Output(sys.stdout)
@@ -79,6 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         why = error.reason.strerror
         return _fail(1, f"cannot write to standard output: {why}; look at the file or device that it goes to")
+    except BrokenPipeError:  # the same, of what was written as bytes
+        _discard(sys.stdout)
+        return 0
+    except OSError as error:  # a read-only /dev/shm, no descriptors left
+        return _fail(1, str(error))
 
 
 def _fail(status: int, reason: str) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import Final
 
 from shmetrics import naming
@@ -9,6 +10,11 @@ from shmetrics.metrics import HUB_VARIABLE, default_hub
 
 _ON: Final = ("1", "true", "yes", "on", "t", "y")
 _OFF: Final = ("0", "false", "no", "off", "f", "n", "")
+
+_LONGEST: Final = 1e9
+"""Seconds: thirty years."""
+STDOUT: Final = "-"
+"""What `--output` calls standard output."""
 
 
 class UsageError(Exception):
@@ -31,12 +37,58 @@ def add_seconds(parser: argparse.ArgumentParser, flag: str, default: float | Non
     )
 
 
+def add_port(parser: argparse.ArgumentParser, text: str) -> None:
+    """`--port` and `--host`, for servers."""
+    known = os.environ.get(variable("--port")) or None
+    if known is not None and "://" in known:
+        known = None  # Kubernetes puts tcp://10.0.0.1:80 there where a Service is called shmetrics
+    parser.add_argument(
+        "--port", type=_port, default=known, metavar="PORT", help=f"{text}; 0 takes a free one ({variable('--port')})"
+    )
+    parser.add_argument(
+        "--host",
+        default=os.environ.get(variable("--host")) or "127.0.0.1",
+        metavar="ADDRESS",
+        help=f"where to listen (default: 127.0.0.1; {variable('--host')})",
+    )
+
+
 def add_switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
     """A flag without a value; its variable says yes or no, and what says neither is refused, not guessed."""
     switch = parser.add_argument(
         flag, action="store_true", default=os.environ.get(variable(flag), ""), help=f"{text} ({variable(flag)})"
     )
     switch.type = yes_or_no  # for the default alone, which argparse converts since it is a string
+
+
+def add_choice(parser: argparse.ArgumentParser, flag: str, choices: Sequence[str], default: str, text: str) -> None:
+    """A flag that takes one of `choices`."""
+
+    def chosen(value: str) -> str:  # argparse checks its own `choices` for a flag given, and not for a default
+        if value not in choices:
+            raise argparse.ArgumentTypeError(
+                f"a flag or its variable must be one of {', '.join(choices)}, not {value!r}"
+            )
+        return value
+
+    parser.add_argument(
+        flag,
+        type=chosen,
+        default=os.environ.get(variable(flag)) or default,
+        metavar="|".join(choices),
+        help=f"{text} (default: {default}; {variable(flag)})",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """`--output`: a file, or standard output."""
+    parser.add_argument(
+        "--output",
+        default=os.environ.get(variable("--output")) or STDOUT,
+        metavar="FILE",
+        help=f"where to; {STDOUT} (the default) is standard output, and a file appears whole or not at all "
+        f"({variable('--output')})",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -78,11 +130,20 @@ def yes_or_no(text: str) -> bool:
 
 
 def positive(text: str) -> float:
-    """A number above zero."""
+    """A number above zero, and no more than the system can sleep."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0.0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"a flag or its variable must be a number above 0, not {text!r}")
+    if not 0.0 < number <= _LONGEST:
+        raise argparse.ArgumentTypeError(
+            f"a flag or its variable must be a number above 0 and at most {_LONGEST:.0e}, not {text!r}"
+        )
     return number
+
+
+def _port(text: str) -> int:
+    """A port, or 0."""
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"a port must be a number from 0 to 65535, not {text!r}")
+    return int(text)

@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -11,7 +12,7 @@ import shmetrics
 from shmetrics import Hub
 from shmetrics.cli import _VERBS, build_parser, main
 from shmetrics.cli.options import hub_given, variable
-from tests.cli import command, run, run_into_closed_pipe, run_redirected, strict_json, until
+from tests.cli import PATIENCE, command, environment, run, run_into_closed_pipe, run_redirected, strict_json, until
 
 
 def status_of(*arguments):
@@ -78,6 +79,7 @@ def test_a_verb_that_needs_a_hub_says_which_there_are_and_how_to_name_it(capsys,
         ("stats", "a", "--interval", "0"),
         ("stats", "a", "--max-age", "-1"),
         ("stats", "a", "--max-age", "nan"),
+        ("stats", "a", "--interval", "1e300"),
         ("serve", "a", "--interval", "inf"),
         ("demo", "--seconds", "0"),
     ],
@@ -97,6 +99,40 @@ def test_a_hub_that_cannot_be_had_is_status_1_with_the_reason_on_stderr(verb, na
     assert done.stderr.startswith("shmetrics: ")
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["ls", "doctor", "stats", "gc"])
+@pytest.mark.parametrize("how", [">/dev/full", ">&-", "<&- >&- 2>&-"])
+def test_an_output_that_takes_nothing_is_no_traceback(make_segment, hub_name, verb, how):
+    """A full disk is a failure, and said; a closed output is what the caller wanted."""
+    make_segment()
+    arguments = [*command(verb), *([hub_name] if verb == "stats" else []), *(["--dry-run"] if verb == "gc" else [])]
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {how}', "sh", *arguments],
+        env=environment(), stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    if "full" in how:
+        assert done.returncode == 1
+        assert done.stderr.startswith("shmetrics: cannot write to standard output: No space left on device")
+    else:
+        assert (done.returncode in ((0, 1) if verb == "doctor" else (0,)), done.stderr) == (True, "")
+
+
+def test_what_the_system_refuses_is_said_and_is_no_traceback(make_segment, hub_name):
+    """Without descriptors, as an example."""
+    make_segment()
+    code = (
+        "import resource, sys; from shmetrics.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); sys.exit(main(sys.argv[1:]))"
+    )
+    for arguments in (["ls"], ["doctor"], ["gc", "--dry-run"], ["rm", hub_name], ["stats", hub_name]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1, arguments
+        assert done.stderr.startswith("shmetrics: [Errno 24] Too many open files")
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

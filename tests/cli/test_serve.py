@@ -1,5 +1,8 @@
 import signal
+import socket
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -7,7 +10,7 @@ from shmetrics.aggregator import Aggregator
 from shmetrics.hub import Hub
 from shmetrics.process import Identity
 from shmetrics.writer import Writer
-from tests.cli import PATIENCE, strict_json, until, writing_to
+from tests.cli import PATIENCE, run, strict_json, until, writing_to
 
 
 @pytest.fixture
@@ -107,3 +110,83 @@ def test_the_figures_it_prints_are_the_hubs(make_segment, hub_name, output):
     writer.close()
     assert "  1 live  " in lines_of(output)[1]
     assert "  p95 12.3 ms  err 0.00 %  total 3" in lines_of(output)[1]
+
+
+class TestPages:
+    """With --port it serves the fleet to Prometheus, beside its ticks."""
+
+    def get(self, url):
+        with urllib.request.urlopen(url, timeout=PATIENCE) as response:
+            return response.read().decode()
+
+    def url(self, output):
+        """Where it says that it serves."""
+        return until(lambda: lines_of(output))[0].removeprefix("serving ")
+
+    def test_the_fleet_is_served_while_it_leads(self, make_segment, hub_name, output):
+        writer = Writer(make_segment())
+        writer.record(0.25)
+        with writing_to(output, "serve", hub_name, "--port", "0"):
+            url = self.url(output)
+            until(lambda: len(lines_of(output)) >= 3)
+            page = self.get(url)
+            assert self.get(url.replace("/metrics", "/healthz")) == "ok\n"
+            assert self.get(url.replace("/metrics", "/readyz")) == "ready\n"
+        writer.close()
+        assert "\nrequests_total 1.0\n" in page
+        assert lines_of(output)[1].startswith("leading hub ")
+
+    def test_a_standby_serves_too(self, hub, output, tmp_path):
+        second = tmp_path / "second"
+        with writing_to(output, "serve", hub, "--port", "0"), writing_to(second, "serve", hub, "--port", "0"):
+            urls = [self.url(each) for each in (output, second)]
+            pages = [self.get(url) for url in urls]
+        assert urls[0] != urls[1]
+        assert all("\nrequests_total 0.0\n" in page for page in pages)
+
+    def test_json_says_where(self, hub, output):
+        with writing_to(output, "serve", hub, "--port", "0", "--json"):
+            event = strict_json(until(lambda: lines_of(output))[0])
+            assert "requests_total" in self.get(event.pop("url"))
+        assert event == {"event": "serving", "hub": hub}
+
+    def test_the_environment_names_port_and_host(self, hub, output):
+        with writing_to(output, "serve", hub, SHMETRICS_PORT="0", SHMETRICS_HOST="127.0.0.2"):
+            url = self.url(output)
+            assert url.startswith("http://127.0.0.2:")
+            assert self.get(url)
+
+    def test_the_variable_that_kubernetes_makes_of_a_service_called_shmetrics_is_no_port(self, hub, output):
+        with writing_to(output, "serve", hub, SHMETRICS_PORT="tcp://10.0.0.1:80"):
+            assert until(lambda: lines_of(output))[0].startswith("leading hub ")
+
+    def test_a_port_in_use_is_an_error(self, hub):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            done = run("serve", hub, "--port", str(port))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"shmetrics: cannot listen on port {port} of 127.0.0.1: ")
+
+    @pytest.mark.parametrize("port", ["x", "-1", "65536", "", "1.5", "\u0663"])
+    def test_what_is_no_port_is_wrong_usage(self, hub, port):
+        done = run("serve", hub, f"--port={port}")
+        assert done.returncode == 2
+        assert "from 0 to 65535" in done.stderr
+
+    def test_a_removed_hub_is_no_longer_ready(self, hub, output):
+        with writing_to(output, "serve", hub, "--port", "0"):
+            ready = self.url(output).replace("/metrics", "/readyz")
+            assert self.get(ready) == "ready\n"
+            assert run("rm", "--force", hub).returncode == 0
+            with pytest.raises(urllib.error.HTTPError, match="503"):
+                self.get(ready)
+
+    @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+    def test_a_signal_ends_it_quietly_though_a_client_hangs_on(self, hub, output, sent, status):
+        with writing_to(output, "serve", hub, "--port", "0") as process:
+            port = int(self.url(output).split(":")[2].split("/")[0])
+            with socket.create_connection(("127.0.0.1", port)):
+                until(lambda: len(lines_of(output)) >= 3)
+                process.send_signal(sent)
+                assert process.wait(PATIENCE) == status
+            assert process.stderr.read() == ""

@@ -211,8 +211,16 @@ def check_both(world):
     assert world.held() == [world.writer.slot]
 
 
-@pytest.mark.parametrize("scene", FORKED)
-def test_a_handler_that_forks_at_any_moment_disturbs_neither_side_and_the_write_counts_in_the_parent(hub_name, scene):
-    """Not in the middle of a fold, which is said to be unsupported; and not between lines, where no handler runs."""
+@pytest.mark.parametrize(
+    ("scene", "strict"), [*((scene, "0") for scene in FORKED), (FORKED[0], "1"), (FORKED[-2], "1")]
+)
+def test_a_handler_that_forks_at_any_moment_disturbs_neither_side_and_the_write_counts_in_the_parent(
+    hub_name, scene, strict, monkeypatch
+):
+    """Not in the middle of a fold, which is said to be unsupported; and not between lines, where no handler runs.
+
+    In strict mode every store of a word is a call, and so a moment.
+    """
+    monkeypatch.setenv("SHMETRICS_STRICT", strict)
     before, write = SCENES[scene]
     at_every_moment("calls", (before, end_child_on_error(write)), fork_in_the_middle, check_both, hub_name)

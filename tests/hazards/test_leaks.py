@@ -6,11 +6,11 @@ import os
 import resource
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
-from shmetrics import Hub, PerformanceMetrics, guards, naming, slots
+from shmetrics import Hub, PerformanceMetrics, guards, naming, segment, slots
 from shmetrics.aggregator import Aggregator
 from shmetrics.claimant import RETRY_INTERVAL
 from shmetrics.hub import View
@@ -113,6 +113,16 @@ def only(free):
         for filler in fillers:
             os.close(filler)
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+
+
+@pytest.mark.parametrize("free", range(MOST_FREE))
+def test_an_attach_without_descriptors_says_so_and_takes_no_hub_for_an_old_one(make_segment, hub_name, free):
+    """It must not tell anybody to remove a hub that is in use."""
+    make_segment()
+    before = held()
+    with only(free), suppress(OSError):  # any other error is not the truth
+        segment.attach(hub_name).close()
+    assert held() == before
 
 
 def record(target, count, **options):

@@ -3,6 +3,7 @@
 Each test runs in a mount namespace of its own, where /dev/shm is a tmpfs of a few megabytes.
 """
 
+import ctypes
 import json
 import os
 import subprocess
@@ -153,3 +154,32 @@ def everything_goes_on():
 @pytest.mark.parametrize("strict", "01")
 def test_when_shared_memory_fills_up_later_every_part_of_a_hub_goes_on(strict):
     in_small_shm(SIZE + 64 * PAGE, everything_goes_on, strict=strict)
+
+
+# No file may be made --------------------------------------------------------------------------------------------------
+
+
+def can_attach_all_the_same():
+    with PerformanceMetrics(name="hub", **DIMS) as metrics:
+        metrics.update_inference(0.01)
+        os.chmod(naming.SHM_DIR, 0o555)
+        give_up_capabilities()
+        with pytest.raises(PermissionError):
+            create("another", Layout(**DIMS))
+        with Hub.attach("hub") as hub:
+            assert hub.statistics()["total_requests"] == 1
+        with PerformanceMetrics(name="hub", **DIMS) as second:
+            second.update_inference(0.01)
+        assert metrics.get_statistics()["total_requests"] == 2
+
+
+def give_up_capabilities():
+    """Be root no more where permissions are checked (capset(2))."""
+    version_3_of_self = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    assert ctypes.CDLL(None).capset(version_3_of_self, (ctypes.c_uint32 * 6)()) == 0
+
+
+@pytest.mark.parametrize("strict", ["0", "1"])
+def test_a_hub_can_be_attached_where_no_file_may_be_made(strict):
+    """A monitor in a container that may look at shared memory and no more."""
+    in_small_shm(8 * 2**20, can_attach_all_the_same, strict=strict)

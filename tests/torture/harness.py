@@ -43,10 +43,11 @@ kernel's lock on the directory /dev/shm, whose holder may be preempted in a crow
 HANG_BOUND = 20.0
 
 STEPS_OF = {
-    workers.write: ("claim", "renew", "write", "fold", "guard", "release"),
+    workers.write: ("claim", "renew", "write", "change", "fold", "guard", "release"),
     workers.read: ("read", "guard"),
     workers.reap: ("reap",),
     workers.create: ("create", "attach", "unlink"),
+    workers.relabel: ("define",),
     workers.ring: ("bell",),
 }
 
@@ -67,13 +68,15 @@ class Torture:
         self._name = name
         self._until_broken = until_broken
         self._hang_bound = hang_bound
-        self.target = segment.create(name, Layout(max_workers=2 * count + 8, window_size=WINDOW, max_series=8))
+        self.target = segment.create(name, Layout(max_workers=2 * count + 8, window_size=WINDOW, max_series=16))
+        workers.define_metrics(self.target)
         ledger = Ledger(MOST_PROCESSES)
         self._ledger = ledger
         self.monitor = Monitor(self.target, ledger, MOST_PROCESSES)
         self.fleet = Fleet(self.target, ledger, self.monitor, hang_bound)
         self._leftovers = Counter()
         self._roles = [workers.write] * count + [workers.read, workers.reap, workers.create, workers.ring] * 2
+        self._roles += [workers.relabel] * 2
         self._report = Report(seed)
         self._progress = lambda share, report: None
         self._begin = time.monotonic()

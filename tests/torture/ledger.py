@@ -14,7 +14,8 @@ import numpy as np
     READ_NS,  # worst wall time of a read
     BLOCKED_NS,  # worst time a read was blocked
     GUARDS_NS,  # worst time a read was blocked by guards
-) = range(9)
+    EVENTS,  # changes of custom metrics whose calls returned
+) = range(10)
 _COLUMNS = 16
 
 

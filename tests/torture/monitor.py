@@ -32,6 +32,7 @@ class Monitor:
         self._is_dead = np.zeros(most_processes, bool)
         self._final = np.full(most_processes, -1)
         self._last = None
+        self._metrics = None
         self.violations = Counter()
         self.examples = {}
         self.reads = self.stale = 0
@@ -59,9 +60,11 @@ class Monitor:
         """Read once and check everything."""
         dead = self._is_dead[: self._started].copy()
         least, least_errors = self.acknowledged(), self.acknowledged(columns.ERRORS)
+        least_events = self.acknowledged(columns.EVENTS)
         snapshot = self.view.snapshot()
         more = self._is_writer[: self._started]
         most, most_errors = self.acknowledged() + more, self.acknowledged(columns.ERRORS) + more
+        most_events = self.acknowledged(columns.EVENTS) + more
         final = self._final[: self._started]
         least, most = np.where(final >= 0, final, least), np.where(final >= 0, final, most)
         self.reads += 1
@@ -71,6 +74,7 @@ class Monitor:
             return
         self.stale += snapshot.health.stale_slots > 0
         self._check_totals(snapshot, least, most, (int(least_errors.sum()), int(most_errors.sum())))
+        self._check_metrics(snapshot, int(least_events.sum()), int(most_events.sum()))
         for worker in snapshot.workers:
             if not worker.stale and worker.role.startswith("w"):
                 number = int(worker.role[1:])
@@ -109,6 +113,21 @@ class Monitor:
                         (self._last.counters.requests, requests))  # fmt: skip
             self.expect(snapshot.counters.errors >= self._last.counters.errors, "decreases", "errors")
             self.expect(seen >= self._last.workers_seen, "decreases", "workers seen")
+
+    def _check_metrics(self, snapshot, least, most):
+        """Custom metrics: every acknowledged change, or one more of each writer; what happens in between shows."""
+        if snapshot.health.stale_slots:
+            return
+        shown = {family.definition.name: family.series for family in snapshot.families}
+        events, sizes = shown["events_total"][0].value, shown["sizes"][0]
+        for what, count in (("events", events), ("sizes", sizes.count)):
+            self.expect(count >= least, "lost", (what, count, least))
+            self.expect(count <= most, "invented", (what, count, most))
+        self.expect(sizes.buckets[0] == sizes.count <= sizes.sum <= most, "unequal", ("sizes", sizes))
+        if self._metrics is not None:
+            self.expect(events >= self._metrics[0], "decreases", ("events", self._metrics[0], events))
+            self.expect(sizes.count >= self._metrics[1], "decreases", ("sizes", self._metrics[1], sizes.count))
+        self._metrics = events, sizes.count
 
     def _check_count(self, worker, number, least, most, *, is_dead):
         count = worker.counters.requests

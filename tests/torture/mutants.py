@@ -135,6 +135,18 @@ MUTANTS = {
         "_take",
         (("folded[:] = 0", "pass"),),
     ),
+    "inherited cells": Mutant(
+        "a claim leaves the predecessor's custom metrics",
+        writer,
+        "Writer._move_in",
+        (("memory[self._cells_at :] = self._memory[self._cells_at :]", "pass"),),
+    ),
+    "forgotten cells": Mutant(
+        "a reap leaves the custom metrics of the dead behind",
+        slots,
+        "_retire",
+        (('cells.retire(cells.Plan(Catalog(segment).contents()), target["cells"], part["cells"], now)', "pass"),),
+    ),
     "reap the living": Mutant(
         "a slot is reaped without its liveness lock",
         slots,

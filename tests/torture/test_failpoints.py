@@ -16,11 +16,13 @@ import pytest
 import shmetrics
 from shmetrics import doorbell, guards, naming, segment, slots
 from shmetrics import writer as writers
+from shmetrics.catalog import Catalog
 from shmetrics.errors import ShmetricsError
 from shmetrics.hub import View
+from shmetrics.instruments import Counter, Histogram
 from shmetrics.layout import Layout
 from tests.processes import in_forked_child
-from tests.torture import failpoints
+from tests.torture import failpoints, workers
 from tests.torture.failpoints import STEPS, Fate, code_of, draw_fate, line_of, points_of, strike_at
 from tests.torture.harness import STEPS_OF
 
@@ -37,11 +39,13 @@ NO_STEPS = {
     "slots.Hot.requests": "computes only",
     "reader.Reader.__init__": "before the first read",
     "segment.Segment.__del__": "where nobody closed",
+    "catalog.Catalog.__init__": "before the first look",
+    "catalog.Catalog.refused": "asks only",
     "guards.template": "once a process, and here before any fork",
     "guards.Semaphore.__enter__": "does nothing",
     "guards.Semaphore.__exit__": "closes only",
 }
-MODULES = ("writer", "slots", "locks", "guards", "segment", "reader", "doorbell")
+MODULES = ("writer", "slots", "locks", "guards", "segment", "reader", "doorbell", "catalog", "instruments")
 
 
 def _walk_every_way(name):
@@ -51,6 +55,10 @@ def _walk_every_way(name):
     slots.GUARD_PATIENCE = 0.0
     writer = writers.Writer(target)
     writer.add(slots.ERRORS, 1)
+    catalog = Catalog(target)
+    Counter(writer, catalog, workers.EVENTS, ()).inc()
+    Histogram(writer, catalog, workers.SIZES, ()).observe(1.0)
+    catalog.remove(catalog.place(catalog.define(workers.CHURN, patience=0.0), ("x",), patience=0.0), patience=0.0)
     holder = guards.open_existing(guards.guard_name(naming.semaphore_prefix(name, target.instance), 0, 1))
     assert holder is not None
     assert holder.try_acquire()

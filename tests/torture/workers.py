@@ -11,9 +11,12 @@ import time
 
 from shmetrics import doorbell, segment, slots
 from shmetrics import writer as writers
+from shmetrics.catalog import Catalog, FullError
 from shmetrics.errors import ShmetricsError
+from shmetrics.families import Definition
+from shmetrics.instruments import Counter, Histogram
 from shmetrics.layout import Layout
-from shmetrics.locks import ROLE, ByteLock
+from shmetrics.locks import ROLE, ByteLock, RegistryBusyError
 from tests.torture import ledger as columns
 from tests.torture.ledger import Calm
 from tests.torture.waiting import TimedView
@@ -22,6 +25,11 @@ BASE_SHIFT = 20
 """Writer `n` records the values ``(n << BASE_SHIFT) + 1, + 2, ...``: a row says whose it is, and which."""
 ERROR_EVERY = 4
 """Ahead of every fourth record a writer counts an error, so the errors of a row follow from its value too."""
+EVENTS = Definition("events_total", "counter")
+SIZES = Definition("sizes", "histogram", buckets=(1.0, 2.0))
+"""With each error a writer counts an event and a size of 1."""
+CHURN = Definition("churn", "counter", labels=("label",))
+"""Its series are created and removed all the time."""
 LIFETIMES = (50, 300, 3000, 30_000, 1 << BASE_SHIFT)
 HASTE = 0.02
 """GUARD_PATIENCE of some writers, so that guards of the dead are replaced all the time."""
@@ -57,10 +65,15 @@ def write(job):
         lifetime = job.draw.choice(LIFETIMES)
         slots.GUARD_PATIENCE = job.draw.choice((slots.GUARD_PATIENCE, HASTE))
     job.fate.seal()
+    catalog = Catalog(job.target)
+    events, sizes = Counter(writer, catalog, EVENTS, ()), Histogram(writer, catalog, SIZES, ())
     for sequence in range(1, lifetime + 1):
         if sequence % ERROR_EVERY == 0:
             writer.add(slots.ERRORS, 1)
             row[columns.ERRORS] = sequence // ERROR_EVERY
+            events.inc()
+            sizes.observe(1.0)
+            row[columns.EVENTS] = sequence // ERROR_EVERY
         value = base + sequence
         if sequence == 1:
             _first_record(job, writer, value)
@@ -73,6 +86,13 @@ def write(job):
             spell.end()
             spell = _Spell(job)
     writer.close()
+
+
+def define_metrics(target):
+    """Define what the writers count, so that no writer waits for it."""
+    catalog = Catalog(target)
+    for definition in (EVENTS, SIZES):
+        catalog.place(catalog.define(definition, patience=1.0), (), patience=1.0)
 
 
 def _first_record(job, writer, value):
@@ -143,6 +163,20 @@ def create(job):
         if job.number % 2:
             with contextlib.suppress(ShmetricsError):
                 segment.unlink(made.name, made.instance)
+        job.beat()
+
+
+def relabel(job):
+    """Create and remove series of a custom metric, in a race with others like us."""
+    catalog = Catalog(job.target)
+    job.fate.seal()
+    while True:
+        label = "v" * job.draw.randint(1, 6)  # so that entries differ in length
+        with contextlib.suppress(RegistryBusyError, FullError):
+            metric = catalog.define(CHURN, patience=0.01)
+            placement = catalog.place(metric, (label,), patience=0.01)
+            if job.draw.random() < 0.5:
+                catalog.remove(placement, patience=0.01)
         job.beat()
 
 

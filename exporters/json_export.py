@@ -1,0 +1,95 @@
+"""JSON: everything that is known of a fleet at one instant, for programs.
+
+The document, schema 1::
+
+    schema      1. Raised when a key changes its meaning or goes; a new key does not raise it
+    version     of the shmetrics that wrote it
+    hub         name, time of the snapshot (seconds since the epoch), sizes, fill levels, what is corrupt
+    statistics  the figures of the fleet: docs/statistics.md
+    workers     a list, one object for each worker that lives or ended less than a minute ago
+    metrics     a list, one object for each custom metric, in the order of definition: its definition, and `series`
+
+Numbers are finite: what is unknown, NaN or infinite is null. A series has ``labels`` (an object), and by the kind of
+its metric ``value`` (counter, gauge), ``count`` and ``sum`` (histogram, summary), ``buckets`` (histogram: cumulative
+counts, one for each of the definition's ``buckets`` and a last one for +Inf), ``value``, ``numerator`` and
+``denominator`` (ratio), ``state`` (enum), ``info`` (info). ``worker`` is the slot for gauges merged per worker, and
+null otherwise.
+"""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any, Final
+
+import shmetrics
+from shmetrics.families import Definition, Family, Series
+from shmetrics.resources import Resources, Usage
+from shmetrics.snapshot import Snapshot
+from shmetrics.statistics import comprehensive
+
+SCHEMA: Final = 1
+"""What ``schema`` says in every document."""
+
+
+def export_json(
+    snapshot: Snapshot,
+    *,
+    resources: Resources | None = None,
+    max_age: float | None = None,
+    indent: int | None = 2,
+) -> str:
+    """The document, without a newline at its end. Any process and any thread may call; no guard is held.
+
+    ``resources`` looks at the worker processes for ``cpu_percent`` and ``rss_bytes``, which are null without it;
+    ``max_age`` narrows the window to the last so many seconds (ValueError when it is negative or NaN); ``indent=None``
+    puts all into one line. The text is ASCII.
+    """
+    figures = comprehensive(snapshot, max_age=max_age)
+    workers, hub = figures.pop("workers"), figures.pop("hub")
+    counted = [worker for worker in snapshot.workers if worker.counted]
+    usages = [Usage(None, None)] * len(counted) if resources is None else resources.usages(counted)
+    document = {
+        "schema": SCHEMA,
+        "version": shmetrics.__version__,
+        "hub": hub,
+        "statistics": figures,
+        "workers": [row | usage._asdict() for row, usage in zip(workers, usages, strict=True)],
+        "metrics": [_family(family) for family in snapshot.families],
+    }
+    return json.dumps(_finite(document), indent=indent, allow_nan=False)
+
+
+def _family(family: Family) -> dict[str, Any]:
+    definition = family.definition
+    return asdict(definition) | {"series": [_series(definition, series) for series in family.series]}
+
+
+def _series(definition: Definition, series: Series) -> dict[str, Any]:
+    return {
+        "labels": dict(zip(definition.labels, series.labels, strict=True)),
+        "worker": series.worker,
+        **_content(definition.kind, series),
+    }
+
+
+def _content(kind: str, series: Series) -> dict[str, Any]:
+    """What a series says, by the kind of its metric."""
+    if kind in ("counter", "gauge"):
+        return {"value": series.value}
+    if kind == "ratio":
+        return {"value": series.value, "numerator": series.sum, "denominator": series.count}
+    if kind == "enum":
+        return {"state": series.state}
+    if kind == "info":
+        return {"info": series.info}
+    buckets = {"buckets": series.buckets} if kind == "histogram" else {}
+    return {"count": series.count, "sum": series.sum, **buckets}
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for every number that JSON cannot say."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,107 @@
+"""The fleet's own families: what the built-in measurements of all workers together look like on a page."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from shmetrics.exporters.prometheus.buckets import cumulative
+from shmetrics.exporters.prometheus.exemplars import by_bucket
+from shmetrics.exporters.prometheus.names import go_float
+from shmetrics.layout import MEASURES
+from shmetrics.snapshot import Snapshot
+from shmetrics.statistics import PERCENTILES, Statistics, statistics
+
+_MEASURES: Final = {
+    "inference_time": ("inference_duration_seconds", "inference_window_duration_seconds", "Inference time", "seconds"),
+    "preprocessing_time": (
+        "preprocessing_duration_seconds",
+        "preprocessing_window_duration_seconds",
+        "Preprocessing time",
+        "seconds",
+    ),
+    "quantization_time": (
+        "quantization_duration_seconds",
+        "quantization_window_duration_seconds",
+        "Quantization time",
+        "seconds",
+    ),
+    "total_time": (
+        "total_duration_seconds",
+        "total_window_duration_seconds",
+        "Time of all three stages together",
+        "seconds",
+    ),
+    "batch_size": ("batch_size_total", "batch_size_window", "Batch size", ""),
+}
+"""For each measure: its histogram, its gauge of window percentiles, what it is, and its unit."""
+
+_RATES: Final = (
+    (
+        "throughput_requests_per_second",
+        "throughput",
+        "Requests per second: each worker's rate across its own window, summed.",
+    ),
+    (
+        "current_throughput_requests_per_second",
+        "current_throughput",
+        "Requests per second over the last 5 seconds; 0 when idle.",
+    ),
+    ("peak_throughput_requests_per_second", "peak_throughput", "Requests in the best second."),
+)
+
+
+def families(
+    snapshot: Snapshot, created: float, bounds: Mapping[str, Sequence[float]], prefix: str
+) -> Iterator[Metric]:
+    """Counters, histograms, window percentiles and rates of the whole fleet.
+
+    ``created``: seconds since the epoch; ``bounds``: as `bounds_by_measure` gives them.
+    """
+    counters = snapshot.counters
+    for name, value, text in (
+        ("requests_total", counters.requests, "Requests, of workers long gone too."),
+        ("errors_total", counters.errors, "Failed requests."),
+        ("cache_hits_total", counters.cache_hits, "Answers that came from a cache."),
+        ("cache_misses_total", counters.cache_misses, "Answers that a cache did not have."),
+    ):
+        yield CounterMetricFamily(prefix + name, text, value=value, created=created)
+    for measure in _MEASURES:
+        yield _histogram(snapshot, created, measure, bounds[measure], prefix)
+    figures = statistics(snapshot)
+    for measure in _MEASURES:
+        yield _quantiles(figures, measure, prefix)
+    for name, key, text in _RATES:
+        yield GaugeMetricFamily(prefix + name, text, value=figures[key])
+
+
+def _histogram(snapshot: Snapshot, created: float, measure: str, bounds: Sequence[float], prefix: str) -> Metric:
+    name, _, text, unit = _MEASURES[measure]
+    row, folded = MEASURES.index(measure), snapshot.folded
+    counts = cumulative(folded.sketch[row], bounds)
+    named = [go_float(bound) for bound in (*bounds, float("inf"))]
+    slowest = by_bucket(snapshot.exemplars if measure == "inference_time" else (), bounds)
+    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+        (bound, count, slowest[at]) if at in slowest else (bound, count)
+        for at, (bound, count) in enumerate(zip(named, counts, strict=True))
+    ]
+    family = HistogramMetricFamily(
+        prefix + name,
+        f"{text} of every valid request ever.",
+        buckets=buckets,
+        sum_value=float(folded.sum[row]),
+        unit=unit,
+    )
+    family.add_sample(f"{family.name}_created", {}, created)
+    return family
+
+
+def _quantiles(figures: Statistics, measure: str, prefix: str) -> Metric:
+    _, name, text, unit = _MEASURES[measure]
+    # Not "quantile": promtool allows that label to summaries only, whose counts never go down as a window's do.
+    family = GaugeMetricFamily(
+        prefix + name, f"{text}: exact percentiles over the window of all workers.", labels=["percentile"], unit=unit
+    )
+    for percent in PERCENTILES:
+        family.add_metric([str(percent)], figures[f"p{percent}_{measure}"])
+    return family

@@ -1,0 +1,50 @@
+"""Names and numbers on a page: which names are legal, and which are taken. One bad name must not cost the page."""
+
+from typing import Final
+
+from prometheus_client import utils
+from prometheus_client.core import Metric
+
+from shmetrics.families import Definition
+
+_SUFFIXES: Final = {
+    "counter": ("_total", "_created"),
+    "summary": ("_sum", "_count", "_created"),
+    "histogram": ("_bucket", "_sum", "_count", "_created"),
+    "gaugehistogram": ("_bucket", "_gsum", "_gcount"),
+    "info": ("_info",),
+}
+"""What each type appends to a family's name on a page (prometheus_client's registry has the same list)."""
+
+
+def check_prefix(prefix: str) -> str:
+    """`prefix`, or ValueError when no name can begin with it."""
+    if prefix:
+        Definition(prefix, "counter")
+    return prefix
+
+
+def writable(text: str) -> str:
+    """`text` as it can be encoded: what is no character of UTF-8, such as half a surrogate pair, becomes ``?``."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def go_float(number: float) -> str:
+    """A number as Prometheus writes those that are labels."""
+    text: str = utils.floatToGoString(number)  # type: ignore[no-untyped-call]
+    return text
+
+
+class Names:
+    """The names on one page. Not for two threads at once."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, family: Metric) -> bool:
+        """Take all names of a family; False, and none is taken, when one is already."""
+        wanted = {family.name, *(family.name + suffix for suffix in _SUFFIXES.get(family.type, ()))}
+        if wanted & self._taken:
+            return False
+        self._taken |= wanted
+        return True
