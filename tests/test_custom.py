@@ -382,6 +382,7 @@ class TestWaiting:
 
     def test_the_end_of_a_process_tries_more_than_once(self, custom, metrics, monkeypatch):
         counter = custom.counter("c", labels=["a"])
+        counter.labels("known").inc()
         registry = ByteLock(metrics._attachment.segment.descriptor, REGISTRY)
         assert registry.try_acquire()
         counter.labels("new").inc(3)
@@ -396,7 +397,7 @@ class TestWaiting:
         monkeypatch.setattr(Instrument, "settle", settle_while_another_goes_on)
         metrics.book.settle()
         assert len(tries) == 3
-        assert by_labels(custom, "c") == {("new",): 3.0}
+        assert by_labels(custom, "c") == {("known",): 1.0, ("new",): 3.0}
 
     def test_changes_that_wait_at_a_fork_are_made_once(self, custom, metrics):
         counter = custom.counter("c", labels=["a"])
