@@ -163,7 +163,10 @@ def remove(name: str, *, force: bool = False) -> None:
                     f"hub {name!r} is in use by {' and '.join(in_use_by)}; stop the server and `shmetrics serve` "
                     f"first, or use --force: they then go on unseen, and workers that start later make a new hub"
                 )
-            segment.unlink(name, target.instance)
+            if not segment.unlink(name, target.instance):
+                raise HubInUseError(
+                    f"hub {name!r} is being removed by another process, which stands still; end that one"
+                )
     finally:
         target.close()
 

@@ -32,6 +32,8 @@ ROLE: Final = 1
 """Held by the one aggregator that samples and alerts."""
 ATTACHED: Final = 2
 """Shared by all who have the segment attached for writing; exclusive while it is removed."""
+REMOVAL: Final = 3
+"""Held while the name is removed, so that only one process does."""
 _SLOT_ZERO: Final = 16
 
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid: struct flock, 64-bit Linux

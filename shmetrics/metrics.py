@@ -164,8 +164,8 @@ class PerformanceMetrics:
     ) -> None:
         """Record one request. Times in seconds; ``total_time`` is the sum of the three.
 
-        NaN, infinite and negative values are kept out of every statistic but ``total_requests`` and counted as
-        ``invalid_records``. TypeError for what is not a number.
+        A request with a NaN, infinite or negative value counts in ``total_requests`` and as ``invalid_records``, and
+        in no measure. TypeError for what is not a number.
         """
         self._attachment.writer.record(inference_time, batch_size, preprocessing_time, quantization_time)
 

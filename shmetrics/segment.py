@@ -33,12 +33,12 @@ from shmetrics.errors import (
     PlatformError,
 )
 from shmetrics.layout import HEADER, Layout
-from shmetrics.locks import ATTACHED, file_of, try_share, unlock
+from shmetrics.locks import ATTACHED, REMOVAL, ByteLock, file_of, try_share, unlock
 from shmetrics.process import boot_id
 from shmetrics.strict import new_fence
 
 REMOVAL_PATIENCE: Final = 1.0
-"""Seconds that attaching waits for a removal under way to end."""
+"""Seconds that attaching, or another removal, waits for a removal under way to end."""
 _UNUSABLE: Final = (
     errno.ENOENT,
     errno.ENOTDIR,
@@ -261,33 +261,47 @@ def create_or_attach(name: str, dims: Layout, *, any_dimensions: bool = False) -
         return segment
 
 
-def unlink(name: str, instance: int) -> None:
+def unlink(name: str, instance: int) -> bool:
     """Remove a hub's name and its semaphores; processes that have it mapped go on undisturbed.
 
     Only files of this user and of this very instance are touched. Harmless when they are gone, or when something else
-    has taken the name meanwhile.
+    has taken the name meanwhile. False when another process is removing the hub, for longer than REMOVAL_PATIENCE.
     """
     path = naming.segment_path(name)
-    if _instance_at(path) == instance:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+    descriptor = _open_instance(path, instance)
+    if descriptor is not None:
+        try:
+            # One remover at a time, or the name that the second removes would be a new hub's.
+            with ByteLock(descriptor, REMOVAL) as removal:
+                if not removal.acquire(REMOVAL_PATIENCE):
+                    return False
+                if os.fstat(descriptor).st_nlink:
+                    with suppress(FileNotFoundError):
+                        os.unlink(path)
+        finally:
+            os.close(descriptor)
     guards.unlink_all(naming.semaphore_prefix(name, instance))
+    return True
 
 
-def _instance_at(path: str) -> int | None:
-    """The instance of the hub in a file, or None when the file holds no hub of this user."""
+def _open_instance(path: str, instance: int) -> int | None:
+    """A descriptor of the file, or None when it does not hold this very hub of this user."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-            return None
-        header = os.pread(descriptor, HEADER.itemsize, 0)
-    finally:
+        header = b""
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+            header = os.pread(descriptor, HEADER.itemsize, 0)
+        if len(header) == HEADER.itemsize and int(np.frombuffer(header, HEADER)[0]["instance"]) == instance:
+            return descriptor
+    except BaseException:
         os.close(descriptor)
-    return int(np.frombuffer(header, HEADER)[0]["instance"]) if len(header) == HEADER.itemsize else None
+        raise
+    os.close(descriptor)
+    return None
 
 
 def _check_platform() -> None:

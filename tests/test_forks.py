@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import traceback
+from functools import partial
 
 import pytest
 
@@ -217,3 +218,13 @@ def test_children_forked_while_another_thread_takes_locks_hold_none_of_them(make
             for lock in locks:
                 lock.after_fork_in_child()  # as the holder's death would: closed, not unlocked
             assert not any(is_locked(segment.descriptor, 100 + number) for number in range(25))
+
+
+def test_after_a_fork_neither_side_takes_it_for_being_under_way():
+    """Else every lock that is opened would wait for its end."""
+
+    def check():
+        assert forks._in_progress == []
+
+    in_forked_child(partial(in_forked_child, check))
+    check()

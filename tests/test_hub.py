@@ -3,6 +3,8 @@
 import itertools
 import os
 import threading
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -186,6 +188,27 @@ def test_who_attaches_is_never_left_with_a_hub_that_was_removed_meanwhile(hub_na
         if moment is None:
             break
     assert outcomes == {"refused", "removed"}
+
+
+def test_a_hub_made_while_two_processes_remove_its_predecessor_stays(hub_name, monkeypatch):
+    """At whatever moment of the one removal the other comes: no remover takes the name from the hub that is next."""
+    monkeypatch.setattr(segment, "REMOVAL_PATIENCE", 0.001)
+    for number in itertools.count():
+        old = segment.create(hub_name, SMALL)
+        made = []
+
+        def replace(made=made):
+            with suppress(HubNotFoundError, HubInUseError):
+                hub.remove(hub_name, force=True)
+            with suppress(FileExistsError):
+                made.append(segment.create(hub_name, SMALL))
+
+        moment = happen("calls", number, replace, partial(unlink, hub_name, old.instance))
+        assert not any(new.is_unlinked for new in made), moment
+        with suppress(HubNotFoundError):
+            hub.remove(hub_name, force=True)
+        if moment is None:
+            return
 
 
 def test_a_remover_that_stands_still_keeps_nobody_from_attaching(hub_name, monkeypatch):

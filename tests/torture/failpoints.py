@@ -36,7 +36,7 @@ STEPS = {
         "locks.unlock",
         "segment._check",
     ),
-    "unlink": ("segment.unlink", "segment._instance_at", "guards.unlink_all"),
+    "unlink": ("segment.unlink", "segment._open_instance", "guards.unlink_all"),
     "claim": (
         "writer.Writer._advance",
         "writer.Writer._try_to_claim",
