@@ -10,6 +10,7 @@ import pytest
 
 from shmetrics import CustomMetrics, Hub, PerformanceMetrics, slots
 from shmetrics.families import OVERFLOW
+from shmetrics.instruments import Instrument
 from shmetrics.locks import REGISTRY, ByteLock
 from tests.processes import PATIENCE, START_METHODS, forked, run_in_processes, run_in_threads, wait_until
 
@@ -378,6 +379,25 @@ class TestWaiting:
             assert by_labels(custom, "c") == {("known",): 2.0}
         metrics.book.settle()
         assert by_labels(custom, "c") == {("known",): 2.0, ("new",): 100.0}
+
+    def test_the_end_of_a_process_tries_more_than_once(self, custom, metrics, monkeypatch):
+        counter = custom.counter("c", labels=["a"])
+        counter.labels("known").inc()
+        registry = ByteLock(metrics._attachment.segment.descriptor, REGISTRY)
+        assert registry.try_acquire()
+        counter.labels("new").inc(3)
+        settle, tries = Instrument.settle, []
+
+        def settle_while_another_goes_on(self):
+            tries.append(self)
+            if len(tries) == 3:
+                registry.release()
+            settle(self)
+
+        monkeypatch.setattr(Instrument, "settle", settle_while_another_goes_on)
+        metrics.book.settle()
+        assert len(tries) == 3
+        assert by_labels(custom, "c") == {("known",): 1.0, ("new",): 3.0}
 
     def test_changes_that_wait_at_a_fork_are_made_once(self, custom, metrics):
         counter = custom.counter("c", labels=["a"])
