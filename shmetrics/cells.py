@@ -138,7 +138,7 @@ class Plan:
             return merged
         valid = self.valid(rows, now)
         valid &= ~self._live | np.asarray(live, np.bool_)[:, None]
-        there: NDArray[np.bool_] = valid.any(axis=0)
+        there = np.asarray(valid.any(axis=0))
         merged[self._first] = np.where(there, self._serial, 0.0)
         with np.errstate(invalid="ignore", over="ignore"):
             for rule, function, neutral in (
