@@ -77,46 +77,56 @@ def _rules(metric: Definition) -> tuple[Rule, ...]:
 class Plan:
     """Where the cells of each series are, and how they merge: made once for each state of the catalog.
 
-    Every array has one element for each cell up to `extent`, the end of the last series.
+    `extent` is the end of the last series, in cells.
     """
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
         self.extent = extent = contents.extent
-        self.serial = np.zeros(extent)
-        """Of the series that a cell belongs to; 0.0 for none."""
-        self.first = np.zeros(extent, np.intp)
-        """Index of the first cell of that series."""
-        self.rule = np.zeros(extent, np.int8)
-        self.live = np.zeros(extent, np.bool_)
+        placed = [
+            (placement, contents.metrics[placement.metric])
+            for placement in contents.series.values()
+            if run_length(contents.metrics[placement.metric])
+        ]
+        count = len(placed)
+        self._first = np.fromiter((placement.cell for placement, _ in placed), np.intp, count)
+        """For each series, which has cells, the index of its first."""
+        self._serial = np.fromiter((float(placement.serial) for placement, _ in placed), np.float64, count)
+        self._live = np.fromiter((metric.merge.startswith(LIVE) for _, metric in placed), np.bool_, count)
         """Whether only live workers count."""
-        self.needs_time = np.zeros(extent, np.bool_)
-        """Whether the series counts only where it was ever written: gauges and enums."""
-        for placement in contents.series.values():
-            metric = contents.metrics[placement.metric]
+        self._needs_time = np.fromiter((metric.kind in ("gauge", "enum") for _, metric in placed), np.bool_, count)
+        """Whether it counts only where it was ever written."""
+        rule = np.zeros(extent, np.int8)
+        series = np.zeros(extent, np.intp)
+        for at, (placement, metric) in enumerate(placed):
             run = slice(placement.cell, placement.cell + run_length(metric))
-            self.serial[run] = placement.serial
-            self.first[run] = placement.cell
-            self.rule[run] = _rules(metric)
-            self.live[run] = metric.merge.startswith(LIVE)
-            self.needs_time[run] = metric.kind in ("gauge", "enum")
-        self._at = {rule: np.flatnonzero(self.rule == rule) for rule in Rule}
-        self._time = np.minimum(self.first + 1, max(extent - 1, 0))
+            rule[run] = _rules(metric)
+            series[run] = at
+        self._at = {kind: np.flatnonzero(rule == kind) for kind in Rule}
+        """Which cells are merged by each rule."""
+        self._of = {kind: series[cells] for kind, cells in self._at.items()}
+        """Which series each of these cells is of."""
+        self._number = {placement.serial: at for at, (placement, _) in enumerate(placed)}
 
     def valid(self, rows: Cells, now: float) -> NDArray[np.bool_]:
-        """Which cells of `rows`, shape (n, extent), are of their series and can be believed: the same shape."""
+        """Which series of which of the `rows`, shape (n, extent), are there and can be believed: shape (n, series)."""
         valid: NDArray[np.bool_]
         with np.errstate(invalid="ignore"):
-            valid = (rows[:, self.first] == self.serial) & (self.serial > 0.0)
-            times = rows[:, self._time]
-            valid &= ~self.needs_time | ((times > 0.0) & (times < now + _FUTURE))
-            counts = self._at[Rule.COUNT]
-            wrong = valid[:, counts] & ~((rows[:, counts] >= 0.0) & (rows[:, counts] < _MOST))
+            valid = rows[:, self._first] == self._serial
+            if self._needs_time.any():
+                times = rows[:, self._first[self._needs_time] + 1]
+                valid[:, self._needs_time] &= (times > 0.0) & (times < now + _FUTURE)
+            counts = rows[:, self._at[Rule.COUNT]]
+            wrong = ~((counts >= 0.0) & (counts < _MOST))
         if wrong.any():
             for row, cell in zip(*np.nonzero(wrong), strict=True):
-                first = self.first[counts[cell]]
-                valid[row, self.first == first] = False
+                valid[row, self._of[Rule.COUNT][cell]] = False
         return valid
+
+    def is_valid(self, valid: NDArray[np.bool_], placement: Placement) -> NDArray[np.bool_]:
+        """Of what `valid` returned, the part of one series: one element for each row."""
+        column: NDArray[np.bool_] = valid[:, self._number[placement.serial]]
+        return column
 
     def merge(self, rows: Cells, live: Sequence[bool] | NDArray[np.bool_], now: float) -> Cells:
         """One row of cells for many, shape (n, extent), of workers that are `live` or not. A series nobody wrote is 0.
@@ -124,26 +134,29 @@ class Plan:
         The retired area is such a row too, of nobody who lives.
         """
         merged = np.zeros(self.extent)
-        if not len(rows):
+        if not len(rows) or not len(self._first):
             return merged
         valid = self.valid(rows, now)
-        valid &= ~self.live | np.asarray(live, np.bool_)[:, None]
-        at = self._at
-        merged[at[Rule.SERIAL]] = np.where(valid[:, at[Rule.SERIAL]].any(axis=0), self.serial[at[Rule.SERIAL]], 0.0)
+        valid &= ~self._live | np.asarray(live, np.bool_)[:, None]
+        there = np.asarray(valid.any(axis=0))
+        merged[self._first] = np.where(there, self._serial, 0.0)
         with np.errstate(invalid="ignore", over="ignore"):
-            for rules, function, neutral in (
-                ((Rule.COUNT, Rule.SUM), np.add, 0.0),
-                ((Rule.MIN,), np.minimum, np.inf),
-                ((Rule.MAX,), np.maximum, -np.inf),
+            for rule, function, neutral in (
+                (Rule.COUNT, np.add, 0.0),
+                (Rule.SUM, np.add, 0.0),
+                (Rule.MIN, np.minimum, np.inf),
+                (Rule.MAX, np.maximum, -np.inf),
             ):
-                cells = np.concatenate([at[rule] for rule in rules])
-                values = np.where(valid[:, cells], rows[:, cells], neutral)
-                merged[cells] = np.where(valid[:, cells].any(axis=0), function.reduce(values, axis=0), 0.0)
-            newest = at[Rule.NEWEST]
-            times = np.where(valid[:, newest], rows[:, newest], 0.0)
-            latest = times.argmax(axis=0)
-            merged[newest] = times.max(axis=0)
-            merged[newest + 1] = np.where(merged[newest] > 0.0, rows[latest, newest + 1], 0.0)
+                cells, of = self._at[rule], self._of[rule]
+                if len(cells):
+                    values = function.reduce(np.where(valid[:, of], rows[:, cells], neutral), axis=0)
+                    merged[cells] = np.where(there[of], values, 0.0)
+            newest = self._at[Rule.NEWEST]
+            if len(newest):
+                times = np.where(valid[:, self._of[Rule.NEWEST]], rows[:, newest], 0.0)
+                latest = times.argmax(axis=0)
+                merged[newest] = times.max(axis=0)
+                merged[newest + 1] = np.where(merged[newest] > 0.0, rows[latest, newest + 1], 0.0)
         return merged
 
     def padded(self, cells: Cells) -> Cells:
@@ -189,10 +202,11 @@ def families(
     for (serial, bucket), exemplar in (exemplars or {}).items():
         kept.setdefault(serial, {})[bucket] = exemplar
     found: dict[int, list[Series]] = {serial: [] for serial in contents.metrics}
-    own = _PerWorker(plan, rows[1:], workers, now)
+    own: _PerWorker | None = None
     for placement in contents.index.values():
         metric = contents.metrics[placement.metric]
         if metric.merge.removeprefix(LIVE) == "per_worker":
+            own = own or _PerWorker(plan, rows[1:], workers, now)
             found[placement.metric] += own.series(metric, placement)
             continue
         run = merged[placement.cell : placement.cell + run_length(metric)].tolist()
@@ -209,15 +223,17 @@ class _PerWorker:
     """Gauges that show each worker by itself."""
 
     def __init__(self, plan: Plan, rows: Cells, workers: Sequence[WorkerCells], now: float) -> None:
-        self._rows, self._workers = rows, workers
+        self._plan, self._rows, self._workers = plan, rows, workers
         self._valid = plan.valid(rows, now)
 
     def series(self, metric: Definition, placement: Placement) -> list[Series]:
         cell = placement.cell
         return [
             Series(placement.labels, worker.slot, value=float(row[cell + 2]), written_at=float(row[cell + 1]))
-            for worker, row, valid in zip(self._workers, self._rows, self._valid, strict=True)
-            if valid[cell] and (worker.alive if metric.merge.startswith(LIVE) else worker.counted)
+            for worker, row, valid in zip(
+                self._workers, self._rows, self._plan.is_valid(self._valid, placement), strict=True
+            )
+            if valid and (worker.alive if metric.merge.startswith(LIVE) else worker.counted)
         ]
 
 
