@@ -164,7 +164,7 @@ def can_attach_all_the_same():
         metrics.update_inference(0.01)
         os.chmod(naming.SHM_DIR, 0o555)
         give_up_capabilities()
-        with pytest.raises(PermissionError):
+        with pytest.raises(PlatformError, match="Permission denied"):
             create("another", Layout(**DIMS))
         with Hub.attach("hub") as hub:
             assert hub.statistics()["total_requests"] == 1

@@ -25,6 +25,7 @@ STEPS = {
         "segment.Segment._view",
         "segment.Segment.close",
         "segment._space_explained",
+        "segment._open_nameless",
         "naming.link",
     ),
     "attach": (
