@@ -237,7 +237,7 @@ class Writer:
         """This process's last `count` records at most, oldest first: a copy."""
         head = self._words[HEAD]
         start = max(0, head - min(count, self._capacity - 1))
-        rows: Rows = np.frombuffer(self._ring, RECORD)[np.arange(start, head) & self._mask]
+        rows: Rows = np.frombuffer(self._ring, RECORD)[((start & self._mask) + np.arange(head - start)) & self._mask]
         overwritten = self._words[HEAD] - self._capacity + 1 - start  # by other threads while we copied
         return rows[max(0, overwritten) :]
 

@@ -296,3 +296,11 @@ def test_bytes_that_others_overwrote_in_the_slot_of_a_process_never_raise_into_i
     for _ in range(3 * FOLD_BATCH):
         writer.record(0.1)
         writer.add(ERRORS, 1)
+
+
+@pytest.mark.parametrize("head", [2**63 - 1, 2**63, 2**63 + 5, 2**64 - 1])
+def test_what_was_recorded_last_can_be_asked_for_whatever_the_commit_word_says(segment, writer, head):
+    writer.record(0.1)
+    slots.words_of(segment, writer.slot)[slots.HEAD] = head
+    assert len(writer.latest(100)) <= 100
+    slots.words_of(segment, writer.slot)[slots.HEAD] = 1

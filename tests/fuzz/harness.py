@@ -72,11 +72,13 @@ class Fuzz:
                 self._one_hub(
                     min(_HUB_SECONDS, self._report.seconds - done), lambda: time.monotonic() - begin, progress
                 )
+            if not self._report.commands:  # on a machine so busy that none came to its end
+                self._one_hub(PATIENCE, lambda: self._report.seconds, progress, until_command=True)
         finally:
             self._check_bystanders()
         return self._report
 
-    def _one_hub(self, seconds, since, progress):
+    def _one_hub(self, seconds, since, progress, *, until_command=False):
         self._target = segment.create(self._name, _DIMS)
         self._memory = memoryview(self._target.memory)
         self._parts = parts_of(_DIMS)
@@ -87,7 +89,7 @@ class Fuzz:
         try:
             for place, role in enumerate(_ROLES):
                 self._start(place, role)
-            while (now := time.monotonic()) < end:
+            while (now := time.monotonic()) < end and not (until_command and self._report.commands):
                 for _ in range(pace):
                     heal_at = self._strike_once() or heal_at
                 if 0.0 < heal_at < now:
