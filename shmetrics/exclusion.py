@@ -61,14 +61,14 @@ class WriteToken:
         self.take: Callable[[], None] = self._token.pop
         self.give: Callable[[None], None] = self._token.append
 
-    def wait(self, progress: Callable[[], object]) -> bool:
+    def wait(self, progress: Callable[[], object], *, above: int = 1) -> bool:
         """After a failed ``take``: True when it is worth trying again, False when this very thread has the token.
 
-        ``progress``: returns something that is different after every write.
+        ``progress``: returns something that is different after every write. ``above``: how many frames above this one
+        is the write that could not take the token.
         """
-        # 0 is this frame, 1 the write that could not take the token. An interrupted write that itself waits counts too:
-        # it performs what we queue when its turn has come.
-        if self._is_on_stack(sys._getframe(2), waiting_too=True):
+        # An interrupted write that itself waits counts too: it performs what we queue when its turn has come.
+        if self._is_on_stack(sys._getframe(above + 1), waiting_too=True):
             return False
         start = time.monotonic()
         next_look, looks, seen, mints = start + _LOOK_INTERVAL, 0, progress(), self._mints

@@ -1,8 +1,9 @@
 """Instruments: what an application holds to change one series of a custom metric; the hot path of custom metrics.
 
 A change is one store or two into the cells of this process's slot, made with the writer's token: it waits for no other
-process, and survives a SIGKILL once the call has returned. Before each, two loads tell whether the series is where it
-was; after a fork, a new claim or a removal it is looked up again.
+process, and survives a SIGKILL once the call has returned. Before each, two looks tell whether the series is where it
+was: at which cells the writer has in its slot, and at the serial number in the catalog. After a claim, a fork or a
+removal it is looked up again.
 """
 
 from __future__ import annotations  # memoryview[float] is one for type checkers only
@@ -12,12 +13,14 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from math import isnan
 from types import BuiltinFunctionType
 from typing import Any, Final
 
 from shmetrics import exemplars
 from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError, ReentrantError
 from shmetrics.entries import run_length
+from shmetrics.exclusion import WriteToken, takes_token
 from shmetrics.families import LIVE, OVERFLOW, Definition, is_label_name
 from shmetrics.locks import RegistryBusyError
 from shmetrics.writer import Writer
@@ -26,6 +29,7 @@ PATIENCE: Final = 0.05
 """Seconds that the first write to a new series may wait for REGISTRY; once it was in vain, later ones do not."""
 RETRY_INTERVAL: Final = 0.25
 """Seconds between tries to find a place for a series."""
+_ONE: Final = 1.0  # the default amount; anything else is looked at
 
 
 class Instrument:
@@ -56,18 +60,77 @@ class Instrument:
         self._keep_nothing()
         self._patience = PATIENCE
         self._retry_at = -1.0
-        self._serial, self._block, self._cell = -1, 0, 0  # the serial number of no series
+        self._serial, self._cell = -1, 0  # the serial number of no series
+        self._in_catalog = self._serials[:1]
+        self._cells, self._first = self._own, 0
         self._place()
 
-    def _found(self) -> tuple[memoryview[float], int]:
-        """Where to write: cells, and which of them is the series' first. With the token.
+    # The path of a change. Each method stores with the token and is made like `Writer.add`; they differ in the stores.
+
+    @property
+    def token(self) -> WriteToken:
+        """The token of the writer; for `exclusion`."""
+        return self._writer.token
+
+    @takes_token
+    def _add(self, cell: int, amount: float) -> None:
+        """Add to a cell; the first after the serial number is 1."""
+        writer = self._writer
+        give = writer.give
+        while True:
+            try:
+                writer.take()
+                if self._cells is not writer.shared_cells or self._in_catalog[0] != self._serial:
+                    self._find(give)
+                self._cells[self._first + cell] += amount
+            except BaseException as error:  # noqa: BLE001  `recover` raises it again
+                if writer.recover(error, give, self._add, (cell, amount)):
+                    continue
+                return
+            give(None)
+            if writer.pending:
+                writer.perform_pending()
+            return
+
+    @takes_token
+    def _add_two(self, amount: float, other_cell: int, other_amount: float) -> None:
+        """Add to cell 1, then to another."""
+        writer = self._writer
+        give = writer.give
+        while True:
+            try:
+                writer.take()
+                if self._cells is not writer.shared_cells or self._in_catalog[0] != self._serial:
+                    self._find(give)
+                cells, first = self._cells, self._first
+                cells[first + 1] += amount
+                cells[first + other_cell] += other_amount
+            except BaseException as error:  # noqa: BLE001  `recover` raises it again
+                if writer.recover(error, give, self._add_two, (amount, other_cell, other_amount)):
+                    continue
+                return
+            give(None)
+            if writer.pending:
+                writer.perform_pending()
+            return
+
+    # Off that path ----------------------------------------------------------------------------------------------------
+
+    def _find(self, give: Callable[[None], None]) -> None:
+        """Find out where to write; ``give``: see `Writer.seek_slot`. With the token."""
+        self._writer.seek_slot(give)
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """Find out where to write, into `_cells` and `_first`. With the token.
 
         In this process's slot, once the series has its place; until then in memory of the process's own.
         """
         if self._owner != os.getpid():  # a parent's: what it has not placed yet it places itself
             self._keep_nothing()
-        if self._serials[self._block] != self._serial and not self._place():
-            return self._own, 0
+        if self._in_catalog[0] != self._serial and not self._place():
+            self._cells, self._first = self._own, 0
+            return
         cells, first = self._writer.cells, self._cell
         if cells[first] != self._serial:
             for cell in range(1, len(self._own)):
@@ -75,17 +138,20 @@ class Instrument:
             cells[first] = self._serial
         if self.waits:
             self._move(self._own, cells, first)
-            self._keep_nothing()
-        return cells, first
+        self._cells, self._first = cells, first
 
     def _keep_nothing(self) -> None:
         self._owner = os.getpid()
         self._own = memoryview(bytearray(8 * run_length(self.definition))).cast("d")
 
     def _move(self, own: memoryview[float], cells: memoryview[float], first: int) -> None:
-        """Add what was done before there was a place."""
+        """Add what was done before there was a place, and forget it: cell by cell, so that none is added twice.
+
+        Nothing is called between the two stores, so no signal handler can raise there (CPython 3.11 and newer).
+        """
         for cell in range(1, len(own)):
             cells[first + cell] += own[cell]
+            own[cell] = 0.0
 
     def _place(self) -> bool:
         """Find the series in the catalog, or create it; whether it has a place now."""
@@ -115,7 +181,8 @@ class Instrument:
             if overflow is None:
                 return self._retry_later()
             found, self.overflows = overflow, True
-        self._block, self._cell, self._serial = found.block * BLOCK_WORDS, found.cell, found.serial
+        block = found.block * BLOCK_WORDS
+        self._cell, self._serial, self._in_catalog = found.cell, found.serial, self._serials[block : block + 1]
         return True
 
     def _retry_later(self) -> bool:
@@ -131,7 +198,7 @@ class Instrument:
         """Try now to find a place for what waits."""
         self._retry_at = -1.0
         self._patience = PATIENCE
-        self._perform(self._found)
+        self._perform(self._look_up)
 
     def _keep(self, bucket: int, value: float, labels: bytes) -> None:
         if self._serial > 0:
@@ -139,28 +206,22 @@ class Instrument:
 
     def warn_of_invalid(self, value: object) -> None:
         """Say once that a value cannot be counted."""
-        self._writer.warn(f"invalid {self.definition.name}", f"{self.definition.name!r} does not count {value!r}")
+        self._writer.mention(f"invalid {self.definition.name}", f"{self.definition.name!r} does not count {value!r}")
 
 
 class Counter(Instrument):
     """Counts what only ever grows; the workers' counts are added up, those of the dead included."""
 
-    def inc(self, amount: float = 1.0, exemplar: Mapping[str, str] | None = None) -> None:
+    def inc(self, amount: float = _ONE, exemplar: Mapping[str, str] | None = None) -> None:
         """Add ``amount``, not negative (ValueError).
 
         ``exemplar``: labels that tell of which request, a trace id say; 128 characters at most (ValueError).
         """
-        if not 0.0 <= amount < math.inf:
+        if amount is not _ONE and not 0.0 <= amount < math.inf:
             raise ValueError(f"counter {self.definition.name!r} can only grow, by a finite number, not by {amount!r}")
         if exemplar is not None:
             self._perform(self._keep, 0, amount, exemplars.checked(exemplar))
-        self._perform(self._add, amount)
-
-    def _add(self, amount: float) -> None:
-        cells, cell = self._writer.cells, self._cell
-        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            cells, cell = self._found()
-        cells[cell + 1] += amount
+        self._add(1, amount)
 
 
 class Gauge(Instrument):
@@ -168,7 +229,7 @@ class Gauge(Instrument):
 
     def set(self, value: float) -> None:
         """The value is ``value`` now."""
-        self._perform(self._set, float(value))
+        self._write(float(value), False)
 
     def inc(self, amount: float = 1.0) -> None:
         """Add to this worker's value. ValueError where the last value set anywhere is what counts."""
@@ -177,28 +238,37 @@ class Gauge(Instrument):
                 f"gauge {self.definition.name!r} shows the last value set by any worker, to which nothing can be "
                 f"added; define it with merge='live_sum', or use set()"
             )
-        self._perform(self._add, float(amount))
+        self._write(float(amount), True)
 
     def dec(self, amount: float = 1.0) -> None:
         """Subtract from this worker's value; see `inc`."""
         self.inc(-amount)
 
+    @takes_token
+    def _write(self, value: float, adding: bool, /) -> None:
+        """Set the value, or add to it. The time is stored last: it makes the rest count."""
+        writer = self._writer
+        give = writer.give
+        while True:
+            try:
+                writer.take()
+                if self._cells is not writer.shared_cells or self._in_catalog[0] != self._serial:
+                    self._find(give)
+                cells, first = self._cells, self._first
+                cells[first + 2] = cells[first + 2] + value if adding else value
+                cells[first + 3] = 1.0
+                cells[first + 1] = self._clock()
+            except BaseException as error:  # noqa: BLE001  `recover` raises it again
+                if writer.recover(error, give, self._write, (value, adding)):
+                    continue
+                return
+            give(None)
+            if writer.pending:
+                writer.perform_pending()
+            return
+
     def _move(self, own: memoryview[float], cells: memoryview[float], first: int) -> None:
-        cells[first + 1 : first + 4] = own[1:4]
-
-    def _set(self, value: float) -> None:
-        cells, cell = self._writer.cells, self._cell
-        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            cells, cell = self._found()
-        cells[cell + 2] = value
-        cells[cell + 3] = 1.0
-        cells[cell + 1] = self._clock()  # last: it makes the rest count
-
-    def _add(self, amount: float) -> None:
-        cells, cell = self._writer.cells, self._cell
-        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            cells, cell = self._found()
-        self._set(cells[cell + 2] + amount)
+        _move_value(own, cells, first)
 
 
 class Histogram(Instrument):
@@ -215,19 +285,13 @@ class Histogram(Instrument):
         keeps its own.
         """
         value = float(value)
-        if exemplar is not None and math.isfinite(value):
-            self._perform(self._keep, bisect_left(self._bounds, value), value, exemplars.checked(exemplar))
-        self._perform(self._observe, value)
-
-    def _observe(self, value: float) -> None:
-        cells, cell = self._writer.cells, self._cell
-        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            cells, cell = self._found()
-        if math.isnan(value):
+        if isnan(value):
             self.warn_of_invalid(value)
             return
-        cells[cell + 1] += value
-        cells[cell + 2 + bisect_left(self._bounds, value)] += 1.0
+        bucket = bisect_left(self._bounds, value)
+        if exemplar is not None and math.isfinite(value):
+            self._perform(self._keep, bucket, value, exemplars.checked(exemplar))
+        self._add_two(value, 2 + bucket, 1.0)
 
 
 class Summary(Instrument):
@@ -235,17 +299,11 @@ class Summary(Instrument):
 
     def observe(self, value: float) -> None:
         """Count one value. NaN counts nowhere, which is logged once."""
-        self._perform(self._observe, float(value))
-
-    def _observe(self, value: float) -> None:
-        cells, cell = self._writer.cells, self._cell
-        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            cells, cell = self._found()
-        if math.isnan(value):
+        value = float(value)
+        if isnan(value):
             self.warn_of_invalid(value)
             return
-        cells[cell + 1] += value
-        cells[cell + 2] += 1.0
+        self._add_two(value, 2, 1.0)
 
 
 class Ratio(Instrument):
@@ -255,14 +313,7 @@ class Ratio(Instrument):
         """Add to both sums. Finite numbers (ValueError)."""
         if not (math.isfinite(numerator) and math.isfinite(denominator)):
             raise ValueError(f"ratio {self.definition.name!r} takes finite numbers, not {numerator!r}/{denominator!r}")
-        self._perform(self._add, float(numerator), float(denominator))
-
-    def _add(self, numerator: float, denominator: float) -> None:
-        cells, cell = self._writer.cells, self._cell
-        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            cells, cell = self._found()
-        cells[cell + 1] += numerator
-        cells[cell + 2] += denominator
+        self._add_two(float(numerator), 2, float(denominator))
 
 
 class Enum(Instrument):
@@ -275,15 +326,20 @@ class Enum(Instrument):
             raise ValueError(f"enum {self.definition.name!r} has no state {state!r}; it has {', '.join(states)}")
         self._perform(self._set, states.index(state))
 
-    def _move(self, own: memoryview[float], cells: memoryview[float], first: int) -> None:
-        cells[first + 1 : first + 3] = own[1:3]
-
     def _set(self, index: int) -> None:
-        cells, cell = self._writer.cells, self._cell
-        if cells[cell] != self._serial or self._serials[self._block] != self._serial:
-            cells, cell = self._found()
-        cells[cell + 2] = float(index)
-        cells[cell + 1] = self._clock()  # last: it makes the rest count
+        self._look_up()
+        self._cells[self._first + 2] = float(index)
+        self._cells[self._first + 1] = self._clock()  # last: it makes the rest count
+
+    def _move(self, own: memoryview[float], cells: memoryview[float], first: int) -> None:
+        _move_value(own, cells, first)
+
+
+def _move_value(own: memoryview[float], cells: memoryview[float], first: int) -> None:
+    """Put a value in its place: the last one counts, so nothing is added, and doing it twice is harmless."""
+    cells[first + 1 : first + len(own)] = own[1:]
+    for cell in range(1, len(own)):
+        own[cell] = 0.0
 
 
 class Info(Instrument):

@@ -117,10 +117,10 @@ class Writer:
 
         NaN, infinite and negative values are stored as they are and filtered when records are folded and read.
         """
-        give = self._give
+        give = self.give
         while True:
             try:
-                self._take()
+                self.take()
                 words = self._words
                 head = words[HEAD]
                 if head >= self._advance_at:
@@ -140,51 +140,36 @@ class Writer:
                     words[CACHE_MISSES],
                 )
                 words[HEAD] = head + 1
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  `recover` raises it again
                 args = (inference_time, batch_size, preprocessing_time, quantization_time)
-                if token_was_out(error):
-                    if self.token.wait(self._progress):
-                        continue
-                    _check_numbers(args)
-                    self._pending.append((self.record, args))
-                    return
-                self._abandon(give)
-                if self._is_the_parents(error, give):
-                    return
-                if isinstance(error, struct.error):
-                    _check_numbers(args)
-                raise
+                if self.recover(error, give, self.record, args, check=_check_numbers):
+                    continue
+                return
             give(None)
-            if self._pending:
-                self._perform_pending()
+            if self.pending:
+                self.perform_pending()
             return
 
     @takes_token
     def add(self, word: int, amount: int) -> None:
         """Add to a counter: ``word`` is ERRORS, CACHE_HITS, CACHE_MISSES or UNCOUNTED, ``amount`` an int >= 0."""
-        give = self._give
+        give = self.give
         while True:
             try:
-                self._take()
+                self.take()
                 if self._claim is None:
                     self._advance(give)
                 try:
                     self._words[word] += amount
                 except ValueError:  # past 64 bits: no counting leads there, the word was overwritten
                     self._lose_slot()
-            except BaseException as error:
-                if token_was_out(error):
-                    if self.token.wait(self._progress):
-                        continue
-                    self._pending.append((self.add, (word, amount)))
-                    return
-                self._abandon(give)
-                if self._is_the_parents(error, give):
-                    return
-                raise
+            except BaseException as error:  # noqa: BLE001  `recover` raises it again
+                if self.recover(error, give, self.add, (word, amount)):
+                    continue
+                return
             give(None)
-            if self._pending:
-                self._perform_pending()
+            if self.pending:
+                self.perform_pending()
             return
 
     @takes_token
@@ -193,27 +178,19 @@ class Writer:
 
         ``change`` is short, writes to `cells`, and may be called later: after the write that this one interrupts.
         """
-        give = self._give
+        give = self.give
         while True:
             try:
-                self._take()
-                if self._claim is None:
-                    self._advance(give)
+                self.take()
+                self.seek_slot(give)
                 change(*args)
-                self._performed += 1
-            except BaseException as error:
-                if token_was_out(error):
-                    if self.token.wait(self._progress):
-                        continue
-                    self._pending.append((self.perform, (change, *args)))
-                    return
-                self._abandon(give)
-                if self._is_the_parents(error, give):
-                    return
-                raise
+            except BaseException as error:  # noqa: BLE001  `recover` raises it again
+                if self.recover(error, give, self.perform, (change, *args)):
+                    continue
+                return
             give(None)
-            if self._pending:
-                self._perform_pending()
+            if self.pending:
+                self.perform_pending()
             return
 
     # The rest ---------------------------------------------------------------------------------------------------------
@@ -249,7 +226,7 @@ class Writer:
 
     def close(self) -> None:
         """Give the slot up. Records still waiting for one get a last chance; what comes later is dropped."""
-        if self._claim is None and any(self._counts()):
+        if self._claim is None and (any(self._counts()) or any(self.cells)):
             self.claim()
         self._exclusively(self._close)
 
@@ -270,61 +247,85 @@ class Writer:
             with suppress(BufferError):  # an array is made of it: the fork interrupted `latest`, which only reads
                 view.release()
 
-    def _is_the_parents(self, error: BaseException, give: Callable[[None], None]) -> bool:
-        """Whether a write failed because this is a child, forked in the middle of it; the parent completes it."""
-        return give is not self._give and isinstance(error, ForkedError | ValueError | TypeError)
-
     @takes_token
     def _exclusively(self, action: Callable[[], None]) -> None:
         """Do something rare with no write of this process under way."""
-        give = self._give
+        give = self.give
         while True:
             try:
-                self._take()
+                self.take()
                 action()
-            except BaseException as error:
-                if token_was_out(error):
-                    if self.token.wait(self._progress):
-                        continue
-                    self._pending.append((self._exclusively, (action,)))
-                    return
-                self._abandon(give)
-                raise
+            except BaseException as error:  # noqa: BLE001  `recover` raises it again
+                if self.recover(error, give, self._exclusively, (action,)):
+                    continue
+                return
             give(None)
-            if self._pending:
-                self._perform_pending()
+            if self.pending:
+                self.perform_pending()
             return
 
-    def _abandon(self, give: Callable[[None], None]) -> None:
-        """Give the token back in the middle of a write that an exception ends; nothing of it was committed.
+    def recover(
+        self,
+        error: BaseException,
+        give: Callable[[None], None],
+        write: Callable[..., object],
+        args: tuple[Any, ...],
+        *,
+        check: Callable[[tuple[Any, ...]], None] | None = None,
+    ) -> bool:
+        """What a write does in the ``except`` round its `take` and its stores: whether to begin it again.
+
+        Where it is not, it was queued for the write that it interrupts, or belongs to the parent, which completes it: a
+        fork in the middle of it renews ``give``. Anything else raises the error again, and nothing of the write counts.
+        ``check``: raises the TypeError for arguments that a packer refuses, and that must not be queued.
 
         Since CPython 3.11 signal handlers run after a call and never before one, so an exception in a write's ``try``
         means that the token was taken. Before, it may also have come just ahead of the pop: then a lost token, which is
         made anew in half a second, is the lesser evil, save for the errors that only a write under way can raise.
         """
-        if _SURE_TO_HAVE_IT or isinstance(sys.exc_info()[1], (struct.error, OverflowError)):
+        if token_was_out(error):
+            if self.token.wait(self._progress, above=2):
+                return True
+            if check is not None:
+                check(args)
+            self.pending.append((write, args))
+            return False
+        if _SURE_TO_HAVE_IT or isinstance(error, struct.error | OverflowError):
             give(None)
-        if self._pending:
-            self._perform_pending()
+        if self.pending:
+            self.perform_pending()
+        if give is not self.give and isinstance(error, ForkedError | ValueError | TypeError):
+            return False
+        if check is not None and isinstance(error, struct.error):
+            check(args)
+        try:
+            raise error
+        finally:
+            del (
+                error
+            )  # whose traceback has this frame: the cycle would keep what the interrupted frames hold, locks say
 
     def _renew_token(self) -> None:
         self.token = WriteToken()
-        self._take = self.token.take
-        self._give = self.token.give
+        self.take = self.token.take
+        self.give = self.token.give
         self._performer = 0
-        self._pending: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self.pending: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
 
     def _progress(self) -> object:
-        """Something that every write changes, and that is never the same during a claim or a fold."""
+        """Something that every write changes, and that is never the same during a claim or a fold.
+
+        Changes of custom metrics show in the cells; one that adds 0 shows nowhere, and needs no protection.
+        """
         if self._advancing:
             return object()
-        return self._counts()
+        return self._counts(), hash(self.cells.tobytes())
 
     def _counts(self) -> list[int]:
         """What was done since the slot was claimed, or left."""
-        return [self._performed, *(self._words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED))]
+        return [self._words[word] for word in (HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED)]
 
-    def _perform_pending(self) -> None:
+    def perform_pending(self) -> None:
         """Perform what handlers queued while a write had the token, and what is queued meanwhile, in one loop."""
         if self._performer == threading.get_ident():
             return
@@ -332,7 +333,7 @@ class Writer:
         try:
             while True:
                 try:
-                    write, args = self._pending.popleft()
+                    write, args = self.pending.popleft()
                 except IndexError:
                     return
                 write(*args)
@@ -340,6 +341,16 @@ class Writer:
             self._performer = 0
 
     # From here on the caller has the token ----------------------------------------------------------------------------
+
+    def seek_slot(self, give: Callable[[None], None]) -> None:
+        """Try for a slot where there is none. ForkedError in a child that was forked in the middle of the write.
+
+        ``give``: what the write found in `give` before it took the token.
+        """
+        if self._claim is None:
+            self._advance(give)
+        elif give is not self.give:
+            raise ForkedError
 
     def _advance(self, give: Callable[[None], None]) -> None:
         """Before a write that finds no room: claim a slot, or fold. ``give``: the caller's, which a fork renews."""
@@ -357,7 +368,7 @@ class Writer:
                 self._move_in(self._taken)
         finally:
             self._advancing = False
-        if give is not self._give:
+        if give is not self.give:
             raise ForkedError
 
     def _is_mine(self, claim: Claim, head: int, folded: int) -> bool:
@@ -379,7 +390,6 @@ class Writer:
         memory = np.zeros(self._segment.layout.slot.itemsize, np.uint8).data  # pages come when they are touched
         self._board.begin(memory[BOARD:RING])
         self._claimant.begin()
-        self._performed = 0
         self._use(None, memory[:BOARD].cast("Q"), memory, advance_at=0)  # so every write tries to claim
         if claim is not None:
             claim.release()
@@ -393,6 +403,7 @@ class Writer:
         cells = memory[self._cells_at : self._exemplars_at].cast("d")
         self._ring = memory[RING : RING + self._ring_bytes]
         self.cells = cells
+        self.shared_cells = None if claim is None else cells
         self._memory = memory
         self._views = (memory, self._ring, words, self.cells)
         self._words = words
@@ -404,9 +415,9 @@ class Writer:
         """Take a slot into `_taken`, if there is one to be had now."""
         if self._closed:
             return self.warn("closed", "records after close() are dropped")
-        give = self._give
+        give = self.give
         claim = self._claimant.try_to_claim(self._words, self.warn)
-        if give is self._give:
+        if give is self.give:
             self._taken = claim
         elif claim is not None:  # this is a child, forked by a signal handler in the middle of its parent's claim
             claim.alive.release()
@@ -488,9 +499,9 @@ class Writer:
     def mention(self, kind: str, message: str) -> None:
         """Log a warning once per `kind`, from outside a write."""
         self.warn(kind, message)
-        self._perform_pending()
+        self.perform_pending()
 
     def warn(self, kind: str, message: str) -> None:
         """Log a warning once per `kind`, after the write under way: a logging handler may record in its turn."""
         if self._notices.is_new(kind):
-            self._pending.append((self._notices.say, (message,)))
+            self.pending.append((self._notices.say, (message,)))

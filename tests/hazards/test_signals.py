@@ -91,8 +91,8 @@ def test_a_handler_that_records_at_any_moment_of_a_write_is_counted_once_and_so_
 def test_a_handler_that_records_while_its_thread_waits_for_another_is_queued_and_performed(segment, writer):
     """The main thread waits for the token; its handler must neither wait in its turn nor lose its record."""
     writer.record(0.1)
-    writer._take()  # another thread is in the middle of a write
-    threading.Timer(0.2, writer._give, (None,)).start()
+    writer.take()  # another thread is in the middle of a write
+    threading.Timer(0.2, writer.give, (None,)).start()
 
     def handle(_signal, _frame):
         writer.record(2.0)
