@@ -73,7 +73,6 @@ STEPS = {
     ),
     "write": ("writer.Writer.record", "writer.Writer.add"),
     "change": (
-        "writer.Writer.perform",
         "instruments.Instrument.__init__",
         "writer.Writer.seek_slot",
         "instruments.Instrument._add",
