@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SHELL := /bin/sh
 
-.PHONY: help demo test torture check format bench clean
+RELEASES ?= 20.1.0 23.0.0
+
+.PHONY: help demo test gunicorn torture check format bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +21,15 @@ demo: $(VENV)/installed ## gunicorn, four workers, a real load, one SIGKILL, equ
 
 test: $(VENV)/installed ## the test suite, on all cores
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+gunicorn: $(RELEASES:%=$(VENV)/gunicorn-%/installed) ## the tests of its hooks with older releases: RELEASES="20.1.0 23.0.0"
+	for release in $(RELEASES); do $(VENV)/gunicorn-$$release/bin/python -m pytest -n auto tests/workers/gunicorn $(ARGS) || exit; done
+
+# gunicorn before 21 needs pkg_resources, and the workers of uvicorn that older ones can have need an older uvicorn.
+$(VENV)/gunicorn-%/installed: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' 'gunicorn==$*' 'setuptools<81' 'uvicorn<0.36'
+	touch $@
 
 torture: $(VENV)/installed ## two minutes of SIGKILLs at every step, and every mutant
 	$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),120)
@@ -35,9 +46,14 @@ format: $(VENV)/installed ## put the code into the project's format
 
 bench: $(VENV)/installed ## ratios to the incumbent, and the read side
 	$(BIN)/python -m benchmarks.write_path
+	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.custom_metrics
+	$(BIN)/python -m benchmarks.llm
+	$(BIN)/python -m benchmarks.pools
+	$(BIN)/python -m benchmarks.catalog
 	$(BIN)/python -m benchmarks.read_side
 	$(BIN)/python -m benchmarks.scrape
+	$(BIN)/python -m benchmarks.alert_latency
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

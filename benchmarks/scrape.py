@@ -3,9 +3,9 @@
     python -m benchmarks.scrape [--workers 64] [--metrics 100] [--rounds 7] [--restarts 5000] [--json]
 
 A scrape is the whole page in the text format, from nothing but what the workers left in shared memory. The same
-processes feed both sides; then the sides take turns, and the ratio of the medians is the figure. With ``--restarts``
-so many workers come, record with ours and go, and ours is timed again with a fleet of the same size. (The incumbent
-would have two files of each to read by then.)
+processes feed both sides, and every number changes between two rounds; the sides take turns, and the ratio of the
+medians is the figure. With ``--restarts`` so many workers come, record with ours and go, and ours is timed again with a
+fleet of the same size. (The incumbent would have two files of each to read by then.)
 """
 
 import argparse
@@ -13,9 +13,11 @@ import json
 import multiprocessing
 import os
 import platform
+import random
 import tempfile
 from collections.abc import Callable
 from multiprocessing.context import ForkProcess
+from multiprocessing.synchronize import Event
 from typing import Any
 
 from benchmarks.timing import interleaved, progress
@@ -31,15 +33,29 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
 _context = multiprocessing.get_context("fork")
 
 
-def feed_prometheus(count: int) -> None:
+Feed = Callable[[random.Random], None]
+"""Changes every metric of one worker, by amounts that are drawn."""
+
+
+def prometheus_feed(count: int) -> Feed:
     """One worker's metrics of the incumbent, in this process."""
     import prometheus_client  # noqa: PLC0415  reads PROMETHEUS_MULTIPROC_DIR at import
 
     registry = prometheus_client.CollectorRegistry()
-    for at in range(count):
-        prometheus_client.Counter(f"things_{at}", "Things.", registry=registry).inc(at)
-        times = prometheus_client.Histogram(f"times_{at}", "Times.", registry=registry, buckets=BUCKETS)
-        times.observe(0.01 * at)
+    metrics = [
+        (
+            prometheus_client.Counter(f"things_{at}", "Things.", registry=registry),
+            prometheus_client.Histogram(f"times_{at}", "Times.", registry=registry, buckets=BUCKETS),
+        )
+        for at in range(count)
+    ]
+
+    def feed(draw: random.Random) -> None:
+        for things, times in metrics:
+            things.inc(draw.randint(1, 100))
+            times.observe(draw.lognormvariate(-2, 1.5))
+
+    return feed
 
 
 Handles = list[tuple[Metric[Counter], Metric[Histogram]]]
@@ -54,11 +70,16 @@ def define_shmetrics(metrics: PerformanceMetrics, count: int) -> Handles:
     ]
 
 
-def feed_shmetrics(handles: Handles) -> None:
-    """The same values as the incumbent's, in this process."""
-    for at, (things, times) in enumerate(handles):
-        things.labels().inc(at)
-        times.labels().observe(0.01 * at)
+def shmetrics_feed(handles: Handles) -> Feed:
+    """The same as the incumbent's, in this process."""
+    metrics = [(things.labels(), times.labels()) for things, times in handles]
+
+    def feed(draw: random.Random) -> None:
+        for things, times in metrics:
+            things.inc(draw.randint(1, 100))
+            times.observe(draw.lognormvariate(-2, 1.5))
+
+    return feed
 
 
 def prometheus_scrape(directory: str) -> Callable[[], bytes]:
@@ -82,29 +103,43 @@ def shmetrics_scrape(metrics: PerformanceMetrics) -> Callable[[], bytes]:
 
 
 class Fleet:
-    """Workers that feed and then stay until they are told to go. They start one after the other."""
+    """Workers that feed whenever they are told to, until they are told to go. They start one after the other."""
 
     def __init__(self, handles: Handles, workers: int, *, both: bool) -> None:
-        self._ready = _context.Event()
-        self._go = _context.Event()
+        self._turn = _context.Barrier(workers + 1)
+        self._is_over = _context.Event()
         self._processes: list[ForkProcess] = []
-        for _ in range(workers):
-            process = _context.Process(target=self._work, args=(handles, both))
+        started = _context.Event()
+        for number in range(workers):
+            process = _context.Process(target=self._work, args=(handles, number, started, both))
             process.start()
             self._processes.append(process)
-            self._ready.wait()
-            self._ready.clear()
+            started.wait()
+            started.clear()
 
-    def _work(self, handles: Handles, both: bool) -> None:
-        feed_shmetrics(handles)
-        if both:
-            feed_prometheus(len(handles))
-        self._ready.set()
-        self._go.wait()
+    def _work(self, handles: Handles, number: int, started: Event, both: bool) -> None:
+        feeds = [shmetrics_feed(handles), *([prometheus_feed(len(handles))] if both else [])]
+        draws = [random.Random(number) for _ in feeds]
+        self._feed(feeds, draws)
+        started.set()
+        while self._turn.wait() >= 0 and not self._is_over.is_set():
+            self._feed(feeds, draws)
+            self._turn.wait()
+
+    @staticmethod
+    def _feed(feeds: list[Feed], draws: list[random.Random]) -> None:
+        for feed, draw in zip(feeds, draws, strict=True):
+            feed(draw)
+
+    def feed(self) -> None:
+        """Let all of them feed once, and wait until they have: a scrape that follows finds every number changed."""
+        self._turn.wait()
+        self._turn.wait()
 
     def dismiss(self) -> None:
         """Let them go, and wait until they have."""
-        self._go.set()
+        self._is_over.set()
+        self._turn.wait()
         for process in self._processes:
             process.join()
 
@@ -117,7 +152,7 @@ def measure(options: argparse.Namespace, directory: str) -> dict[str, Any]:
         fleet = Fleet(handles, options.workers, both=True)
         scrapes = {INCUMBENT: prometheus_scrape(directory), OURS: shmetrics_scrape(metrics)}
         pages = {name: scrape() for name, scrape in scrapes.items()}
-        timings = interleaved(scrapes, 1, options.rounds)
+        timings = interleaved(scrapes, 1, options.rounds, before=fleet.feed)
         if options.restarts:
             fleet.dismiss()
             for done in range(options.restarts):
@@ -125,7 +160,7 @@ def measure(options: argparse.Namespace, directory: str) -> dict[str, Any]:
                 progress(done + 1, options.restarts)
             fleet = Fleet(handles, options.workers, both=False)
             scrapes[OURS]()
-            timings |= interleaved({RESTARTED: scrapes[OURS]}, 1, options.rounds)
+            timings |= interleaved({RESTARTED: scrapes[OURS]}, 1, options.rounds, before=fleet.feed)
         workers_seen = metrics.get_statistics()["workers_seen"]
         fleet.dismiss()
     return {

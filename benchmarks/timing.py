@@ -16,13 +16,20 @@ class Timing:
     high: float
 
 
-def interleaved(candidates: Mapping[str, Callable[[], object]], calls: int, rounds: int) -> dict[str, Timing]:
-    """Time every candidate in every round, in turn; `calls` calls each after as many tenths to warm up."""
+def interleaved(
+    candidates: Mapping[str, Callable[[], object]], calls: int, rounds: int, before: Callable[[], object] | None = None
+) -> dict[str, Timing]:
+    """Time every candidate in every round, in turn; `calls` calls each after as many tenths to warm up.
+
+    ``before``: called before each round, and not timed.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for call in candidates.values():
         for _ in range(calls // 10):
             call()
     for done in range(rounds):
+        if before is not None:
+            before()
         for name, call in candidates.items():
             start = time.perf_counter()
             for _ in range(calls):

@@ -1,7 +1,9 @@
-"""CSV (RFC 4180) for pandas and spreadsheets: a row for each worker and one for the fleet, or every row of the window.
+"""CSV (RFC 4180) for pandas and spreadsheets: a row for each worker and one for the fleet, or every row of the window,
+or every figure of the custom metrics.
 
-The first line names the columns, which are always the same ones; lines end with CRLF; a field is empty where a figure
-is unknown or does not apply. A text that a spreadsheet would take for a formula gets an apostrophe in front.
+The first line names the columns, which are always the same ones (save for those of labels); lines end with CRLF; a
+field is empty where a figure is unknown or does not apply. A text that a spreadsheet would take for a formula gets an
+apostrophe in front.
 """
 
 import csv
@@ -14,10 +16,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shmetrics.families import Definition, Series
 from shmetrics.folded import is_valid, measures_of
 from shmetrics.layout import MEASURES
-from shmetrics.resources import Resources, Usage
-from shmetrics.snapshot import Snapshot, WorkerSnapshot
+from shmetrics.resources import Resources
+from shmetrics.snapshot import Snapshot, Usage, WorkerSnapshot
 from shmetrics.statistics import PERCENTILES, Statistics, comprehensive
 
 _KINDS: Final = ("avg", "median", "min", "max", "std", *(f"p{percent}" for percent in PERCENTILES))
@@ -28,14 +31,19 @@ COLUMNS: Final = (
     *("total_requests", "total_errors", "cache_hits", "cache_misses", "invalid_records", "dropped_records"),
     *("error_rate", "window_error_rate", "cache_hit_rate", "window_cache_hit_rate"),
     *("throughput", "samples_per_second", "current_throughput", "average_throughput", "peak_throughput"),
-    *("stability_score", "busy_fraction", "in_flight", "oldest_in_flight", "cpu_percent", "rss_bytes"),
-    *("stale", "window_count"),
+    *("stability_score", "busy_fraction", "busy_fraction_1m", "in_flight", "oldest_in_flight"),
+    *("cpu_percent", "rss_bytes", "stale", "window_count"),
     *(f"{kind}_{measure}" for measure in MEASURES for kind in _KINDS + _LIFETIME),
 )
 """Of `export_csv`. ``scope`` is "worker" or "fleet"; the rest is what docs/statistics.md says, of that worker alone."""
 
 ROW_COLUMNS: Final = ("slot", "generation", "pid", "role", "time", "epoch", *MEASURES)
 """Of `export_rows`. ``time`` is ISO 8601 in UTC, ``epoch`` the same in seconds since 1970."""
+
+METRIC_COLUMNS: Final = ("metric", "kind", "unit", "worker", "field", "le", "value", "text")
+"""Of `export_metrics`, before those of the labels. ``le`` is a bucket's upper bound, the last of them ``inf``."""
+LABEL_PREFIX: Final = "label_"
+"""Of the name of a label's column: no label is then taken for another column."""
 
 _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a formula can begin with in one spreadsheet or another; the last four are the full-width forms."""
@@ -73,6 +81,47 @@ def export_rows(snapshot: Snapshot) -> str:
     return _text(ROW_COLUMNS, lines)
 
 
+def export_metrics(snapshot: Snapshot) -> str:
+    """Every figure of the custom metrics in a row of its own, over the whole fleet: metric by metric, series by series.
+
+    A row says of which series it is (``metric``, ``worker`` for gauges merged per worker, a column for each label that
+    any metric has), which figure (``field``, and ``le`` of buckets), and what it is: a number in ``value``, or a text
+    (the state of an enum, what an info metric says) in ``text``. Any process and any thread may call.
+    """
+    labels = sorted({label for family in snapshot.families for label in family.definition.labels})
+    lines: list[Sequence[Any]] = []
+    for family in snapshot.families:
+        definition = family.definition
+        for series in family.series:
+            known = dict(zip(definition.labels, series.labels, strict=True))
+            of = (definition.name, definition.kind, definition.unit, series.worker)
+            values = [known.get(label) for label in labels]
+            lines += [(*of, *figure, *values) for figure in _figures(definition, series)]
+    return _text((*METRIC_COLUMNS, *(f"{LABEL_PREFIX}{label}" for label in labels)), lines)
+
+
+_Figure = tuple[str, float | str | None, float | None, str | None]
+
+
+def _figures(definition: Definition, series: Series) -> list[_Figure]:
+    """The figures of a series, by its metric's kind: field, le, value and text of each."""
+    match definition.kind:
+        case "histogram":
+            bounds: list[float | str] = [*definition.buckets, "inf"]
+            buckets = [("bucket", *bucket, None) for bucket in zip(bounds, series.buckets, strict=True)]
+            return [*buckets, ("count", None, series.count, None), ("sum", None, series.sum, None)]
+        case "summary":
+            return [("count", None, series.count, None), ("sum", None, series.sum, None)]
+        case "ratio":
+            numbers = (("value", series.value), ("numerator", series.sum), ("denominator", series.count))
+            return [(field, None, number, None) for field, number in numbers]
+        case "info":
+            return [(field, None, None, text) for field, text in series.info.items()]
+        case "enum":
+            return [("state", None, None, series.state)]
+    return [("value", None, series.value, None)]
+
+
 def _worker_row(snapshot: Snapshot, worker: WorkerSnapshot, max_age: float | None) -> Statistics:
     """The figures of a fleet that has this worker and never had another."""
     alone = replace(
@@ -96,9 +145,6 @@ def _fleet_row(snapshot: Snapshot, rows: Sequence[Statistics], max_age: float | 
         "alive": bool(alive),
         "age": snapshot.taken_at - snapshot.created_at,
         "last_seen": min((row["last_seen"] for row in rows), default=None),
-        "busy_fraction": sum(row["busy_fraction"] for row in alive) / len(alive) if alive else 0.0,
-        "in_flight": sum(row["in_flight"] for row in rows),
-        "oldest_in_flight": max((row["oldest_in_flight"] for row in rows), default=0.0),
         "cpu_percent": _sum_of_known(row["cpu_percent"] for row in alive),
         "rss_bytes": _sum_of_known(row["rss_bytes"] for row in alive),
         "stale": snapshot.health.stale or any(row["stale"] for row in rows),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmetrics.custom import CustomMetrics
 from shmetrics.errors import (
+    HistoryFileError,
     HubClosedError,
     HubFileTypeError,
     HubInUseError,
@@ -25,6 +26,7 @@ from shmetrics.errors import (
     HubStaleError,
     OutputError,
     PlatformError,
+    RulesError,
     ShmetricsError,
 )
 from shmetrics.hub import Hub
@@ -32,12 +34,16 @@ from shmetrics.metrics import PerformanceMetrics
 from shmetrics.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from shmetrics.alerting import PerformanceAlerting
+    from shmetrics.exporters.analyzer import PerformanceAnalyzer
     from shmetrics.exporters.prometheus import PrometheusExporter
+    from shmetrics.llm import LLMMetrics
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CustomMetrics",
+    "HistoryFileError",
     "Hub",
     "HubClosedError",
     "HubFileTypeError",
@@ -49,10 +55,14 @@ __all__ = [
     "HubRefusedError",
     "HubSpaceError",
     "HubStaleError",
+    "LLMMetrics",
     "OutputError",
+    "PerformanceAlerting",
+    "PerformanceAnalyzer",
     "PerformanceMetrics",
     "PlatformError",
     "PrometheusExporter",
+    "RulesError",
     "ShmetricsError",
     "Snapshot",
 ]
@@ -60,10 +70,22 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Hand on what only some processes need, when it is asked for: workers pay for every import."""
+    if name == "PerformanceAnalyzer":
+        from shmetrics.exporters.analyzer import PerformanceAnalyzer  # noqa: PLC0415
+
+        return PerformanceAnalyzer
     if name == "PrometheusExporter":
         from shmetrics.exporters.prometheus import PrometheusExporter  # noqa: PLC0415
 
         return PrometheusExporter
+    if name == "PerformanceAlerting":
+        from shmetrics.alerting import PerformanceAlerting  # noqa: PLC0415
+
+        return PerformanceAlerting
+    if name == "LLMMetrics":
+        from shmetrics.llm import LLMMetrics  # noqa: PLC0415
+
+        return LLMMetrics
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

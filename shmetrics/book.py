@@ -118,7 +118,7 @@ class Book:
         known = self._metrics.get(definition.name)
         if known is None or known.definition != definition:
             try:
-                serial = self.catalog.define(definition, patience=DEFINITION_PATIENCE)
+                serial = self.catalog.define(definition, patience=DEFINITION_PATIENCE, overflow=True)
                 self.catalog.reserve_overflow(serial, patience=DEFINITION_PATIENCE)
             except FullError:
                 self._writer.mention("metrics", f"there is no room for metric {definition.name!r}, or for what might "
@@ -127,6 +127,24 @@ class Book:
                 self._writer.mention("busy", "another process holds the registry; metrics are defined when it lets go")
             known = self._metrics[definition.name] = self._metric(definition)
         return known
+
+    def agree(self, definition: Definition) -> Metric[Any] | None:
+        """The metric; or the one of that name that the hub has from before, with other buckets say, which then stands.
+
+        For metrics that no application defines: a new release, or a reload with another option, must not end a server.
+        None where the one that is there has another kind or other labels. Either is told once.
+        """
+        try:
+            return self.define(definition)
+        except ValueError as error:
+            known = self.find(definition.name)
+            if known is None:
+                raise
+            old = known.definition
+            fits = (old.kind, old.labels, old.merge) == (definition.kind, definition.labels, definition.merge)
+            outcome = "that one stands" if fits else "so this one is not recorded"
+            self._writer.mention(f"defined {definition.name}", f"{error}; until then {outcome}")
+            return known if fits else None
 
     def find(self, name: str) -> Metric[Any] | None:
         """The metric of that name, defined by any process; None where there is none."""
@@ -138,17 +156,21 @@ class Book:
                 known = self._metrics[name] = self._metric(contents.metrics[serial])
         return known
 
-    def settle(self) -> None:
-        """Find places for what waits. At the orderly end of a process."""
+    def settle(self, deadline: float | None = None) -> None:
+        """Find places for what waits, until `deadline` on the monotonic clock. At the orderly end of a process."""
         waiting = [instrument for metric in list(self._metrics.values()) for instrument in metric.waiting]
-        if waiting:
-            self._writer.claim()
-        deadline = time.monotonic() + DEFINITION_PATIENCE
+        if not waiting:
+            return
+        deadline = time.monotonic() + DEFINITION_PATIENCE if deadline is None else deadline
+        self._writer.claim(max(0.0, deadline - time.monotonic()))
         for instrument in waiting:  # each waits its while; when a fleet ends, all want the registry at once
             for _ in range(_TRIES):
                 instrument.settle()
                 if not instrument.waits or time.monotonic() > deadline:
                     break
+        lost = sum(instrument.waits for instrument in waiting)
+        if lost:
+            self._writer.mention("lost series", f"changes of {lost} series found no place in time, and are lost")
 
     def _metric(self, definition: Definition) -> Metric[Any]:
         kind = KINDS[definition.kind]

@@ -2,21 +2,26 @@
 
 An entry is whole before its serial number is stored, and gone when that is 0 again, so a process may be killed anywhere
 in a change. Serial numbers are never given twice: whoever remembers one can tell by one load whether its series is
-still the one it was, and cells that carry another number are leftovers of a series that was removed.
+still the one it was, and cells that carry another number are leftovers of a series that was removed. So a process reads
+each entry once, however often others change the catalog, and none that it wrote itself.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Final, NoReturn, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shmetrics import entries
-from shmetrics.entries import Contents, Placement
+from shmetrics.entries import Contents, Entry, Placement
 from shmetrics.families import OVERFLOW, Definition
 from shmetrics.forks import ForkedError
 from shmetrics.layout import BLOCK, Layout, offset_of
-from shmetrics.locks import REGISTRY, ByteLock, RegistryBusyError
+from shmetrics.locks import REGISTRY, ByteLock, RegistryBusyError, polls
 from shmetrics.segment import Segment
 
 BLOCK_WORDS: Final = BLOCK.itemsize // 8
@@ -24,6 +29,10 @@ _CHANGES, _LAST_SERIAL, _REFUSED, _BLOCKS = (
     offset_of(Layout().catalog, name) // 8 for name in ("changes", "last_serial", "refused", "blocks")
 )
 _ATTEMPTS: Final = 20
+_FIRST_PAUSE: Final = 0.02
+"""Seconds before the second try for REGISTRY, at most: who has it often defines next what we do."""
+
+_Found = TypeVar("_Found")
 
 
 class FullError(Exception):
@@ -37,7 +46,8 @@ class ReentrantError(RegistryBusyError):
 class Catalog:
     """The catalog of a mapped hub. Any thread may call; each change takes REGISTRY for its length.
 
-    ``patience``: seconds a change may wait for REGISTRY at most; then it raises RegistryBusyError.
+    ``patience``: seconds a change may wait for REGISTRY at most; then it raises RegistryBusyError. What was read of the
+    catalog is kept with the segment, for all that one process has of these.
     """
 
     def __init__(
@@ -51,39 +61,34 @@ class Catalog:
         self._clock, self._sleep = clock, sleep
         start, size = segment.layout.catalog_offset, segment.layout.catalog.itemsize
         self._raw = segment.raw[start : start + size]
+        self._blocks: NDArray[np.void] = self._raw.view(segment.layout.catalog)[0]["blocks"]
         self._words = memoryview(segment.memory)[start : start + size].cast("Q")
         self.serials = self._words[_BLOCKS:]
         """Of the entry that starts at block b, the serial number is at ``b * BLOCK_WORDS``."""
-        self._known = Contents(
-            used_blocks=bytearray(segment.layout.max_series), used_cells=bytearray(segment.layout.cells)
-        )
         self._full_at = -1
         self._changing_in = 0
 
     def contents(self) -> Contents:
         """What is in it now. One load, unless something changed."""
-        if self._words[_CHANGES] != self._known.changes:
-            self._known = self._parse()
-        return self._known
+        known, changes = self._segment.known, self._words[_CHANGES]
+        # Odd: a change is under way, or its author died in it and may have stored something since our last look.
+        if changes != known.changes or changes & 1:
+            known = self._segment.known = self._look(known)
+        return known
 
     @property
     def refused(self) -> int:
         """How often there was no room for a series."""
         return self._words[_REFUSED]
 
-    def define(self, definition: Definition, *, patience: float) -> int:
+    def define(self, definition: Definition, *, patience: float, overflow: bool = False) -> int:
         """The serial number of a metric, defined now or before.
 
-        ValueError when one of that name has another shape; FullError when there is no room.
+        ``overflow``: create in the same change the series that takes what there is no room for. ValueError when a
+        metric of that name has another shape; FullError when there is no room.
         """
-        known = self._defined(definition)
-        if known:
-            return known
-        with self._changing(patience) as registry:
-            known = self._defined(definition)
-            if known:
-                return known
-            return self._add(registry, entries.of_definition(definition))
+        make = partial(self._add_metric, definition, overflow)
+        return self._found_or_made(partial(self._defined, definition), make, patience)
 
     def place(
         self, metric: int, labels: tuple[str, ...], *, patience: float, info: dict[str, str] | None = None
@@ -92,40 +97,21 @@ class Catalog:
 
         ``info``: what an info metric says. The series that said something else is removed.
         """
-        before = self.contents()
-        known = before.index.get((metric, labels))
-        if known is not None and (info is None or known.info == info):
-            return known
-        if self._full_at == before.changes:
-            self.count_refusal()
-            raise FullError
-        with self._changing(patience) as registry:
-            contents = self.contents()
-            known = contents.index.get((metric, labels))
-            if known is None or (info is not None and known.info != info):
-                length = entries.run_length(contents.metrics[metric])
-                cell = contents.used_cells.find(bytes(length))
-                if cell < 0:
-                    self._refuse()
-                self._add(registry, entries.of_series(metric, labels, cell, info or {}))
-                if known is not None:
-                    self._remove(registry, known)
-            return self.contents().index[metric, labels]
+        find, make = partial(self._placed, metric, labels, info), partial(self._replace_series, metric, labels, info)
+        return self._found_or_made(find, make, patience)
 
     def reserve_overflow(self, metric: int, *, patience: float) -> None:
         """Create the series that takes what there is no room for, while there is room."""
-        labels = self.contents().metrics[metric].labels
-        if labels:
-            self.place(metric, (OVERFLOW,) * len(labels), patience=patience)
+        definition = self.contents().metrics.get(metric)
+        if definition is not None and definition.labels:
+            self.place(metric, _overflow(definition), patience=patience)
 
     def remove(self, placement: Placement, *, patience: float) -> None:
         """Remove a series; harmless when it is gone."""
-        with self._changing(patience) as registry:
-            if self._is_there(placement):
-                self._remove(registry, placement)
+        self._found_or_made(partial(self._is_gone, placement), partial(self._remove, placement), patience)
 
-    def _is_there(self, placement: Placement) -> bool:
-        return self.serials[placement.block * BLOCK_WORDS] == placement.serial
+    def _is_gone(self, placement: Placement) -> bool:
+        return self.serials[placement.block * BLOCK_WORDS] != placement.serial
 
     def _defined(self, definition: Definition) -> int:
         contents = self.contents()
@@ -138,32 +124,90 @@ class Catalog:
             )
         return serial
 
+    def _placed(self, metric: int, labels: tuple[str, ...], info: dict[str, str] | None) -> Placement | None:
+        contents = self.contents()
+        known = contents.index.get((metric, labels))
+        if known is not None and (info is None or known.info == info):
+            return known
+        if self._full_at == contents.changes:
+            self.count_refusal()
+            raise FullError
+        return None
+
+    def _found_or_made(
+        self, find: Callable[[], _Found | None], make: Callable[[ByteLock], _Found], patience: float
+    ) -> _Found:
+        """What `find` finds, at once or while REGISTRY is busy; else what `make` makes, holding it.
+
+        Many processes that want the same at once so wait for one of them, and not each for all others; and they read
+        what others add while they wait, not while others wait for them.
+        """
+        found = find()
+        if found:
+            return found
+        with self._changing() as registry:
+            for _ in polls(patience, self._clock, self._sleep, _FIRST_PAUSE):
+                found = find()
+                if not found and registry.try_acquire():
+                    found = find() or make(registry)
+                if found:
+                    return found
+        raise RegistryBusyError
+
     @contextmanager
-    def _changing(self, patience: float) -> Iterator[ByteLock]:
-        """Hold REGISTRY. A change within a change of the same thread, by a signal handler, finds it busy at once."""
+    def _changing(self) -> Iterator[ByteLock]:
+        """The lock for a change. A change within a change of the same thread, by a signal handler, is refused."""
         thread = threading.get_ident()
         if self._changing_in == thread:
             raise ReentrantError
         outer, self._changing_in = self._changing_in, thread
         try:
             with ByteLock(self._segment.descriptor, REGISTRY) as registry:
-                if not registry.acquire(patience, self._clock, self._sleep):
-                    raise RegistryBusyError
                 yield registry
         except OSError as error:  # no descriptors are left to lock with
             raise RegistryBusyError from error
         finally:
             self._changing_in = outer
 
-    def _add(self, registry: ByteLock, payload: bytes) -> int:
-        """Write an entry into free blocks; returns its serial number. The caller holds REGISTRY.
+    # From here on the caller holds REGISTRY ---------------------------------------------------------------------------
+
+    def _add_metric(self, definition: Definition, overflow: bool, registry: ByteLock) -> int:
+        before = self.contents()
+        serial, block, blocks = self._add(registry, entries.of_definition(definition))
+        self._remember(before, serial, block, Entry(blocks, definition))
+        if overflow and definition.labels:
+            self._add_series(serial, _overflow(definition), {}, registry)
+        return serial
+
+    def _replace_series(
+        self, metric: int, labels: tuple[str, ...], info: dict[str, str] | None, registry: ByteLock
+    ) -> Placement:
+        before = self.contents().index.get((metric, labels))
+        made = self._add_series(metric, labels, info or {}, registry)
+        if before is not None:
+            self._remove(before, registry)
+        return made
+
+    def _add_series(self, metric: int, labels: tuple[str, ...], info: dict[str, str], registry: ByteLock) -> Placement:
+        before = self.contents()
+        definition = before.metrics.get(metric)
+        cell = -1 if definition is None else before.used_cells.find(bytes(entries.run_length(definition)))
+        if cell < 0:
+            self._refuse()
+        serial, block, blocks = self._add(registry, entries.of_series(metric, labels, cell, info))
+        placement = Placement(serial, metric, labels, cell, block, info, blocks)
+        self._remember(before, serial, block, Entry(blocks, placement))
+        return placement
+
+    def _add(self, registry: ByteLock, payload: bytes) -> tuple[int, int, int]:
+        """Write an entry into free blocks: its serial number, the first block, and how many.
 
         Nothing is called between the look at the lock and the last store, so no signal handler can fork there.
         """
         contents, words = self.contents(), self._words
         count = entries.blocks_of(len(payload))
         block = contents.used_blocks.find(bytes(count)) if count <= entries.MOST_BLOCKS else -1
-        serial = max(words[_LAST_SERIAL], *contents.metrics, *contents.series, 0) + 1
+        serial = max(words[_LAST_SERIAL], contents.last_serial) + 1
         if block < 0 or serial >= entries.MOST_SERIAL:
             self._refuse()
         data = entries.in_blocks(payload).view("u1")
@@ -178,9 +222,19 @@ class Catalog:
         self.serials[block * BLOCK_WORDS] = serial
         fence()
         words[_CHANGES] = (changes + 1) % 2**64
-        return serial
+        return serial, block, count
 
-    def _remove(self, registry: ByteLock, placement: Placement) -> None:
+    def _remember(self, before: Contents, serial: int, block: int, entry: Entry) -> None:
+        """Know what was added to `before` without reading it."""
+        changes = self._words[_CHANGES]
+        if changes == (before.changes | 1) + 1:  # else somebody who needs no lock has written there
+            serials = before.serials.copy()
+            serials[block] = serial
+            self._segment.known = entries.updated(
+                before, changes, serials, lambda at: entry if at == block else entries.read(self._blocks, at)
+            )
+
+    def _remove(self, placement: Placement, registry: ByteLock) -> bool:
         words, changes = self._words, self._words[_CHANGES] | 1
         if registry.is_left:
             raise ForkedError
@@ -188,8 +242,9 @@ class Catalog:
         self.serials[placement.block * BLOCK_WORDS] = 0
         self._segment.fence()
         words[_CHANGES] = (changes + 1) % 2**64
+        return True
 
-    def _refuse(self) -> None:
+    def _refuse(self) -> NoReturn:
         self.count_refusal()
         self._full_at = self._words[_CHANGES]
         raise FullError
@@ -198,14 +253,22 @@ class Catalog:
         """Without a lock: two at once may count as one."""
         self._words[_REFUSED] = (self._words[_REFUSED] + 1) % 2**64
 
-    def _parse(self) -> Contents:
-        """What a private copy of it says; where it changes under our eyes, the last of several copies."""
-        copy: Any = None
+    def _look(self, known: Contents) -> Contents:
+        """What is in it now, where `known` was before; where it changes under our eyes, the last of several looks."""
+        found = known
         for _ in range(_ATTEMPTS):
             changes = self._words[_CHANGES]
             self._segment.fence()
-            copy = self._raw.copy().view(self._segment.layout.catalog)[0]
+            found = entries.updated(
+                known, changes, self._blocks["serial"].copy(), lambda block: entries.read(self._blocks, block)
+            )
             self._segment.fence()
             if self._words[_CHANGES] == changes:
                 break
-        return entries.parse(copy, self._segment.layout.cells)
+            if not found.flaws:
+                known = found
+        return found
+
+
+def _overflow(definition: Definition) -> tuple[str, ...]:
+    return (OVERFLOW,) * len(definition.labels)

@@ -15,16 +15,17 @@ The first cell holds the serial number of the series that the others are of, so 
 are told apart. A worker's cells change by one store at a time; a histogram's sum is stored before its bucket.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum, auto
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shmetrics.entries import Contents, Placement, run_length
-from shmetrics.families import LIVE, OVERFLOW, Definition, Exemplar, Family, Series
+from shmetrics.families import LIVE, OVERFLOW, Definition
 
 Cells = NDArray[np.float64]
 _MOST: Final = 2.0**63
@@ -74,13 +75,26 @@ def _rules(metric: Definition) -> tuple[Rule, ...]:
     return _RULES[metric.kind]
 
 
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A metric and where its series are, ordered by label values: one object for as long as none of it changes."""
+
+    serial: int
+    definition: Definition
+    series: tuple[Placement, ...]
+    has_overflow: bool
+    """Whether any of them takes what there was no room for."""
+    memo: dict[Any, Any] = field(default_factory=dict)
+    """For whoever makes something of it that is worth keeping, by a key of its own."""
+
+
 class Plan:
     """Where the cells of each series are, and how they merge: made once for each state of the catalog.
 
-    `extent` is the end of the last series, in cells.
+    `extent` is the end of the last series, in cells. ``before``: the plan of an earlier state.
     """
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: Contents, before: "Plan | None" = None) -> None:
         self.contents = contents
         self.extent = extent = contents.extent
         placed = [
@@ -102,11 +116,71 @@ class Plan:
             run = slice(placement.cell, placement.cell + run_length(metric))
             rule[run] = _rules(metric)
             series[run] = at
+        self._series = series
+        """Which series each cell is of; any for a cell that is of none."""
+        self._is_count = rule == Rule.COUNT
+        self._added = np.flatnonzero((rule == Rule.COUNT) | (rule == Rule.SUM))
         self._at = {kind: np.flatnonzero(rule == kind) for kind in Rule}
         """Which cells are merged by each rule."""
         self._of = {kind: series[cells] for kind, cells in self._at.items()}
         """Which series each of these cells is of."""
         self._number = {placement.serial: at for at, (placement, _) in enumerate(placed)}
+        self._before = before
+        self.memo: dict[Any, Any] = {}
+        """Like `Placed.memo`."""
+
+    @cached_property
+    def placed(self) -> tuple[Placed, ...]:
+        """Every metric, in the order of definition."""
+        before, self._before = self._before, None
+        known = {} if before is None else {placed.serial: placed for placed in before.placed}
+        series: dict[int, list[Placement]] = {serial: [] for serial in self.contents.metrics}
+        for placement in self.contents.index.values():
+            series[placement.metric].append(placement)
+        found = []
+        for serial, metric in self.contents.metrics.items():
+            ordered = tuple(sorted(series[serial], key=lambda placement: placement.labels))
+            old = known.get(serial)
+            if old is None or (old.definition, old.series) != (metric, ordered):
+                old = Placed(serial, metric, ordered, any(OVERFLOW in placement.labels for placement in ordered))
+            found.append(old)
+        return tuple(found)
+
+    @cached_property
+    def _buckets(self) -> list[NDArray[np.intp]]:
+        """The cells of all histograms' counts, a row for each series, those with equally many buckets in one table."""
+        firsts: dict[int, list[int]] = {}
+        for placed in self.placed:
+            if placed.definition.kind == "histogram":
+                cells = firsts.setdefault(len(placed.definition.buckets) + 1, [])
+                cells += [placement.cell + 2 for placement in placed.series]
+        return [np.array(cells, np.intp)[:, None] + np.arange(count) for count, cells in firsts.items()]
+
+    @cached_property
+    def _quotients(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """Where quotients go, and the cells of what is to be divided by what."""
+        found = []
+        for placed in self.placed:
+            kind, merge = placed.definition.kind, placed.definition.merge.removeprefix(LIVE)
+            if kind == "ratio":
+                found += [(placement.cell, placement.cell + 1, placement.cell + 2) for placement in placed.series]
+            elif merge == "mean":
+                found += [(placement.cell + 2, placement.cell + 2, placement.cell + 3) for placement in placed.series]
+        target, above, below = np.array(found, np.intp).reshape(-1, 3).T
+        return target, above, below
+
+    def finish(self, merged: Cells) -> None:
+        """Make the figures that are shown of a row that `merge` made, in place.
+
+        A histogram's counts become cumulative, from bucket to bucket; a mean gauge's sum is divided by its weight; a
+        ratio's serial number makes room for the quotient, which is 0.0 while there is nothing to divide by.
+        """
+        for cells in self._buckets:
+            merged[cells] = merged[cells].cumsum(axis=1)
+        target, above, below = self._quotients
+        with np.errstate(all="ignore"):
+            nothing = np.where(target == above, merged[above], 0.0)
+            merged[target] = np.divide(merged[above], merged[below], out=nothing, where=merged[below] != 0.0)
 
     def valid(self, rows: Cells, now: float) -> NDArray[np.bool_]:
         """Which series of which of the `rows`, shape (n, extent), are there and can be believed: shape (n, series)."""
@@ -116,11 +190,11 @@ class Plan:
             if self._needs_time.any():
                 times = rows[:, self._first[self._needs_time] + 1]
                 valid[:, self._needs_time] &= (times > 0.0) & (times < now + _FUTURE)
-            counts = rows[:, self._at[Rule.COUNT]]
-            wrong = ~((counts >= 0.0) & (counts < _MOST))
-        if wrong.any():
-            for row, cell in zip(*np.nonzero(wrong), strict=True):
-                valid[row, self._of[Rule.COUNT][cell]] = False
+            possible = (rows >= 0.0) & (rows < _MOST)
+        possible |= ~self._is_count
+        if not possible.all():
+            for row, cell in zip(*np.nonzero(~possible), strict=True):
+                valid[row, self._series[cell]] = False
         return valid
 
     def is_valid(self, valid: NDArray[np.bool_], placement: Placement) -> NDArray[np.bool_]:
@@ -141,12 +215,9 @@ class Plan:
         there = np.asarray(valid.any(axis=0))
         merged[self._first] = np.where(there, self._serial, 0.0)
         with np.errstate(invalid="ignore", over="ignore"):
-            for rule, function, neutral in (
-                (Rule.COUNT, np.add, 0.0),
-                (Rule.SUM, np.add, 0.0),
-                (Rule.MIN, np.minimum, np.inf),
-                (Rule.MAX, np.maximum, -np.inf),
-            ):
+            # Most cells are added up, so all are: to choose them first would take longer.
+            merged[self._added] = rows.sum(axis=0, where=valid[:, self._series])[self._added]
+            for rule, function, neutral in ((Rule.MIN, np.minimum, np.inf), (Rule.MAX, np.maximum, -np.inf)):
                 cells, of = self._at[rule], self._of[rule]
                 if len(cells):
                     values = function.reduce(np.where(valid[:, of], rows[:, cells], neutral), axis=0)
@@ -160,104 +231,13 @@ class Plan:
         return merged
 
     def padded(self, cells: Cells) -> Cells:
-        """A worker's cells, cut or filled up to `extent`."""
+        """A worker's cells, cut or filled up to `extent`; as they are where that is their length."""
+        if len(cells) == self.extent:
+            return cells
         row = np.zeros(self.extent)
         count = min(len(cells), self.extent)
         row[:count] = cells[:count]
         return row
-
-
-@dataclass(frozen=True)
-class WorkerCells:
-    """One worker's part in the families: its cells, and how they count."""
-
-    slot: int
-    cells: Cells
-    alive: bool
-    counted: bool
-    """Whether it lives or ended less than a minute ago."""
-    in_totals: bool
-    """Whether it counts by itself, not by way of the retired area."""
-
-
-def families(
-    plan: Plan,
-    retired: Cells,
-    workers: Sequence[WorkerCells],
-    now: float,
-    exemplars: Mapping[tuple[int, int], Exemplar] | None = None,
-) -> tuple[Family, ...]:
-    """What the whole fleet has of every metric.
-
-    ``retired``: the cells of the retired area. ``exemplars``: by serial number of the series, and bucket.
-    """
-    contents = plan.contents
-    if not contents.metrics:
-        return ()
-    rows = np.stack([plan.padded(retired), *(plan.padded(worker.cells) for worker in workers)])
-    mine = [True, *(worker.in_totals for worker in workers)]
-    live = np.array([False, *(worker.alive for worker in workers)])
-    merged = plan.merge(rows[mine], live[mine], now)
-    kept: dict[int, dict[int, Exemplar]] = {}
-    for (serial, bucket), exemplar in (exemplars or {}).items():
-        kept.setdefault(serial, {})[bucket] = exemplar
-    found: dict[int, list[Series]] = {serial: [] for serial in contents.metrics}
-    own: _PerWorker | None = None
-    for placement in contents.index.values():
-        metric = contents.metrics[placement.metric]
-        if metric.merge.removeprefix(LIVE) == "per_worker":
-            own = own or _PerWorker(plan, rows[1:], workers, now)
-            found[placement.metric] += own.series(metric, placement)
-            continue
-        run = merged[placement.cell : placement.cell + run_length(metric)].tolist()
-        if OVERFLOW in placement.labels and not any(run):
-            continue
-        found[placement.metric].append(_series(metric, placement, run, now, kept.get(placement.serial, {})))
-    return tuple(
-        Family(metric, tuple(sorted(found[serial], key=lambda series: (series.labels, series.worker or 0))))
-        for serial, metric in contents.metrics.items()
-    )
-
-
-class _PerWorker:
-    """Gauges that show each worker by itself."""
-
-    def __init__(self, plan: Plan, rows: Cells, workers: Sequence[WorkerCells], now: float) -> None:
-        self._plan, self._rows, self._workers = plan, rows, workers
-        self._valid = plan.valid(rows, now)
-
-    def series(self, metric: Definition, placement: Placement) -> list[Series]:
-        cell = placement.cell
-        return [
-            Series(placement.labels, worker.slot, value=float(row[cell + 2]), written_at=float(row[cell + 1]))
-            for worker, row, valid in zip(
-                self._workers, self._rows, self._plan.is_valid(self._valid, placement), strict=True
-            )
-            if valid and (worker.alive if metric.merge.startswith(LIVE) else worker.counted)
-        ]
-
-
-def _series(  # noqa: PLR0911
-    metric: Definition, placement: Placement, run: list[float], now: float, exemplars: dict[int, Exemplar]
-) -> Series:
-    labels = placement.labels
-    match metric.kind:
-        case "info":
-            return Series(labels, info=placement.info)
-        case "counter":
-            return Series(labels, value=run[1], exemplars=exemplars)
-        case "histogram":
-            counts = np.cumsum(run[2:]).tolist()
-            return Series(labels, sum=run[1], count=counts[-1], buckets=tuple(counts), exemplars=exemplars)
-        case "summary":
-            return Series(labels, sum=run[1], count=run[2])
-        case "ratio":
-            return Series(labels, value=run[1] / run[2] if run[2] else 0.0, sum=run[1], count=run[2])
-        case "enum":
-            index = int(run[2]) if 0.0 <= run[2] < len(metric.states) else 0
-            return Series(labels, state=metric.states[index], written_at=min(run[1], now))
-    value = run[2] / run[3] if metric.merge.removeprefix(LIVE) == "mean" and run[3] else run[2]
-    return Series(labels, value=value, written_at=min(run[1], now))
 
 
 def retire(plan: Plan, retired: Any, dead: Any, now: float) -> None:

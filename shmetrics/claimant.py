@@ -40,9 +40,11 @@ class Claimant:
         self.patience = CLAIM_PATIENCE
         self.hurry()
 
-    def hurry(self) -> None:
-        """Try at the next opportunity, however short a time the last is ago."""
+    def hurry(self, patience: float | None = None) -> None:
+        """Try at the next opportunity, however short a time the last is ago; so patiently, where that is given."""
         self._retry_at = -1.0
+        if patience is not None:
+            self.patience = patience
 
     def try_to_claim(self, unplaced: Words, warn: Callable[[str, str], None]) -> Claim | None:
         """A slot, if there is one to be had now and it is time to try.

@@ -45,17 +45,19 @@ class Doorbell:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        until: Callable[[], bool] | None = None,
     ) -> bool:
         """Sleep for `seconds`, or until somebody rings; whether somebody did.
 
         A poll, fifty times a second: ``sem_timedwait`` counts on the wall clock, which may be set back.
+        ``until``: is asked at each poll, and ends the wait as a ring does.
         """
         deadline = clock() + seconds
         if self._bell is not None and self._bell.value > _MOST_RINGS:  # overwritten: it would ring without end
             self._bell.close()
             self._bell = None
         while (left := deadline - clock()) > 0.0:
-            if self._bell is not None and self._bell.try_acquire():
+            if (self._bell is not None and self._bell.try_acquire()) or (until is not None and until()):
                 return True
             sleep(min(_POLL, left))
         return self._bell is not None and self._bell.try_acquire()

@@ -4,10 +4,12 @@ What is read was possibly written by anybody, so it becomes a checked `Definitio
 """
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shmetrics.families import Definition, is_label_name
 from shmetrics.layout import BLOCK
@@ -19,7 +21,9 @@ MOST_SERIAL: Final = 1 << 53
 """A serial number is also kept as a float64."""
 
 _RUN: Final = {"counter": 2, "gauge": 4, "summary": 3, "ratio": 3, "info": 0, "enum": 3}
+_FIELDS: Final = tuple(Definition.__dataclass_fields__)
 _TUPLES: Final = ("labels", "buckets", "states")
+_NO_SERIES: Final = "series {} of the catalog is none that can be"
 
 
 def run_length(definition: Definition) -> int:
@@ -42,11 +46,21 @@ class Placement:
     block: int
     """Where its entry starts; it is removed when the serial number there is another."""
     info: dict[str, str] = field(default_factory=dict)
+    blocks: int = 1
+    """How many its entry takes."""
+
+
+class Entry(NamedTuple):
+    """What one entry says, and how many blocks it takes."""
+
+    blocks: int
+    content: Definition | Placement | str
+    """A text where it says nothing that can be: the flaw, in words."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything in a catalog at one moment."""
+    """Everything in a catalog at one moment. Nothing in it changes once it is made: `updated` makes another."""
 
     changes: int = 0
     metrics: dict[int, Definition] = field(default_factory=dict)
@@ -61,10 +75,24 @@ class Contents:
     """1 for each block of an entry, 0 for each that is free."""
     used_cells: bytearray = field(default_factory=bytearray)
     flaws: tuple[str, ...] = ()
+    serials: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64), compare=False)
+    """Of the entry that starts at each block; 0 where none does."""
+    has_doubles: bool = field(default=False, compare=False)
+    """Whether a metric has two series with the same label values: one is about to be removed."""
+
+    @classmethod
+    def blank(cls, blocks: int, cells: int) -> "Contents":
+        """Of an empty catalog with so many blocks, in a hub whose slots have so many cells."""
+        return cls(used_blocks=bytearray(blocks), used_cells=bytearray(cells), serials=np.zeros(blocks, np.uint64))
 
     def metric(self, name: str) -> int:
         """Serial number of the metric of that name; 0 where there is none."""
         return self.names.get(name, 0)
+
+    @property
+    def last_serial(self) -> int:
+        """The serial number of the latest entry that is there; 0 where there is none."""
+        return max(next(reversed(self.metrics), 0), next(reversed(self.series), 0))
 
     @property
     def extent(self) -> int:
@@ -79,7 +107,7 @@ def encoded(entry: dict[str, Any]) -> bytes:
 
 def of_definition(definition: Definition) -> bytes:
     """The payload of a metric's entry; what is empty goes without saying."""
-    return encoded({name: value for name, value in asdict(definition).items() if value})
+    return encoded({name: value for name in _FIELDS if (value := getattr(definition, name))})
 
 
 def of_series(metric: int, labels: tuple[str, ...], cell: int, info: dict[str, str]) -> bytes:
@@ -107,46 +135,121 @@ def parse(catalog: Any, cells: int) -> Contents:
     ``cells``: how many each slot has.
     """
     blocks = catalog["blocks"]
-    used_blocks, used_cells = bytearray(len(blocks)), bytearray(cells)
-    metrics: dict[int, Definition] = {}
-    found: list[tuple[int, int, dict[str, Any]]] = []
-    flaws: list[str] = []
-    end = 0
-    for block in np.flatnonzero(blocks["serial"]).tolist():
-        serial, length = int(blocks["serial"][block]), int(blocks["length"][block])
-        count = blocks_of(length)
-        if block < end or serial >= MOST_SERIAL or count > MOST_BLOCKS or block + count > len(blocks):
+    blank = Contents.blank(len(blocks), cells)
+    return updated(blank, int(catalog["changes"]), blocks["serial"].copy(), lambda block: read(blocks, block))
+
+
+def updated(known: Contents, changes: int, serials: NDArray[np.uint64], entry_at: Callable[[int], Entry]) -> Contents:
+    """What a catalog that had `known` says now: only entries whose serial number is another are looked at.
+
+    An entry stays as it is for as long as its serial number stands, and no number is given twice. So this is what
+    `parse` says; where that finds any flaw, it begins with nothing known, as `parse` does.
+
+    ``changes``, ``serials``: as `Contents` has them. ``entry_at``: what the entry that starts at a block says.
+    """
+    kept = _kept(known, serials)
+    if kept is not None:
+        found = _extended(kept, changes, serials, entry_at)
+        if not found.flaws:
+            return found
+    return _extended(Contents.blank(len(serials), len(known.used_cells)), changes, serials, entry_at)
+
+
+def _kept(known: Contents, serials: NDArray[np.uint64]) -> Contents | None:
+    """`known` without the series that are gone; None where more is gone than series that can be taken out singly."""
+    if known.flaws:
+        return None
+    gone = np.flatnonzero((known.serials != serials) & (known.serials != 0))
+    if not len(gone):
+        return known
+    numbers = [int(number) for number in known.serials[gone]]
+    if known.has_doubles or not all(number in known.series for number in numbers):
+        return None
+    series, index = dict(known.series), dict(known.index)
+    used_blocks, used_cells = bytearray(known.used_blocks), bytearray(known.used_cells)
+    for number in numbers:
+        placement = series.pop(number)
+        del index[placement.metric, placement.labels]
+        length = run_length(known.metrics[placement.metric])
+        used_blocks[placement.block : placement.block + placement.blocks] = bytes(placement.blocks)
+        used_cells[placement.cell : placement.cell + length] = bytes(length)
+    left = known.serials.copy()
+    left[gone] = 0
+    return replace(known, series=series, index=index, used_blocks=used_blocks, used_cells=used_cells, serials=left)
+
+
+def _extended(known: Contents, changes: int, serials: NDArray[np.uint64], entry_at: Callable[[int], Entry]) -> Contents:
+    """`known`, and with it every entry of a serial number that it does not have."""
+    used_blocks, flaws = bytearray(known.used_blocks), list(known.flaws)
+    found: list[tuple[int, Definition | Placement | str]] = []
+    for block in np.flatnonzero(serials != known.serials).tolist():
+        serial, entry = int(serials[block]), entry_at(block)
+        end = block + entry.blocks
+        if serial >= MOST_SERIAL or entry.blocks > MOST_BLOCKS or end > len(serials) or any(used_blocks[block:end]):
             flaws.append(f"block {block} of the catalog cannot start an entry")
             continue
-        end = block + count
-        used_blocks[block:end] = b"\1" * count
-        try:
-            entry = json.loads(blocks["payload"][block:end].tobytes()[:length])
-            if not isinstance(entry, dict):
-                raise ValueError("an entry is no object")
-            encoded(entry)  # or it could not be exported: JSON knows halves of characters
-            if "of" in entry:
-                found.append((serial, block, entry))
+        used_blocks[block:end] = b"\1" * entry.blocks
+        found.append((serial, entry.content))
+    metrics, names, series, index = known.metrics, known.names, known.series, known.index
+    if any(isinstance(content, Definition) for _, content in found):
+        metrics, names = dict(metrics), dict(names)
+    if any(isinstance(content, Placement) for _, content in found):
+        series, index = dict(series), dict(index)
+    used_cells, doubles = bytearray(known.used_cells), known.has_doubles
+    for serial, content in sorted(found, key=lambda each: each[0]):
+        if isinstance(content, str):
+            flaws.append(content)
+        elif serial in metrics or serial in series:
+            flaws.append(f"serial number {serial} of the catalog is there twice")
+        elif isinstance(content, Definition):
+            if names.setdefault(content.name, serial) == serial:
+                metrics[serial] = content
             else:
-                metrics[serial] = _definition(entry)
-        except (ValueError, TypeError, RecursionError) as error:
-            flaws.append(f"entry {serial} of the catalog cannot be read ({type(error).__name__})")
-    names: dict[str, int] = {}
-    for serial, metric in sorted(metrics.items()):
-        if names.setdefault(metric.name, serial) != serial:
-            flaws.append(f"entry {serial} of the catalog defines {metric.name} again")
-    metrics = {serial: metrics[serial] for serial in names.values()}
-    series: dict[int, Placement] = {}
-    for serial, block, entry in sorted(found, key=lambda item: item[0]):
-        placement = _placement(serial, block, entry, metrics)
-        length = 0 if placement is None else run_length(metrics[placement.metric])
-        if placement is None or placement.cell + length > cells or any(used_cells[placement.cell :][:length]):
-            flaws.append(f"series {serial} of the catalog is none that can be")
-            continue
-        used_cells[placement.cell : placement.cell + length] = b"\1" * length
-        series[serial] = placement
-    index = {(placement.metric, placement.labels): placement for placement in series.values()}
-    return Contents(int(catalog["changes"]), metrics, names, series, index, used_blocks, used_cells, tuple(flaws))
+                flaws.append(f"entry {serial} of the catalog defines {content.name} again")
+        elif _fits(content, metrics, used_cells):
+            length = run_length(metrics[content.metric])
+            used_cells[content.cell : content.cell + length] = b"\1" * length
+            series[serial] = content
+            doubles |= (content.metric, content.labels) in index
+            index[content.metric, content.labels] = content
+        else:
+            flaws.append(_NO_SERIES.format(serial))
+    return Contents(
+        changes, metrics, names, series, index, used_blocks, used_cells, tuple(flaws), serials, has_doubles=doubles
+    )
+
+
+def _fits(placement: Placement, metrics: dict[int, Definition], used_cells: bytearray) -> bool:
+    """Whether a series is of a metric that is there, and its cells are nobody else's."""
+    metric = metrics.get(placement.metric)
+    if metric is None or len(placement.labels) != len(metric.labels):
+        return False
+    length = run_length(metric)
+    return placement.cell + length <= len(used_cells) and not any(used_cells[placement.cell : placement.cell + length])
+
+
+def read(blocks: Any, block: int) -> Entry:
+    """What the entry says that starts at a block. ``blocks``: an array of BLOCK, shared memory too.
+
+    The copy that is looked at is the only one.
+    """
+    serial, length = int(blocks["serial"][block]), int(blocks["length"][block])
+    count = blocks_of(length)
+    if count > MOST_BLOCKS or block + count > len(blocks):
+        return Entry(count, "")  # which nobody asks for: so many blocks are not to be had
+    payload = blocks["payload"][block : block + count].tobytes()[:length]
+    try:
+        text = payload.decode()
+        entry = json.loads(text)
+        if not isinstance(entry, dict):
+            raise ValueError("an entry is no object")
+        if "\\u" in text:
+            encoded(entry)  # or it could not be exported: JSON knows halves of characters, as escapes
+        if "of" in entry:
+            return Entry(count, _placement(serial, block, count, entry) or _NO_SERIES.format(serial))
+        return Entry(count, _definition(entry))
+    except (ValueError, TypeError, RecursionError) as error:
+        return Entry(count, f"entry {serial} of the catalog cannot be read ({type(error).__name__})")
 
 
 def _definition(entry: dict[str, Any]) -> Definition:
@@ -159,19 +262,17 @@ def _definition(entry: dict[str, Any]) -> Definition:
     return Definition(**entry)
 
 
-def _placement(serial: int, block: int, entry: dict[str, Any], metrics: dict[int, Definition]) -> Placement | None:
+def _placement(serial: int, block: int, blocks: int, entry: dict[str, Any]) -> Placement | None:
     """A series from JSON; None for what is none."""
     metric, labels, cell, info = entry["of"], entry.get("labels"), entry.get("cell"), entry.get("info", {})
     if (
         type(metric) is not int
-        or metric not in metrics
         or type(cell) is not int
         or cell < 0
         or not isinstance(labels, list)
-        or len(labels) != len(metrics[metric].labels)
         or not all(isinstance(label, str) for label in labels)
         or not isinstance(info, dict)
         or not all(is_label_name(key) and isinstance(value, str) for key, value in info.items())
     ):
         return None
-    return Placement(serial, metric, tuple(labels), cell, block, info)
+    return Placement(serial, metric, tuple(labels), cell, block, info, blocks)

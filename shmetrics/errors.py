@@ -34,6 +34,14 @@ class OutputError(ShmetricsError):
     """A file could not be written; what stood under its name still does."""
 
 
+class RulesError(ShmetricsError):
+    """A file of alert rules cannot be used; the message has a line for each problem, with file, line and remedy."""
+
+
+class HistoryFileError(ShmetricsError):
+    """A file cannot hold this hub's history, or holds none that can be read."""
+
+
 class HubRefusedError(ShmetricsError):
     """A file stands under the hub's name but is not safe, or not possible, to attach. Its subclasses say why."""
 
@@ -47,7 +55,7 @@ class HubOwnerError(HubRefusedError):
 
 
 class HubPermissionError(HubRefusedError):
-    """The file can be read or written by group or others."""
+    """The file can be read or written by group or others, or cannot be by its own user."""
 
 
 class HubLayoutError(HubRefusedError):

@@ -71,6 +71,10 @@ class Definition:
                                  f"no digit or __ first")  # fmt: skip
             if label in _RESERVED_LABELS.get(self.kind, ()) and (self.kind != "gauge" or self.merge in _BY_WORKER):
                 raise ValueError(f"the label {label!r} of {self.kind} {self.name!r} is reserved; choose another name")
+        if self.kind == "enum" and (self.name in self.labels or not is_label_name(self.name)):
+            raise ValueError(
+                f"enum {self.name!r} cannot have that name: its states are shown in a label called like it"
+            )
         if len(set(self.labels)) < len(self.labels):
             raise ValueError(f"metric {self.name!r} has a label twice: {', '.join(self.labels)}")
 

@@ -5,30 +5,42 @@ adds rows to the inactive copy, a reader adds the rows that are not folded yet, 
 So a percentile cannot depend on who did the folding.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shmetrics import sketch
-from shmetrics.layout import FOLDED, MEASURES, SECONDS
+from shmetrics.layout import FOLDED, MEASURES, RECORD, SECONDS
 
 Rows = NDArray[np.void]
 """A one-dimensional array of ``layout.RECORD``."""
 
+Areas = NDArray[np.void]
+"""A one-dimensional array of ``layout.FOLDED``: one area after another."""
+
 _RAW: Final = len(MEASURES) - 1
+_ROW_WORDS: Final = RECORD.itemsize // 8
 _SKETCH_START: Final = (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
 _LATEST: Final = float(2**40)
 _LARGEST_SUM: Final = 1e38
-_MOST_RECORDS: Final = 1 << 50
+_RECORD_BITS: Final = 50
+_MOST_RECORDS: Final = 1 << _RECORD_BITS
 """Records in one area at most: 35 years at a million a second; a thousand such areas add up without wrapping round."""
 LIMIT: Final = 1e18
 """Measurements from here on count as infinite: 30 billion years, and the point where sums would stop being exact."""
 
 
-def fill_measures(table: NDArray[np.float64], rows: Rows) -> None:
-    """Put the measures of n rows into `table`, shape (len(MEASURES), n); total_time is summed left to right."""
-    table[:_RAW] = rows.view(np.float64).reshape(len(rows), -1)[:, 1 : 1 + _RAW].T
+def fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> None:
+    """Put the measures of all rows of `parts`, n together, into `table`, shape (len(MEASURES), n).
+
+    total_time is summed left to right.
+    """
+    at = 0
+    for rows in parts:
+        table[:_RAW, at : at + len(rows)] = rows.view(np.float64).reshape(-1, _ROW_WORDS)[:, 1 : 1 + _RAW].T
+        at += len(rows)
     with np.errstate(over="ignore", invalid="ignore"):  # nonsense in gives nonsense out, and is filtered as such
         np.add(table[0], table[2], out=table[_RAW])
         table[_RAW] += table[3]
@@ -37,7 +49,7 @@ def fill_measures(table: NDArray[np.float64], rows: Rows) -> None:
 def measures_of(rows: Rows) -> NDArray[np.float64]:
     """The measures of n rows: float64 of shape (len(MEASURES), n), contiguous."""
     table = np.empty((len(MEASURES), len(rows)))
-    fill_measures(table, rows)
+    fill_measures(table, [rows])
     return table
 
 
@@ -144,7 +156,7 @@ class Folded:
 
         The errors of a second are what the cumulative column grew by up to its last record.
         """
-        seconds = _whole_seconds(times)
+        seconds = whole_seconds(times)
         if seconds[0] == seconds[-1]:  # a busy worker: the whole batch within one second
             starts = np.zeros(1, np.intp)
         else:
@@ -174,43 +186,46 @@ class Folded:
         self.errors[...] = known_errors
 
 
-def _whole_seconds(times: NDArray[np.float64]) -> NDArray[np.float64]:
+def whole_seconds(times: NDArray[np.float64]) -> NDArray[np.float64]:
     """Times rounded down; one that no clock can have given (shared bytes are not trusted) becomes 0."""
     seconds = np.floor(times)
     plausible = (seconds >= 0.0) & (seconds < _LATEST)
     return seconds if plausible.all() else np.where(plausible, seconds, 0.0)
 
 
-def merge(areas: NDArray[np.void]) -> Folded:
-    """Add areas together: ``areas`` has shape (k,) and dtype FOLDED; the result is private memory.
+def merge(areas: Areas, which: Sequence[int] | None = None) -> Folded:
+    """Add areas together: all of them, or those at the indices `which`. The result is private memory.
 
     In the per-second ring the newest second wins its place, and areas that hold it are added. Never warns: a reaper
     also adds to a retired area that nobody has checked, and must not raise into the request that made it reap.
     """
     merged = Folded()
-    if len(areas):
+    chosen = np.arange(len(areas)) if which is None else np.asarray(which, np.intp)
+    if len(chosen):
         with np.errstate(all="ignore"):
-            _add_areas(merged, areas)
+            _add_areas(merged, areas, chosen)
     return merged
 
 
-def _add_areas(merged: Folded, areas: NDArray[np.void]) -> None:
-    merged.valid[...] = areas["valid"].sum()
-    merged.invalid[...] = areas["invalid"].sum()
-    merged.errors[...] = areas["errors"].sum()
-    used = areas["valid"] > 0
-    if used.any():
-        merged.sum[:] = areas["sum"].sum(axis=0)
+def _add_areas(merged: Folded, areas: Areas, chosen: NDArray[np.intp]) -> None:
+    merged.valid[...] = areas["valid"][chosen].sum()
+    merged.invalid[...] = areas["invalid"][chosen].sum()
+    merged.errors[...] = areas["errors"][chosen].sum()
+    used = chosen[areas["valid"][chosen] > 0]
+    if len(used):
+        merged.sum[:] = areas["sum"][used].sum(axis=0)
         merged.minimum[:] = areas["min"][used].min(axis=0)
         merged.maximum[:] = areas["max"][used].max(axis=0)
-        areas["sketch"].sum(axis=0, out=merged.sketch)
-    seconds = areas["second"]
+    sketches = areas["sketch"]
+    for at in used.tolist():  # one by one: a selection of them would first be copied, and the empty are left out
+        merged.sketch += sketches[at]
+    seconds = areas["second"][chosen]
     seconds.max(axis=0, out=merged.second)
     current = seconds == merged.second
     for source, target in (("requests", merged.requests), ("second_errors", merged.second_errors),
                            ("latency_sum", merged.latency_sum)):  # fmt: skip
-        areas[source].sum(axis=0, where=current, out=target)
-    np.max(areas["latency_max"], axis=0, where=current, initial=0.0, out=merged.latency_max)
+        areas[source][chosen].sum(axis=0, where=current, out=target)
+    np.max(areas["latency_max"][chosen], axis=0, where=current, initial=0.0, out=merged.latency_max)
 
 
 def flaw(area: Any, folded_records: int, now: float) -> str | None:
@@ -218,18 +233,36 @@ def flaw(area: Any, folded_records: int, now: float) -> str | None:
 
     ``area``: a zero-dimensional FOLDED array from a shared segment, whose every byte is taken to be hostile.
     """
-    if not int(area["valid"]) + int(area["invalid"]) == folded_records <= _MOST_RECORDS:
-        return "its counts do not add up to the records folded, or to more than there can have been"
-    with np.errstate(over="ignore"):
-        sketches = area["sketch"]  # each bucket too: sums wrap around
-        if (sketches.sum(axis=1) != area["valid"]).any() or (sketches > area["valid"]).any():
-            return "its sketches do not add up to its count"
-    numbers = np.concatenate([np.asarray(area[name]) for name in ("sum", "min", "max", "latency_sum", "latency_max")])
-    if not ((numbers >= 0.0) & (numbers <= _LARGEST_SUM)).all():
-        return "its sums are not plausible numbers"
-    if (area["min"] > area["max"]).any():
-        return "a minimum is above its maximum"
-    beyond = (area["second"] > now + 1.0) | (area["requests"] > folded_records)
-    if (beyond | (area["second_errors"] > area["errors"])).any():
-        return "its per-second ring is out of range"
-    return None
+    return flaws(np.asarray(area).reshape(1), [folded_records], now).get(0)
+
+
+def flaws(areas: Areas, folded_records: Sequence[int], now: float) -> dict[int, str]:
+    """`flaw` of many areas at once, one of `folded_records` for each: by index, those that have one."""
+    found: dict[int, str] = {}
+
+    def note(wrong: Any, what: str) -> None:
+        for at in np.flatnonzero(wrong).tolist():
+            found.setdefault(at, what)
+
+    valid, invalid = areas["valid"], areas["invalid"]
+    known = np.array([min(count, _MOST_RECORDS + 1) for count in folded_records], np.uint64)
+    most = np.uint64(_MOST_RECORDS)
+    note(
+        (valid > most) | (invalid > most) | (known > most) | (valid + invalid != known),
+        "its counts do not add up to the records folded, or to more than there can have been",
+    )
+    sketches = areas["sketch"]
+    # No bucket may hold so much that the sum wraps round; then none holds more than the sum either.
+    large = np.bitwise_or.reduce(sketches, axis=2) >> np.uint64(_RECORD_BITS + 1)
+    note(
+        (large.any(axis=1)) | (sketches.sum(axis=2) != valid[:, None]).any(axis=1),
+        "its sketches do not add up to its count",
+    )
+    for name in ("sum", "min", "max", "latency_sum", "latency_max"):
+        numbers = areas[name]
+        note(~((numbers >= 0.0) & (numbers <= _LARGEST_SUM)).all(axis=1), "its sums are not plausible numbers")
+    note((areas["min"] > areas["max"]).any(axis=1), "a minimum is above its maximum")
+    beyond = (areas["second"] > now + 1.0) | (areas["requests"] > known[:, None])
+    beyond |= areas["second_errors"] > areas["errors"][:, None]
+    note(beyond.any(axis=1), "its per-second ring is out of range")
+    return found

@@ -3,12 +3,17 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Final
 
 from shmetrics import guards, merge, naming, segment
 from shmetrics.errors import HubClosedError, HubFileTypeError, HubInUseError, HubNotFoundError, HubRefusedError
+from shmetrics.evidence import STUCK_AFTER, Evidence
+from shmetrics.findings import find
 from shmetrics.locks import ATTACHED, ROLE, ByteLock, is_locked, slot_byte
+from shmetrics.obituaries import Obituaries
+from shmetrics.obituary import Obituary
 from shmetrics.reader import Reader
 from shmetrics.resources import Resources
 from shmetrics.segment import Segment
@@ -59,13 +64,21 @@ class View:
         self._last = merge.snapshot(copy, self._last)
         return self._last
 
-    def comprehensive(self, *, fleet: Snapshot | None = None, **options: Any) -> Statistics:
-        """`statistics.comprehensive` of a snapshot, a fresh one unless given, with each worker's CPU and memory."""
+    def comprehensive(
+        self, *, fleet: Snapshot | None = None, stuck_after: float = STUCK_AFTER, **options: Any
+    ) -> Statistics:
+        """`statistics.comprehensive` of a snapshot, a fresh one unless given, with each worker's CPU and memory.
+
+        And with the `findings`, for which a request is stuck after so many seconds.
+        """
         fleet = self.snapshot() if fleet is None else fleet
         figures = comprehensive(fleet, **options)
         counted = [worker for worker in fleet.workers if worker.counted]
-        for row, usage in zip(figures["workers"], self._resources.usages(counted), strict=True):
+        usages = self._resources.usages(counted)
+        for row, usage in zip(figures["workers"], usages, strict=True):
             row.update(usage._asdict())
+        by_slot = {worker.slot: usage for worker, usage in zip(counted, usages, strict=True)}
+        figures["findings"] = [asdict(finding) for finding in find(Evidence(fleet, by_slot, stuck_after))]
         return figures
 
     def close(self) -> None:
@@ -99,15 +112,34 @@ class Hub:
         """The hub's name."""
         return self._view.segment.name
 
+    @property
+    def view(self) -> View:
+        """What reads the hub, for parts of shmetrics that watch it."""
+        return self._view
+
     def snapshot(self) -> Snapshot:
         """The fleet at this instant, as immutable data."""
         return self._view.snapshot()
 
     def statistics(
-        self, *, detailed: bool = True, percentiles: bool = True, max_age: float | None = None
+        self,
+        *,
+        detailed: bool = True,
+        percentiles: bool = True,
+        max_age: float | None = None,
+        stuck_after: float = STUCK_AFTER,
     ) -> Statistics:
-        """Every figure of the fleet, a row for each worker, and the hub's health: a JSON-ready dictionary."""
-        return self._view.comprehensive(detailed=detailed, percentiles=percentiles, max_age=max_age)
+        """Every figure of the fleet, a row for each worker, findings, and the hub's health: a JSON-ready dictionary.
+
+        ``stuck_after``: seconds after which a request in flight is a finding.
+        """
+        return self._view.comprehensive(
+            detailed=detailed, percentiles=percentiles, max_age=max_age, stuck_after=stuck_after
+        )
+
+    def obituaries(self) -> tuple[Obituary, ...]:
+        """What is known of the last workers that died without giving their slots up, the newest last: 64 at most."""
+        return Obituaries(self._view.segment).read()
 
     def workers(self) -> list[Statistics]:
         """A row for each worker that lives, or ended less than a minute ago."""
@@ -171,6 +203,11 @@ def remove(name: str, *, force: bool = False) -> None:
         target.close()
 
 
+def live_workers(target: Segment) -> int:
+    """How many workers have a slot and live, by their kernel locks alone."""
+    return sum(is_locked(target.descriptor, slot_byte(slot)) for slot in range(target.layout.max_workers))
+
+
 def users(target: Segment, *, attached: bool | None = None) -> list[str]:
     """Who uses a hub, in words; none when it may be removed.
 
@@ -178,7 +215,7 @@ def users(target: Segment, *, attached: bool | None = None) -> list[str]:
     """
     if attached is None:
         attached = is_locked(target.descriptor, ATTACHED)
-    live = sum(is_locked(target.descriptor, slot_byte(slot)) for slot in range(target.layout.max_workers))
+    live = live_workers(target)
     found = [f"{live} live worker{'s' if live != 1 else ''}"] if live else []
     if is_locked(target.descriptor, ROLE):
         found.append("an aggregator")

@@ -191,8 +191,8 @@ class Instrument:
 
     @property
     def waits(self) -> bool:
-        """Whether changes wait for a place."""
-        return any(self._own)
+        """Whether changes of this process wait for a place."""
+        return self._owner == os.getpid() and any(self._own)
 
     def settle(self) -> None:
         """Try now to find a place for what waits."""

@@ -15,14 +15,20 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from shmetrics import hub, naming, segment, slots
 from shmetrics.errors import HubInUseError, HubNotFoundError, ShmetricsError
+from shmetrics.process import start_ticks
 
 INSTANT: Final = 60.0
 """Seconds after which a file that was to exist for an instant has been left behind."""
+
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_SLACK: Final = 1.0
+"""Seconds by which a process that started later than a hub was created did so for certain."""
 
 _SEMAPHORE: Final = re.compile(
     r"(?P<hub>[a-z0-9_-]{1,48})\.(?P<instance>[0-9a-f]{16})\.(?:bell|g(?P<slot>\d+)\.(?P<number>\d+))"
@@ -44,8 +50,8 @@ def leftovers(*, wall: Callable[[], float] = time.time) -> Iterator[Leftover]:
     """What serves nobody, hubs first. ``wall``: the wall clock, which file times are in."""
     for name in naming.hub_names():
         owner = naming.owner_of(name)
-        if owner is not None and is_gone(owner) and not _users_of(name):
-            yield Leftover(name, True, f"process {owner}, which it went with, is gone, and nobody has it attached")
+        if owner is not None and (why := _why_owner_is_gone(name, owner)) and not _users_of(name):
+            yield Leftover(name, True, f"{why}, and nobody has it attached")
     prefix = f"sem.{naming.segment_file('')}"
     for file in naming.files():
         if file.startswith(prefix) and (why := _why_useless(file, file[len(prefix) :], wall())):
@@ -85,9 +91,40 @@ def remove(leftover: Leftover) -> bool:
     return True
 
 
+def remove_predecessors() -> None:
+    """Remove the hubs that went with an earlier process of our own number, and that nobody uses.
+
+    Process 1 of a container that was killed has left one, and its successor, in the same /dev/shm, has the same number.
+    To be called before this process makes a hub of its own.
+    """
+    for name in naming.hub_names():
+        if naming.owner_of(name) == os.getpid():
+            with suppress(ShmetricsError):  # in use after all, or gone, or no hub: not ours to remove
+                hub.remove(name)
+
+
 def is_gone(pid: int) -> bool:
     """Whether there is no process of that number to be seen."""
     return not os.path.exists(f"/proc/{pid}")
+
+
+def _why_owner_is_gone(name: str, pid: int) -> str | None:
+    """Why the process that a hub went with is gone; None when it lives, or may: its pid could be another's by now."""
+    if is_gone(pid):
+        return f"process {pid}, which it went with, is gone"
+    started = start_ticks(pid)
+    try:
+        target = segment.attach(name)
+    except ShmetricsError:
+        return None
+    created = float(target.header["created_monotonic"])
+    target.close()
+    # A process's start counts from boot, suspensions included (proc(5)), and a hub's creation does not: put on that
+    # clock, it comes out later than it was where there was a suspension since, so that the hub stays.
+    suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    if started is None or not started / _TICKS_PER_SECOND > created + suspended + _SLACK:
+        return None
+    return f"process {pid}, which it went with, is gone, and its number another's"
 
 
 def _users_of(name: str) -> list[str]:

@@ -3,22 +3,23 @@
 ::
 
     segment  /dev/shm/shmetrics.<uid>.<name>                       (every part starts on a 64-byte line)
-    +----------+-----------+-------------+-------------+--------+--------+-----+----------+
-    | header   | catalog   | retired A   | retired B   | slot 0 | slot 1 | ... | slot N-1 |
-    +----------+-----------+-------------+-------------+--------+--------+-----+----------+
-         |          |          |                            |
-         |          |          |                            +-- one per worker process; only its owner writes it
-         |          |          +-- what dead workers left, folded together; `retired_index` & 1 says which copy is good
-         |          +-- custom metrics and their series, in blocks; an entry counts once its serial number is stored
-         +-- magic, version, hash, dimensions, clocks, `retired_index`, peak
+    +--------+---------+-----------+-----------+------------+--------+--------+-----+----------+
+    | header | catalog | retired A | retired B | obituaries | slot 0 | slot 1 | ... | slot N-1 |
+    +--------+---------+-----------+-----------+------------+--------+--------+-----+----------+
+        |        |          |                       |          |
+        |        |          |                       |          +-- one per worker process; only its owner writes it
+        |        |          |                       +-- the newest of those that died; real once its serial is stored
+        |        |          +-- what dead workers left, folded together; `retired_index` & 1 says which copy is good
+        |        +-- custom metrics and their series, in blocks; an entry counts once its serial number is stored
+        +-- magic, version, hash, dimensions, clocks, `retired_index`, peak
 
     slot
-    +-------------------+-------------------+---------------+----------------+------------+------------+----------+
-    | owner             | hot               | board         | ring           | folded A   | folded B   | cells,   |
-    | state, generation | head (THE COMMIT  | requests in   | capacity x     | sketches,  | `fold` & 1 | one run  |
-    | pid, start, role  | WORD), fold,      | flight: start | 64-byte record | sums,      | says which | a series;|
-    | guard, times      | errors, hits, ... | time, label   |                | seconds    | is good    | exemplars|
-    +-------------------+-------------------+---------------+----------------+------------+------------+----------+
+    +-------------------+---------------+------------+---------------+------------+-----------+------------+-----------+
+    | owner             | hot           | notes      | board         | ring       | folded A  | folded B   | cells,    |
+    | state, generation | head (THE     | of others: | in flight:    | capacity x | sketches, | `fold` & 1 | one run   |
+    | pid, start, role  | COMMIT WORD), | how it     | start, label; | 64-byte    | sums,     | says which | a series; |
+    | guard, times, gc  | fold, counts  | ended, RSS | busy time     | record     | seconds   | is good    | exemplars |
+    +-------------------+---------------+------------+---------------+------------+-----------+------------+-----------+
 
     record   0       8                16          24                   32                  40      48    56      64
              +-------+----------------+-----------+--------------------+-------------------+-------+-----+-------+
@@ -41,7 +42,7 @@ import numpy as np
 from shmetrics import sketch
 
 MAGIC: Final = int.from_bytes(b"SHMETRIC", "little")
-VERSION: Final = 2
+VERSION: Final = 3
 SEMAPHORE_BYTES: Final = 32
 """sizeof(sem_t) on 64-bit Linux."""
 
@@ -55,7 +56,19 @@ SECONDS: Final = 300
 """Seconds of history in each per-second ring."""
 
 BOARD_SIZE: Final = 64
-"""Requests in flight that one worker can show at once."""
+"""Requests in flight that one worker can show at once; of more it shows the oldest and how many there are."""
+
+LABEL_BYTES: Final = 56
+"""Of each request's label."""
+
+BUSY_SECONDS: Final = 64
+"""Seconds of history of each worker's busy time."""
+
+OBITUARIES: Final = 64
+"""Dead workers that a hub remembers one by one."""
+
+GENERATIONS: Final = 3
+"""Of objects, as CPython's garbage collector tells them apart."""
 
 CELLS_PER_SERIES: Final = 8
 """On average: a counter takes 2, a gauge 4, a histogram one for each bucket and 3 more."""
@@ -152,6 +165,11 @@ OWNER: Final = _struct(
     ("ended_at", _F8),
     ("heartbeat", _F8),
     ("role", "S32"),
+    # Garbage collections of each generation, the youngest first.
+    ("collections", _U8, (GENERATIONS,)),
+    ("collected", _U8, (GENERATIONS,)),
+    ("uncollectable", _U8, (GENERATIONS,)),
+    ("collecting_ns", _U8, (GENERATIONS,)),
 )
 
 HOT: Final = _struct(
@@ -164,7 +182,31 @@ HOT: Final = _struct(
     ("uncounted", _U8),  # requests that were counted without a record (a subclass adding to total_requests)
 )
 
-BOARD_ENTRY: Final = _struct(("start", _F8), ("label", _U8))
+NOTES: Final = _struct(  # what others noted of this worker; its owner only clears it
+    ("ending", _U8),  # how its process ended, as `obituary.ending_word` has it; 0 when nobody has said
+    ("ended_at", _F8),  # when that was said
+    ("rss_bytes", _U8),  # its resident memory when the leading aggregator last looked
+)
+
+BOARD: Final = _struct(
+    ("busy", _F8),  # busy time: see `board`
+    ("crowd", _U8),  # requests in flight that have no place
+    # The history of `busy`: second s is at s % BUSY_SECONDS, and `second` says which one that is.
+    ("second", _U8, (BUSY_SECONDS,)),
+    ("busy_at", _F8, (BUSY_SECONDS,)),
+    ("start", _F8, (BOARD_SIZE,)),  # 0 in a place that is empty
+    ("label", f"V{LABEL_BYTES}", (BOARD_SIZE,)),  # UTF-8, filled up with zeros
+)
+
+OBITUARY: Final = _struct(
+    ("serial", _U8),  # 0 while it is written; the entries with the highest are the newest
+    ("slot", _U8),
+    ("generation", _U8),
+    ("pid", _U8),
+    ("ending", _U8),  # as in NOTES; may be said later than the rest
+    ("length", _U8),  # bytes of the payload
+    ("payload", "V4048"),  # JSON: see `obituary`
+)
 
 EXEMPLARS: Final = 32
 """Places for exemplars in each slot."""
@@ -245,12 +287,22 @@ class Layout:
         )
 
     @cached_property
+    def obituaries(self) -> np.dtype[np.void]:
+        """Dead workers, the newest; written under REGISTRY."""
+        return _struct(
+            ("oom_kills", _U8),  # of which counter, and how many it had when somebody last looked: see `oom`
+            ("entries", OBITUARY, (OBITUARIES,)),
+            align=LINE,
+        )
+
+    @cached_property
     def slot(self) -> np.dtype[np.void]:
         """One worker's part."""
         return _struct(
             ("owner", OWNER),
             ("hot", HOT),
-            ("board", BOARD_ENTRY, (BOARD_SIZE,)),
+            ("notes", NOTES),
+            ("board", BOARD),
             ("ring", RECORD, (self.capacity,)),
             ("folded", FOLDED, (2,)),
             ("cells", _F8, (self.cells,)),
@@ -274,9 +326,14 @@ class Layout:
         return self.catalog_offset + self.catalog.itemsize
 
     @property
+    def obituaries_offset(self) -> int:
+        """Where the obituaries start."""
+        return self.retired_offset + 2 * self.retired.itemsize
+
+    @property
     def slots_offset(self) -> int:
         """Where slot 0 starts."""
-        return self.retired_offset + 2 * self.retired.itemsize
+        return self.obituaries_offset + self.obituaries.itemsize
 
     @property
     def size(self) -> int:
@@ -287,7 +344,7 @@ class Layout:
     def hash(self) -> int:
         """64 bits over the version, every dimension and every offset: two layouts agree only if all of them do."""
         parts = [repr((VERSION, self.max_workers, self.window_size, self.max_series, self.size))]
-        parts += [_describe(dtype) for dtype in (HEADER, self.catalog, self.retired, self.slot)]
+        parts += [_describe(dtype) for dtype in (HEADER, self.catalog, self.retired, self.obituaries, self.slot)]
         digest = hashlib.sha256("\n".join(parts).encode()).digest()
         return int.from_bytes(digest[:8], "little")
 

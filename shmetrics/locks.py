@@ -19,7 +19,7 @@ import os
 import random
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final
 
@@ -35,8 +35,11 @@ ATTACHED: Final = 2
 REMOVAL: Final = 3
 """Held while the name is removed, so that only one process does."""
 _SLOT_ZERO: Final = 16
+_WATCH_ZERO: Final = 1 << 40
 
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid: struct flock, 64-bit Linux
+_LONGEST_PAUSE: Final = 0.05
+"""Seconds between two tries to get a lock, at most."""
 _BUSY: Final = (errno.EAGAIN, errno.EACCES)
 
 
@@ -47,6 +50,14 @@ class RegistryBusyError(Exception):
 def slot_byte(slot: int) -> int:
     """The byte whose lock says that the owner of a slot is alive."""
     return _SLOT_ZERO + slot
+
+
+def watch_byte(digest: int) -> int:
+    """The byte whose lock says that somebody watches by certain alert rules; ``digest``: 40 bits of theirs.
+
+    It lies far behind the end of the file, where bytes can be locked as well.
+    """
+    return _WATCH_ZERO + digest % (1 << 40)
 
 
 def is_locked(descriptor: int, byte: int) -> bool:
@@ -85,6 +96,27 @@ def file_of(descriptor: int) -> tuple[int, int] | None:
 
 def _request(kind: int, byte: int) -> bytes:
     return _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
+
+
+def polls(
+    patience: float, clock: Callable[[], float], sleep: Callable[[float], None], longest: float = 0.002
+) -> Iterator[None]:
+    """Once for each try to get something that another process has: at once, and for at most `patience` seconds.
+
+    Jitter keeps a crowd of starters from marching in step; and pauses grow, or the polls of the crowd would keep the
+    CPUs from whoever has it. ``longest``: what the first may last, in seconds. Should the clock stand still, the sleeps
+    asked for add up to `patience` at most.
+    """
+    deadline, slept = clock() + patience, 0.0
+    while True:
+        yield
+        left = min(deadline - clock(), patience - slept)
+        if left <= 0.0:
+            return
+        pause = min(left, random.uniform(0.1 * longest, longest))
+        sleep(pause)
+        slept += pause
+        longest = min(2.0 * longest, _LONGEST_PAUSE)
 
 
 class ByteLock:
@@ -128,18 +160,8 @@ class ByteLock:
     def acquire(
         self, patience: float, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> bool:
-        """Poll for the lock for at most `patience` seconds. Jitter keeps a crowd of starters from marching in step.
-
-        Should the clock stand still, the sleeps asked for add up to `patience` at most.
-        """
-        deadline, slept = clock() + patience, 0.0
-        while not self.try_acquire():
-            if clock() >= deadline or slept >= patience:
-                return False
-            pause = random.uniform(0.0002, 0.002)
-            sleep(pause)
-            slept += pause
-        return True
+        """Poll for the lock for at most `patience` seconds."""
+        return any(self.try_acquire() for _ in polls(patience, clock, sleep))
 
     def release(self) -> None:
         """Give the lock up; harmless when it is not held."""

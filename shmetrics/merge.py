@@ -5,13 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from shmetrics.cells import WorkerCells, families
+from shmetrics.board import Busy, busy_of, crowd_of, requests_on
+from shmetrics.copies import Owner, SlotCopy
 from shmetrics.exemplars import INFERENCE_TIME, slowest
-from shmetrics.folded import Folded, merge
-from shmetrics.reader import HubCopy, SlotCopy
+from shmetrics.folded import merge
+from shmetrics.reader import HubCopy
+from shmetrics.series import WorkerCells, families
 from shmetrics.slots import LINGER
-from shmetrics.snapshot import Counters, Health, RequestInFlight, Snapshot, WorkerSnapshot
+from shmetrics.snapshot import Counters, Generation, Health, Snapshot, WorkerSnapshot
+from shmetrics.tails import add_tails
+from shmetrics.texts import printable
 
+_NOTHING = Counters()
+_NEVER_BUSY = Busy()
+_MOST = 1 << 62
+"""Nanoseconds of over a hundred years, and more objects than there can be."""
 _COUNTERS = ("requests", "errors", "cache_hits", "cache_misses", "dropped")
 
 
@@ -19,7 +27,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
     """The fleet as `copy` shows it: live workers, the windows of those that ended, and what the retired area keeps.
 
     What changed faster than it could be copied is shown as `previous` had it, marked stale: a slot, or where it is the
-    retired area, everything. The folded data of `copy` becomes the snapshot's: each worker's tail is added in place.
+    retired area, everything. The folded data of `copy` becomes the snapshot's: the tails are added in place.
     """
     if copy.retired is None and previous is not None:
         return replace(previous, health=replace(previous.health, stale=True, corrupt=copy.flaws))
@@ -40,8 +48,10 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         if believed and (slot.claimed or retired_generation[slot.slot] == slot.generation)
     ]
     counted = [worker for worker in workers if worker.in_totals]
-    Folded(copy.areas[0, ...]).copy_from(Folded(np.asarray(retired["folded"])))
-    areas = copy.areas[[True, *(not done for done in is_retired)]] if any(is_retired) else copy.areas
+    areas = copy.areas
+    areas[0] = retired["folded"]
+    add_tails(areas[1:], [slot.rows[slot.hot.folded - slot.first :] for slot in copy.slots])
+    in_totals = [0, *(at for at, done in enumerate(is_retired, 1) if not done and copy.slots[at - 1].hot.head)]
     if copy.stale and previous is not None:
         stale = [
             _as_stale(worker, copy, retired=retired_generation[worker.slot] >= worker.generation)
@@ -51,7 +61,8 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         workers = sorted(workers + stale, key=lambda worker: worker.slot)
         still = [worker for worker in stale if worker.in_totals]
         counted += still
-        areas = np.concatenate([areas, *(worker.folded.area.reshape(1) for worker in still)])
+        in_totals += range(len(areas), len(areas) + len(still))
+        areas = np.concatenate([areas, *(worker.area.reshape(1) for worker in still)])
     shown = slowest([each for slot in copy.slots for each in slot.exemplars], copy.taken_at_wall)
     total = Counters(*(int(retired[name]) for name in _COUNTERS)) + Counters(dropped=int(header["dropped"]))
     return Snapshot(
@@ -61,7 +72,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         created_at=_time(header["created_monotonic"], copy.taken_at),
         window_size=copy.layout.window_size,
         counters=sum((worker.counters for worker in counted), total),
-        folded=merge(areas),
+        folded=merge(areas, in_totals),
         workers_seen=int(retired["incarnations"]) + len(counted),
         peak_recorded=float(np.nan_to_num(header["peak_throughput"], posinf=0.0)),
         workers=tuple(workers),
@@ -76,9 +87,9 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
             corrupt_reaped=int(header["corrupt"]),
             unlinked=copy.unlinked,
             seconds_waited=copy.seconds_waited,
-            catalog_used=sum(copy.plan.contents.used_blocks),
+            catalog_used=copy.plan.contents.used_blocks.count(1),
             catalog_total=copy.layout.max_series,
-            cells_used=sum(copy.plan.contents.used_cells),
+            cells_used=copy.plan.contents.used_cells.count(1),
             cells_total=copy.layout.cells,
             refused_series=copy.refused_series,
         ),
@@ -89,6 +100,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
             copy.taken_at,
             shown,
         ),
+        obituaries=copy.obituaries,
         exemplars=tuple(each for (series, _), each in sorted(shown.items()) if series == INFERENCE_TIME),
     )
 
@@ -96,16 +108,14 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
 def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
     hot, owner, rows, now = copy.hot, copy.owner, copy.rows, hub.taken_at
     alive = copy.alive and not retired
-    folded = Folded(copy.folded)
-    folded.add_rows(rows[hot.folded - copy.first :])
     window_start = max(0, hot.head - hub.layout.window_size)
     window = rows[window_start - copy.first :]
-    before = Counters()
+    before = _NOTHING
     if window_start:
         last = rows[window_start - copy.first - 1]
         before = Counters(window_start, int(last["errors"]), int(last["cache_hits"]), int(last["cache_misses"]))
-    last_seen = max(_time(owner["heartbeat"], now), _time(rows["time"][-1], now) if len(rows) else 0.0)
-    ended_at = _time(owner["ended_at"], now) or None
+    last_seen = max(_time(owner.heartbeat, now), _time(rows["time"][-1], now) if len(rows) else 0.0)
+    ended_at = _time(owner.ended_at, now) or None
     return WorkerSnapshot(
         slot=copy.slot,
         generation=copy.generation,
@@ -113,18 +123,31 @@ def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
         counted=alive or (ended_at or last_seen) > now - LINGER,
         in_totals=not retired,
         stale=False,
-        pid=int(owner["pid"]),
-        start_ticks=int(owner["start_ticks"]),
-        role=_printable(bytes(owner["role"])),
-        claimed_at=_time(owner["claimed_at"], now),
+        pid=owner.pid,
+        start_ticks=owner.start_ticks,
+        role=printable(owner.role),
+        claimed_at=_time(owner.claimed_at, now),
         last_seen=last_seen,
         ended_at=None if alive else ended_at,
-        counters=Counters(*(getattr(hot, name) for name in _COUNTERS)),
-        folded=folded,
+        counters=Counters(hot.requests, hot.errors, hot.cache_hits, hot.cache_misses, hot.dropped),
+        area=copy.area,
         window=window,
         before_window=before,
-        in_flight=tuple(RequestInFlight(_time(start, now), int(label)) for start, label in copy.in_flight.tolist()),
+        in_flight=() if copy.board is None else requests_on(copy.board, now),
+        crowd=0 if copy.board is None else crowd_of(copy.board),
+        busy=_NEVER_BUSY if copy.board is None else busy_of(copy.board),
         cells=copy.cells,
+        garbage=_garbage(owner),
+    )
+
+
+def _garbage(owner: Owner) -> tuple[Generation, ...]:
+    counts = [each.tolist() for each in (owner.collections, owner.collected, owner.uncollectable, owner.collecting_ns)]
+    if max(map(max, counts)) >= _MOST:
+        return ()
+    return tuple(
+        Generation(collections, collected, uncollectable, nanoseconds / 1e9)
+        for collections, collected, uncollectable, nanoseconds in zip(*counts, strict=True)
     )
 
 
@@ -144,8 +167,3 @@ def _time(value: Any, now: float) -> float:
     """A time read from shared memory, made plausible: from 0 to now."""
     number = float(value)
     return min(number, now) if number > 0.0 else 0.0
-
-
-def _printable(role: bytes) -> str:
-    """A role for people; bytes that could drive a terminal do not get there."""
-    return "".join(char if char.isprintable() else "?" for char in role.decode("utf-8", "replace"))

@@ -1,27 +1,38 @@
 """PerformanceMetrics: what an application holds. It records in this process and reads the whole fleet."""
 
+import functools
 import math
 import multiprocessing
 import operator
 import os
 import threading
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing.context import BaseContext
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from shmetrics import exemplars, forks, naming, segment
-from shmetrics.book import Book
+from shmetrics.attachment import Attachment
+from shmetrics.book import DEFINITION_PATIENCE, Book
 from shmetrics.compat import InferenceTimes
+from shmetrics.decorated import decorated
 from shmetrics.errors import HubClosedError
 from shmetrics.hub import View
 from shmetrics.layout import Layout
+from shmetrics.measured import BatchSize, Measured, MeasuredBlock, batch_sizes
+from shmetrics.measurement import RequestMeasurement, innermost
 from shmetrics.recorder import Recorder
 from shmetrics.segment import Segment
 from shmetrics.slots import CACHE_HITS, CACHE_MISSES, ERRORS, UNCOUNTED
 from shmetrics.snapshot import Snapshot
+from shmetrics.stages import INFERENCE, Stage, request_of, samples
 from shmetrics.statistics import Statistics, statistics
 from shmetrics.writer import Writer
+
+if TYPE_CHECKING:
+    from shmetrics.pools import MeasuredExecutor, MeasuredPool, Task
 
 HUB_VARIABLE: Final = "SHMETRICS_HUB"
 """Environment variable that names the hub of every PerformanceMetrics made without a name."""
@@ -32,52 +43,7 @@ _ONE: Final = 1  # the default count; small ints are singletons, and anything el
 _OWN_STATE: Final = frozenset({"_attachment", "_made_in", "_private", "_release", "lock", "inference_times"})
 
 _Self = TypeVar("_Self", bound="PerformanceMetrics")
-
-
-class _Attachment:
-    """A hub attached for writing, shared by all objects of this process that name it: one process, one slot."""
-
-    open: Final[dict[tuple[int, int], "_Attachment"]] = {}
-
-    def __init__(self, target: Segment, key: tuple[int, int], role: str | None) -> None:
-        self.segment = target
-        self.writer = Writer(target, role=role)
-        self.view = View(target)
-        self.book = Book(target, self.writer)
-        self._key = key
-        self._users = 1
-
-    @classmethod
-    def of(cls, target: Segment, role: str | None) -> "_Attachment":
-        """The attachment to this very segment, new or already there; `release` it once.
-
-        Its last user may release it at any call: another thread, or the garbage collector in this one.
-        """
-        key = target.file
-        assert key is not None, "attached just now"
-        new: _Attachment | None = None
-        while True:
-            found = cls.open.get(key)
-            if found is None:
-                new = new or cls(target, key, role)
-                if cls.open.setdefault(key, new) is new:
-                    return new
-                continue
-            found._users += 1
-            if cls.open.get(key) is found:  # so it had a user all along, and now has one more
-                target.close()
-                return found
-
-    def release(self, private_to: int | None) -> None:
-        """One user less; the last gives up the slot. A private hub goes with the process that created it."""
-        self._users -= 1
-        if self._users == 0:
-            self.open.pop(self._key, None)
-            self.book.settle()
-            self.writer.close()
-            self.view.close()
-        if private_to == os.getpid():
-            segment.unlink(self.segment.name, self.segment.instance)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class PerformanceMetrics:
@@ -136,7 +102,13 @@ class PerformanceMetrics:
         self._enable_detailed_stats = enable_detailed_stats
         self._track_percentiles = track_percentiles
         self._role = role
-        self._attach(target, private=private)
+        try:
+            self._attach(target, private=private)
+        except BaseException:
+            if private:
+                segment.unlink(target.name, target.instance)
+            target.close()
+            raise
         if target.layout != dims:
             self.mention("dimensions", f"it exists with {target.layout}, which stands; {dims} was asked for")
         if private and multiprocessing.parent_process() is not None:
@@ -144,9 +116,23 @@ class PerformanceMetrics:
                 "private", f"a hub of this child process alone; give it a name=, or set {HUB_VARIABLE}, to share"
             )
 
+    @classmethod
+    def attach(cls: type[_Self], name: str, *, role: str | None = None) -> _Self:
+        """The hub of that name, to record in: one that exists, whatever its dimensions. For workers of any kind.
+
+        Raises what `Hub.attach` raises: HubNotFoundError where there is none, HubRefusedError where it cannot be one.
+        """
+        metrics = cls.__new__(cls)
+        metrics.__setstate__(
+            {"_enable_detailed_stats": True, "_track_percentiles": True, "_role": role, "name": naming.check_name(name)}
+        )
+        return metrics
+
     def _attach(self, target: Segment, *, private: bool) -> None:
-        self._attachment = attachment = _Attachment.of(target, self._role)
+        self._attachment = attachment = Attachment.of(target, self._role)
         self._private = private
+        if private:
+            attachment.private_to = os.getpid()
         self._made_in = os.getpid()
         self._release = weakref.finalize(self, attachment.release, os.getpid() if private else None)
         self.lock = threading.RLock()
@@ -209,6 +195,97 @@ class PerformanceMetrics:
         """The custom metrics of this process: what `CustomMetrics` works with."""
         return self._attachment.book
 
+    # Measuring --------------------------------------------------------------------------------------------------------
+
+    def stage(self, name: str, *, batch_size: float | None = None) -> Stage:
+        """A stage of a request: ``with metrics.stage("preprocessing"):``, or ``@metrics.stage("preprocessing")``.
+
+        Its time, without that of stages within it, goes to the request that is being measured in this thread or task:
+        "preprocessing", "inference" and "quantization" to the measures of its record, those of `add_stages` to a
+        histogram. ``batch_size``: samples that the stage adds to the request.
+
+        ValueError for any other name, TypeError for a batch size that is no number. Nothing is raised by `with`.
+        """
+        stage = self._attachment.stages[name]
+        return stage if batch_size is None else stage.with_batch_size(batch_size)
+
+    def add_stages(self, *names: str) -> None:
+        """Declare further stages, for the whole hub: series of the histogram ``stage_duration_seconds``.
+
+        ValueError for what is no text of 1 to 100 characters. May wait two seconds for another process.
+        """
+        self._attachment.stages.declare(names)
+
+    def request(self, *, batch_size: float | None = None) -> MeasuredBlock:
+        """A request outside of any server: ``with metrics.request(batch_size=8) as request:`` records one at its end.
+
+        An exception is an error, unless it stops the block from outside (a cancellation). Within a request that is
+        being measured the block is its inference stage, and adds its ``batch_size``; ``request`` is that one then.
+        """
+        size = None if batch_size is None else samples(batch_size)
+        return MeasuredBlock(self._attachment.source, self._attachment.stages[INFERENCE], size)
+
+    @overload
+    def measure(self, function: _Function) -> _Function: ...
+
+    @overload
+    def measure(self, *, batch_size: BatchSize = None) -> Callable[[_Function], _Function]: ...
+
+    def measure(self, function: Any = None, *, batch_size: BatchSize = None) -> Any:
+        """Decorate a function, coroutine function or generator: each call is a `request`.
+
+        ``batch_size``: a number, or a function of the same arguments, ``@metrics.measure(batch_size=len)``. Of a
+        generator the time in it counts, and not that of its consumer. TypeError for what cannot be called.
+        """
+        if function is None:
+            return functools.partial(self.measure, batch_size=batch_size)
+        source, inference = self._attachment.source, self._attachment.stages[INFERENCE]
+        size_of = batch_sizes(batch_size, function, source.recorder)
+        return decorated(function, lambda args, kwargs: Measured(source, inference, size_of(args, kwargs)))
+
+    @property
+    def current_request(self) -> RequestMeasurement | None:
+        """The request that is being measured in this thread or task; None outside of any."""
+        return request_of(innermost(self._attachment.writer))
+
+    # Pools of processes -----------------------------------------------------------------------------------------------
+
+    def pool(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | str | None = None,
+    ) -> "MeasuredPool":
+        """A `multiprocessing.Pool` whose tasks are measured in this hub; arguments and methods are the same.
+
+        ``context``: also the name of a start method. Each task is one record: its run time is the inference time, a
+        failed one is an error. See docs/multiprocessing.md.
+        """
+        from shmetrics import pools  # noqa: PLC0415  for those who use them; servers import what they need
+
+        return pools.MeasuredPool(self, processes, initializer, initargs, maxtasksperchild, context)
+
+    def executor(
+        self,
+        max_workers: int | None = None,
+        mp_context: BaseContext | str | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        **options: Any,
+    ) -> "MeasuredExecutor":
+        """A `concurrent.futures.ProcessPoolExecutor` whose tasks are measured, likewise. See `pool`."""
+        from shmetrics import pools  # noqa: PLC0415
+
+        return pools.MeasuredExecutor(self, max_workers, mp_context, initializer, initargs, **options)
+
+    def task(self, function: Callable[..., Any]) -> "Task":
+        """The function, measured wherever it is called: in this process, or in a worker it was sent to by pickling."""
+        from shmetrics import pools  # noqa: PLC0415
+
+        return pools.task(self, function)
+
     # Reading ----------------------------------------------------------------------------------------------------------
 
     def get_statistics(self, *, max_age: float | None = None) -> Statistics:
@@ -229,6 +306,11 @@ class PerformanceMetrics:
     def snapshot(self) -> Snapshot:
         """The fleet at this instant, as immutable data. HubClosedError after `close`."""
         return self._view().snapshot()
+
+    @property
+    def view(self) -> View:
+        """What reads the hub, for parts of shmetrics that watch it. HubClosedError after `close`."""
+        return self._view()
 
     def _view(self) -> View:
         if not self._release.alive:
@@ -252,6 +334,11 @@ class PerformanceMetrics:
     def name(self) -> str:
         """The hub's name, for `Hub.attach` and the command line."""
         return self._attachment.segment.name
+
+    @property
+    def instance(self) -> int:
+        """Which hub of that name it is: drawn at random when it was created."""
+        return self._attachment.segment.instance
 
     @property
     def is_of_this_process_alone(self) -> bool:
@@ -333,17 +420,30 @@ def default_hub() -> str | None:
         raise ValueError(f"environment variable {HUB_VARIABLE}: {error}") from None
 
 
+def open_hubs() -> set[str]:
+    """Names of the hubs that this process has metrics of. For wrappers of servers."""
+    return {attachment.segment.name for attachment in list(Attachment.open.values())}
+
+
 def claim_all() -> bool:
     """Take a slot in every hub this process records in; whether there was one in each. For wrappers of servers."""
-    claimed = [attachment.writer.claim() for attachment in list(_Attachment.open.values())]
+    claimed = [attachment.writer.claim() for attachment in list(Attachment.open.values())]
     return all(claimed)
+
+
+def hold_all() -> None:
+    """Keep this process's slots until it is dead, whoever closes what. For wrappers of servers, when its end is no
+    orderly one though it ends by itself.
+    """
+    for attachment in list(Attachment.open.values()):
+        attachment.hold()
 
 
 def close_all() -> None:
     """Give up this process's slots. For wrappers of servers, at the orderly end of a worker."""
-    for attachment in list(_Attachment.open.values()):
-        attachment.book.settle()
-        attachment.writer.close()
+    deadline = time.monotonic() + DEFINITION_PATIENCE
+    for attachment in list(Attachment.open.values()):
+        attachment.end(deadline)
 
 
 def _whole(count: int) -> int:

@@ -24,7 +24,9 @@ USABLE_SHM: Final = (
 """What to do when SHM_DIR is missing, read-only, forbidden, or no tmpfs."""
 
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,48}")
-_AUTOMATIC: Final = re.compile(r"private-(\d{1,10})-[0-9a-f]{8}|gunicorn-(\d{1,10})")
+_AUTOMATIC: Final = re.compile(
+    r"private-(\d{1,10})-[0-9a-f]{8}|gunicorn-(\d{1,10})|run-[a-z0-9_-]{1,24}-(\d{1,10})-[0-9a-f]{8}"
+)
 
 
 def check_name(name: str) -> str:
@@ -44,10 +46,16 @@ def arbiter_name() -> str:
     return f"gunicorn-{os.getpid()}"
 
 
+def run_name(command: str) -> str:
+    """A name for the hub of a command that the calling process runs, and that goes with it."""
+    known_as = re.sub(r"[^a-z0-9_-]+", "-", os.path.basename(command).lower()).strip("-")[:24] or "command"
+    return f"run-{known_as}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
 def owner_of(name: str) -> int | None:
     """The process that a hub without a name of its own goes with, by what it is called; None for a hub with a name."""
     match = _AUTOMATIC.fullmatch(name)
-    return None if match is None else int(match[1] or match[2])
+    return None if match is None else int(match[match.lastindex or 0])
 
 
 def segment_file(name: str) -> str:

@@ -3,8 +3,11 @@
 import multiprocessing
 import os
 from dataclasses import dataclass
+from typing import NamedTuple
 
 ROLE_BYTES = 32
+_PF_EXITING = 0x4
+"""Among the flags of a task (linux/sched.h): it is ending."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +32,32 @@ def start_ticks(pid: int | str) -> int | None:
     return None if fields is None else int(fields[19])
 
 
-def state_of(pid: int, known_start_ticks: int) -> str | None:
-    """A process's state as proc(5) has it (R, S, D, T, ...), or None when there is none of that pid and start."""
-    fields = stat_fields(f"/proc/{pid}/stat")
-    return None if fields is None or int(fields[19]) != known_start_ticks else fields[0].decode()
+class Fate(NamedTuple):
+    """What became of a process, as far as one can see."""
+
+    is_running: bool
+    exit_code: int | None = None
+    """As `subprocess` has it, of one that has ended and was not waited for yet; None when that cannot be seen."""
 
 
-def stat_fields(path: str, *, dir_fd: int | None = None) -> list[bytes] | None:
-    """A process's ``stat`` (proc(5)) from its third field on, or None when there is none to see.
+def fate_of(pid: int, known_start_ticks: int) -> Fate:
+    """Whether a process runs (stopped or not), or else how it ended: field 52 of its ``stat`` (proc(5)) says so.
 
-    ``path``: absolute, or within ``dir_fd``, an open ``/proc/<pid>``.
+    One that is ending counts as ended once it has let go of its files, and so of its locks: the kernel sets the exit
+    code before.
     """
+    fields = stat_fields(f"/proc/{pid}/stat")
+    if fields is None or int(fields[19]) != known_start_ticks:
+        return Fate(is_running=False)
+    if fields[0] not in (b"Z", b"X") and not int(fields[6]) & _PF_EXITING:
+        return Fate(is_running=True)
+    return Fate(is_running=False, exit_code=os.waitstatus_to_exitcode(int(fields[49])))
+
+
+def stat_fields(path: str) -> list[bytes] | None:
+    """A process's ``stat`` (proc(5)) from its third field on, or None when there is none to see."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
@@ -60,7 +76,9 @@ def boot_id() -> str:
     OSError when it is there and cannot be read now: no descriptors are left.
     """
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        # As bytes: opening a text file may import its codec, which must not happen in a signal handler, and hubs are
+        # attached in some (gunicorn before 24 calls hooks there).
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().decode("ascii").strip()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return ""

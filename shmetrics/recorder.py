@@ -14,8 +14,14 @@ class Recorder(Protocol):
     def add(self, word: int, amount: int, /) -> None:
         """Add to one of the slot's counters."""
 
-    def enter(self, label: int, /) -> int:
-        """Show a request on the in-flight board; returns its ticket."""
+    def enter(self, label: str = "", /) -> int:
+        """Show a request on the in-flight board; returns its ticket. ``label``: the route's template, say."""
+
+    def relabel(self, ticket: int, label: str, /) -> None:
+        """Give it another label, once more is known of it."""
 
     def leave(self, ticket: int, /) -> None:
         """Take it off again."""
+
+    def mention(self, kind: str, message: str, /) -> None:
+        """Log a warning, once per kind and process."""

@@ -1,29 +1,31 @@
-"""What the operating system says of the workers: CPU and memory, by psutil, and whatever ``/proc`` tells at one look.
+"""What the operating system says of the workers: CPU and memory, and what else ``/proc`` tells at one look.
 
 A pid from shared memory is only ever looked at, and only believed when the process's start time is the one the worker
-wrote down: a reused pid, or one of another PID namespace, gives no figure rather than somebody else's.
+wrote down: a reused pid, or one of another PID namespace, gives no figure rather than somebody else's. Start time and
+figures are read together, so they are of one process. (psutil would look five times, and take five times as long.)
 """
 
+import math
 import os
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import psutil
+import numpy as np
+from numpy.typing import NDArray
 
-from shmetrics.process import start_ticks, stat_fields
-from shmetrics.snapshot import WorkerSnapshot
+from shmetrics.process import stat_fields
+from shmetrics.snapshot import Usage, WorkerSnapshot
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-
-
-class Usage(NamedTuple):
-    """A worker process's use of the machine; None where it cannot be known."""
-
-    cpu_percent: float | None
-    """Of one CPU: since the last look at this process, at the first look since it started."""
-    rss_bytes: int | None
+_BETWEEN_SIZES: Final = 10.0
+_SIZES: Final = 60
+_LEAST_SIZES: Final = 12
+"""Sizes of a process's memory that are remembered, the seconds between two, and how few say nothing of its growth."""
+_SURELY_GROWS: Final = 4.0
+"""Standard deviations."""
 
 
 class Resources:
@@ -36,35 +38,63 @@ class Resources:
         """CPU and memory of each worker now; whoever is not among them is forgotten."""
         looks = [self._look(worker) for worker in workers]
         self._last = {look.key: look for look in looks if look is not None}
-        return [Usage(None, None) if look is None else look.usage for look in looks]
+        return [Usage() if look is None else look.usage for look in looks]
 
     def _look(self, worker: WorkerSnapshot) -> "_Look | None":
-        if not worker.alive or start_ticks(worker.pid) != worker.start_ticks:
+        fields = _stat_of(worker) if worker.alive else None
+        if fields is None:
             return None
         key = (worker.pid, worker.start_ticks)
         last = self._last.get(key)
-        try:
-            process = psutil.Process(worker.pid) if last is None else last.process
-            times = process.cpu_times()
-            rss = process.memory_info().rss
-        except (psutil.Error, ValueError, OSError):  # it ended, or no descriptors are left to look with
-            return None
-        at = time.clock_gettime(time.CLOCK_BOOTTIME)  # what start_ticks counts on (proc(5))
-        used = times.user + times.system
+        at, used = time.clock_gettime(time.CLOCK_BOOTTIME), _cpu_seconds(fields)  # start_ticks counts on it (proc(5))
         elapsed = at - (worker.start_ticks / _TICKS_PER_SECOND if last is None else last.at)
         worked = max(0.0, used - (0.0 if last is None else last.cpu_seconds))
         percent = 100.0 * worked / elapsed if elapsed > 0.0 else 0.0
-        return _Look(key, process, at, used, Usage(percent, int(rss)))
+        rss, history = _rss_bytes(fields), Memory() if last is None else last.memory
+        history.note(at, rss)
+        return _Look(key, at, used, history, Usage(percent, rss, history.growth, fields[0].decode()))
 
 
 class _Look(NamedTuple):
     """One look at one process."""
 
     key: tuple[int, int]
-    process: psutil.Process
     at: float
     cpu_seconds: float
+    memory: "Memory"
     usage: Usage
+
+
+class Memory:
+    """A process's resident memory over the last ten minutes, and whether it grows. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._sizes: deque[tuple[float, int]] = deque(maxlen=_SIZES)
+        self.growth: float | None = None
+        """Bytes per second: see `growth_of`; None before there are _LEAST_SIZES to tell it by."""
+
+    def note(self, at: float, size: int) -> None:
+        """Remember what it had at a time, in seconds on any clock, unless the last is too short a time ago."""
+        if self._sizes and at - self._sizes[-1][0] < _BETWEEN_SIZES:
+            return
+        self._sizes.append((at, size))
+        if len(self._sizes) >= _LEAST_SIZES:
+            self.growth = growth_of(np.array(self._sizes))
+
+
+def growth_of(sizes: NDArray[np.float64]) -> float:
+    """The slope of sizes over times, shape (n, 2) with times first, or 0.0 where chance would make it as steep.
+
+    The median of the slopes between all pairs (P. K. Sen, 1968), which a few leaps do not move; and the test of
+    H. B. Mann (1945) and M. G. Kendall, which asks whether of all pairs more grow than chance would make grow.
+    """
+    earlier, later = np.triu_indices(len(sizes), 1)
+    time, size = (sizes[later] - sizes[earlier]).T
+    count = len(sizes)
+    chance = math.sqrt(count * (count - 1) * (2 * count + 5) / 18.0)
+    if np.sign(size).sum() < _SURELY_GROWS * chance:
+        return 0.0
+    return float(np.median(size / time))
 
 
 class ProcessFigures(NamedTuple):
@@ -82,42 +112,43 @@ class ProcessFigures(NamedTuple):
 def process_figures(worker: WorkerSnapshot) -> ProcessFigures | None:
     """What the kernel says of a live worker's process now, or None. Keeps no memory of it; any thread may call.
 
-    Everything is read through one open ``/proc/<pid>``, which goes on meaning the process it was opened for: should
-    that end meanwhile and its pid be another's, reading fails.
+    The start time is read last. A pid is nobody else's while its process is there: whoever has it then, and started
+    when the worker did, had it when the descriptors were counted too.
     """
     if not worker.alive:
         return None
-    try:
-        directory = os.open(f"/proc/{worker.pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
+    open_fds = _open_fds(f"/proc/{worker.pid}/fd")
+    fields = _stat_of(worker)
+    if fields is None:
         return None
-    try:
-        fields = stat_fields("stat", dir_fd=directory)
-        if fields is None or int(fields[19]) != worker.start_ticks:
-            return None
-        return ProcessFigures(
-            cpu_seconds=(int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND,
-            rss_bytes=int(fields[21]) * _PAGE,
-            virtual_bytes=int(fields[20]),
-            threads=int(fields[17]),
-            open_fds=_open_fds(directory),
-        )
-    finally:
-        os.close(directory)
+    return ProcessFigures(
+        cpu_seconds=_cpu_seconds(fields),
+        rss_bytes=_rss_bytes(fields),
+        virtual_bytes=int(fields[20]),
+        threads=int(fields[17]),
+        open_fds=open_fds,
+    )
 
 
-def _open_fds(directory: int) -> int | None:
-    """Descriptors of the process whose ``/proc`` directory this is."""
+def _stat_of(worker: WorkerSnapshot) -> list[bytes] | None:
+    """The `stat_fields` of a worker's process; None when they are of another, or there is none to see."""
+    fields = stat_fields(f"/proc/{worker.pid}/stat")
+    return None if fields is None or int(fields[19]) != worker.start_ticks else fields
+
+
+def _cpu_seconds(fields: list[bytes]) -> float:
+    """User and system time."""
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+
+def _rss_bytes(fields: list[bytes]) -> int:
+    return int(fields[21]) * _PAGE
+
+
+def _open_fds(directory: str) -> int | None:
+    """How many descriptors are in a ``/proc/<pid>/fd``; None where they cannot be counted."""
     try:
-        known = os.stat("fd", dir_fd=directory).st_size  # since Linux 6.2, and a fifth of the work
-        if known:
-            return known
-        listing = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+        known = os.stat(directory).st_size  # since Linux 6.2, and a fifth of the work
+        return known or len(os.listdir(directory))
     except OSError:
         return None
-    try:
-        return len(os.listdir(listing))
-    except OSError:
-        return None
-    finally:
-        os.close(listing)

@@ -20,8 +20,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shmetrics import guards, layout, naming
+from shmetrics import forks, guards, layout, naming
 from shmetrics.descriptors import above_standard, standard_taken
+from shmetrics.entries import Contents
 from shmetrics.errors import (
     HubFileTypeError,
     HubLayoutError,
@@ -35,7 +36,7 @@ from shmetrics.errors import (
 from shmetrics.layout import HEADER, Layout
 from shmetrics.locks import ATTACHED, REMOVAL, ByteLock, file_of, try_share, unlock
 from shmetrics.process import boot_id
-from shmetrics.strict import new_fence
+from shmetrics.strict import is_strict, new_fence
 
 REMOVAL_PATIENCE: Final = 1.0
 """Seconds that attaching, or another removal, waits for a removal under way to end."""
@@ -72,9 +73,15 @@ class Segment:
         )
         self.instance = int(self.header["instance"])
         self.fresh_semaphore = self.header["semaphore"].tobytes()
-        self.fence = new_fence()
+        self.known = Contents.blank(dims.max_series, dims.cells)
+        """What this process has read of the catalog: `catalog` keeps it here."""
+        self.strict = is_strict()
+        """Whether memory is ordered explicitly, as the environment said when this was made."""
+        self.fence = new_fence(strict=self.strict)
         self._attached_by = os.getpid()
         self._file = file_of(descriptor)
+        if writable:
+            forks.register(self)
         self._descriptor = descriptor  # last: until here the caller is the one to close it
 
     def _view(self, dtype: np.dtype[np.void], offset: int) -> NDArray[np.void]:
@@ -145,13 +152,27 @@ class Segment:
     def close(self) -> None:
         """Close the descriptor. The mapping goes when the last view of it does.
 
-        What a process attached it gives up; a child of fork only closes its copy.
+        What a process attached it gives up, and its children of fork keep: they have attached it themselves.
         """
         descriptor, file, self._descriptor, self._file = self._descriptor, self._file, -1, None
         if file is not None and file_of(descriptor) == file:
             if self.writable and self._attached_by == os.getpid():
                 unlock(descriptor, ATTACHED)
             os.close(descriptor)
+
+    def after_fork_in_child(self) -> None:
+        """Hold ATTACHED on a description of this process's own: the parent may give up theirs. Called by `forks`.
+
+        Where that cannot be (no descriptor left, no /proc), the parent's has to do.
+        """
+        with suppress(OSError):
+            own = os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                try_share(own, ATTACHED)
+                os.dup2(own, self._descriptor, inheritable=False)  # the same number: locks know the segment by it
+                self._attached_by = os.getpid()
+            finally:
+                os.close(own)
 
     def __del__(self) -> None:
         if getattr(self, "_descriptor", -1) >= 0:
@@ -350,6 +371,13 @@ def _refusal_to_open(path: str, error: OSError) -> Exception:
     if error.errno == errno.ELOOP:
         return HubFileTypeError(f"{path} is a symbolic link, not a hub; find out who made it, and remove it")
     if error.errno in (errno.EACCES, errno.EPERM):
+        with suppress(OSError):
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                return HubPermissionError(
+                    f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, so that its own user may not open it for "
+                    f"this, but a hub is 0600: `chmod 600 {path}`"
+                )
         return HubOwnerError(f"{path} may not be opened by user {os.geteuid()}; run as the user who started the server")
     if error.errno in (errno.EISDIR, errno.ENXIO, errno.ENODEV):
         return HubFileTypeError(f"{path} is not a regular file and so not a hub; find out who made it, and remove it")

@@ -12,15 +12,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from shmetrics import cells, forks, guards, naming
+from shmetrics import cells, forks, guards, naming, obituaries
 from shmetrics.catalog import Catalog
 from shmetrics.folded import Folded, bytes_of, flaw, merge
 from shmetrics.forks import ForkedError
-from shmetrics.layout import FREE, HOT, OWNER, Layout, offset_of
+from shmetrics.layout import FREE, HOT, NOTES, OWNER, Layout, offset_of
 from shmetrics.locks import REGISTRY, ByteLock, RegistryBusyError, is_locked, slot_byte
+from shmetrics.obituary import RECORDS
 from shmetrics.process import ROLE_BYTES, Identity
 from shmetrics.segment import Segment
-from shmetrics.strict import FencedWords, Words, is_strict
+from shmetrics.strict import FencedWords, Words
 
 LINGER: Final = 60.0
 """Seconds for which the window of a dead worker still counts in the statistics."""
@@ -44,6 +45,8 @@ CACHE_HITS: Final = _word("hot", HOT, "cache_hits")
 CACHE_MISSES: Final = _word("hot", HOT, "cache_misses")
 DROPPED: Final = _word("hot", HOT, "dropped")
 UNCOUNTED: Final = _word("hot", HOT, "uncounted")
+ENDING: Final = _word("notes", NOTES, "ending")
+RSS_BYTES: Final = _word("notes", NOTES, "rss_bytes")
 BOARD: Final = offset_of(Layout().slot, "board")
 """Byte offset of the in-flight board; the words are all before it."""
 RING: Final = offset_of(Layout().slot, "ring")
@@ -58,7 +61,7 @@ def words_of(segment: Segment, slot: int) -> Words:
     """The words of a slot, each stored and loaded whole; fenced in strict mode."""
     start = segment.slot_offset(slot)
     words = memoryview(segment.memory)[start : start + BOARD].cast("Q")
-    return FencedWords(words, segment.fence) if is_strict() else words
+    return FencedWords(words, segment.fence) if segment.strict else words
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def claim(
     with ByteLock(segment.descriptor, REGISTRY) as registry:
         if not registry.acquire(patience, clock, sleep):
             raise RegistryBusyError
+        obituaries.begin_to_watch_oom_kills(segment)
         taken = _lock_free_slot(segment, clock()) or (
             _lock_free_slot(segment, clock()) if _reap_dead(segment, clock()) else None
         )
@@ -166,12 +170,13 @@ def claim(
                 segment.header["dropped"] = dropped
                 unplaced[HEAD] = 0
             raise NoFreeSlotError
-        slot, alive = taken
-        try:
-            return _take(segment, slot, alive, identity, clock())
-        except BaseException:
-            alive.release()
-            raise
+    # Nobody else touches a FREE slot that we have locked, so the rest needs no REGISTRY, for which a crowd may wait.
+    slot, alive = taken
+    try:
+        return _take(segment, slot, alive, identity, clock())
+    except BaseException:
+        alive.release()
+        raise
 
 
 def _lock_free_slot(segment: Segment, now: float) -> tuple[int, ByteLock] | None:
@@ -205,23 +210,24 @@ def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now:
     retired = segment.retired_generation(slot)
     generation = max(words[GENERATION] % _MAX_COUNT, retired % _MAX_COUNT) + 1  # never 0: that is a slot never used
     part = segment.slots[slot]
-    folded, board, owner = bytes_of(part["folded"][0, ...]), part["board"], part["owner"]
-    nobody = np.zeros((), board.dtype)
+    folded, board, owner = bytes_of(part["folded"][0, ...]), bytes_of(segment.slots["board"][slot, ...]), part["owner"]
     role = identity.role.encode("utf-8", "replace")[:ROLE_BYTES]
     if alive.is_left:
         raise ForkedError
     words[GENERATION] = generation
-    for word in (HEAD, FOLD, ERRORS, CACHE_HITS, CACHE_MISSES, DROPPED, UNCOUNTED):
+    for word in (HEAD, FOLD, ERRORS, CACHE_HITS, CACHE_MISSES, DROPPED, UNCOUNTED, ENDING, RSS_BYTES):
         words[word] = 0
     if alive.is_left:
         raise ForkedError
     folded[:] = 0
-    board[:] = nobody
+    board[:] = 0
     owner["pid"] = identity.pid
     owner["start_ticks"] = identity.start_ticks
     owner["claimed_at"] = owner["heartbeat"] = now
     owner["ended_at"] = 0.0
     owner["role"] = role
+    for counts in ("collections", "collected", "uncollectable", "collecting_ns"):
+        owner[counts] = 0
     guard = renew_guard(segment, slot, words)
     return Claim(slot, generation, alive, guard)
 
@@ -293,7 +299,7 @@ def _reap_dead(segment: Segment, now: float) -> int:
 
 
 def _retire(segment: Segment, slot: int, now: float) -> None:
-    """Move a dead worker's totals to the retired area, then free its slot.
+    """Write a dead worker's obituary, move its totals to the retired area, then free its slot.
 
     The flip of `retired_index` is the deciding store; `folded_generation`, flipped with it, makes a repetition after a
     SIGKILL between the flip and the freeing harmless.
@@ -308,6 +314,7 @@ def _retire(segment: Segment, slot: int, now: float) -> None:
         hot = read_hot(words)
         leavings = _leavings(segment, slot, hot, now)
         believed = leavings is not None
+        _write_obituary(segment, slot, generation, hot if believed else None, now)
         if leavings is not None:
             target = segment.retired(index + 1)
             bytes_of(target)[:] = bytes_of(active)
@@ -323,6 +330,16 @@ def _retire(segment: Segment, slot: int, now: float) -> None:
     words[STATE] = FREE
     if not believed:
         segment.header["corrupt"] += np.uint64(1)
+
+
+def _write_obituary(segment: Segment, slot: int, generation: int, hot: Hot | None, now: float) -> None:
+    """Write the obituary of a worker that did not close; ``hot``: None when its slot cannot be believed."""
+    work = None
+    if hot is not None:
+        last = np.arange(max(0, hot.head - RECORDS), hot.head) & (segment.layout.capacity - 1)
+        records = segment.slots["ring"][slot, last]
+        work = obituaries.Work(hot.requests, hot.errors, hot.cache_hits, hot.cache_misses, records)
+    obituaries.write(segment, slot, generation, work, now)
 
 
 def _leavings(segment: Segment, slot: int, hot: Hot, now: float) -> Folded | None:

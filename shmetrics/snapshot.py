@@ -4,13 +4,19 @@ Everything that computes (statistics, trends, alerts, exporters) is a function o
 forged ones, runs without any lock or guard, and gives the same answer in every process.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from shmetrics.board import Busy, RequestInFlight
 from shmetrics.cells import Cells
 from shmetrics.families import Exemplar, Family
 from shmetrics.folded import Folded, Rows
+from shmetrics.obituary import Obituary
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,28 @@ class Counters:
         )
 
 
-@dataclass(frozen=True)
-class RequestInFlight:
-    """A request that a worker is serving."""
+class Usage(NamedTuple):
+    """What the operating system says of a worker's process at one look; None where it cannot be known."""
 
-    started_at: float
-    """Monotonic seconds."""
-    label: int
+    cpu_percent: float | None = None
+    """Of one CPU: since the last look at this process, at the first look since it started."""
+    rss_bytes: int | None = None
+    rss_growth: float | None = None
+    """Bytes per second by which its memory grows steadily, 0.0 where it does not; None until that can be told."""
+    state: str | None = None
+    """R, S, D, T, ...: as proc(5) has it."""
+
+
+class Generation(NamedTuple):
+    """What the garbage collections of one generation of objects came to, since the worker attached or was forked."""
+
+    collections: int
+    collected: int
+    """Objects that were freed."""
+    uncollectable: int
+    """Objects that could not be."""
+    seconds: float
+    """Spent in them; 0.0 where nobody asked for it (`garbage`)."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +85,32 @@ class WorkerSnapshot:
     ended_at: float | None
     """When its end was noticed; None while it lives, and while nobody has noticed."""
     counters: Counters
-    folded: Folded
-    """Everything this incarnation recorded."""
+    area: NDArray[np.void]
+    """Everything this incarnation recorded, as `folded` has it: ``layout.FOLDED``, zero-dimensional."""
     window: Rows
     """Its last `window_size` records at most, oldest first: shape (n,), dtype ``layout.RECORD``."""
     before_window: Counters
     """The cumulative counters at the record before `window`."""
     in_flight: tuple[RequestInFlight, ...]
+    """Those that its board shows, the oldest first."""
+    crowd: int = 0
+    """Requests in flight that its board has no place for."""
+    busy: Busy = field(default_factory=Busy)
+    """Its busy time; not known where it shows no requests on its board."""
     cells: Cells = field(default_factory=lambda: np.empty(0))
     """What it has of custom metrics: see `cells`."""
+    garbage: tuple[Generation, ...] = ()
+    """Up to its last fold, the youngest generation first; nothing where it cannot be believed."""
+
+    @property
+    def in_flight_count(self) -> int:
+        """Requests that it is serving."""
+        return len(self.in_flight) + self.crowd
+
+    @cached_property
+    def folded(self) -> Folded:
+        """Everything this incarnation recorded, as sketches, sums and seconds."""
+        return Folded(self.area)
 
 
 @dataclass(frozen=True)
@@ -124,7 +162,9 @@ class Snapshot:
     workers: tuple[WorkerSnapshot, ...]
     """By slot: every worker whose slot was not taken over since."""
     health: Health
-    families: tuple[Family, ...] = ()
+    families: Sequence[Family] = ()
     """Custom metrics, in the order in which they were defined."""
     exemplars: tuple[Exemplar, ...] = ()
     """Of inference_time: the slowest recent request of each octave that came with labels, the fastest first."""
+    obituaries: tuple[Obituary, ...] = ()
+    """Of workers that died without giving their slots up: the last OBITUARIES, the newest last."""

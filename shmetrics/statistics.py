@@ -5,7 +5,9 @@ from 0 to 1.
 """
 
 import math
-from typing import Any, Final
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +15,8 @@ from numpy.typing import NDArray
 from shmetrics import sketch
 from shmetrics.folded import Folded
 from shmetrics.layout import MEASURES, SECONDS
-from shmetrics.snapshot import Snapshot, WorkerSnapshot
-from shmetrics.window import Window, window_of
+from shmetrics.snapshot import Generation, Snapshot, WorkerSnapshot
+from shmetrics.window import Window, Windows
 
 PERCENTILES: Final = (50, 95, 99)
 CURRENT_SECONDS: Final = 5.0
@@ -23,6 +25,10 @@ STABILITY_SECONDS: Final = 60
 """What `stability_score` looks back over."""
 BUSY_SECONDS: Final = 10.0
 """What `busy_fraction` looks back over."""
+BUSY_MINUTE: Final = 60.0
+"""What `busy_fraction_1m` looks back over."""
+_RECENT: Final = math.ceil(max(CURRENT_SECONDS, BUSY_SECONDS, BUSY_MINUTE)) + 1
+"""Seconds that begin within those, and the one in which they start."""
 
 _BASIC_MEASURES: Final = ("inference_time", "total_time", "batch_size")
 
@@ -36,12 +42,19 @@ def statistics(
 
     ``detailed=False`` leaves out minimum, maximum and standard deviation and the detail of each stage;
     ``percentiles=False`` leaves out the percentiles; ``max_age`` narrows the window to the last so many seconds
-    (ValueError when it is negative or NaN).
+    (TypeError when it is no number, ValueError when it is negative or NaN).
     """
-    if max_age is not None and not max_age >= 0.0:
-        raise ValueError(f"max_age must be seconds, 0 or more, not {max_age!r}")
-    since = 0.0 if max_age is None else snapshot.taken_at - max_age
-    window = window_of((worker for worker in snapshot.workers if worker.counted), since=since)
+    return _fleet(snapshot, _windows(snapshot, max_age), detailed=detailed, percentiles=percentiles)
+
+
+def _windows(snapshot: Snapshot, max_age: float | None) -> Windows:
+    """The windows of every worker that counts, narrowed to the last `max_age` seconds where that is given."""
+    since = 0.0 if max_age is None else snapshot.taken_at - _seconds(max_age)
+    return Windows([worker for worker in snapshot.workers if worker.counted], since=since)
+
+
+def _fleet(snapshot: Snapshot, windows: Windows, *, detailed: bool, percentiles: bool) -> Statistics:
+    window = windows.union()
     counters, runtime = snapshot.counters, snapshot.taken_at - snapshot.created_at
     seconds = PerSecond(snapshot.folded, snapshot.taken_at, runtime)
     error_rate = _ratio(counters.errors, counters.requests)
@@ -70,17 +83,31 @@ def statistics(
     }
 
 
+def _seconds(max_age: Any) -> float:
+    if isinstance(max_age, bool) or not isinstance(max_age, Real):
+        raise TypeError(f"max_age must be seconds, 0 or more, not {max_age!r}")
+    seconds = float(max_age)
+    if not seconds >= 0.0:
+        raise ValueError(f"max_age must be seconds, 0 or more, not {max_age!r}")
+    return seconds
+
+
 def comprehensive(
     snapshot: Snapshot, *, detailed: bool = True, percentiles: bool = True, max_age: float | None = None
 ) -> Statistics:
     """`statistics`, and beside them lifetime percentiles, a row for each worker, and the health of the hub."""
-    figures = statistics(snapshot, detailed=detailed, percentiles=percentiles, max_age=max_age)
+    windows = _windows(snapshot, max_age)
+    figures = _fleet(snapshot, windows, detailed=detailed, percentiles=percentiles)
     if percentiles:
         figures |= lifetime_percentiles(snapshot.folded, detailed=detailed)
     health = snapshot.health
-    figures["workers"] = [
-        worker_row(worker, snapshot.taken_at, percentiles=percentiles) for worker in snapshot.workers if worker.counted
-    ]
+    rows = figures["workers"] = worker_rows(
+        [worker for worker in snapshot.workers if worker.counted],
+        snapshot.taken_at,
+        percentiles=percentiles,
+        windows=windows if max_age is None else None,
+    )
+    figures |= in_flight_figures(rows)
     figures["hub"] = {
         "name": snapshot.name,
         "taken_at": snapshot.taken_at_wall,
@@ -106,49 +133,122 @@ def comprehensive(
     return figures
 
 
-def worker_row(worker: WorkerSnapshot, now: float, *, percentiles: bool = True) -> Statistics:
-    """The figures of one worker."""
-    window = window_of([worker])
-    age = now - worker.claimed_at
-    seconds = PerSecond(worker.folded, now, age)
+def in_flight_figures(rows: list[Statistics]) -> Statistics:
+    """What the rows of the workers say of the fleet's requests in flight: the mean busy fractions of the living too."""
+    live = [row for row in rows if row["alive"]]
+    return {
+        "busy_fraction": sum(row["busy_fraction"] for row in live) / len(live) if live else 0.0,
+        "busy_fraction_1m": sum(row["busy_fraction_1m"] for row in live) / len(live) if live else 0.0,
+        "in_flight": sum(row["in_flight"] for row in live),
+        "oldest_in_flight": max((row["oldest_in_flight"] for row in live), default=0.0),
+    }
+
+
+def worker_rows(
+    workers: Sequence[WorkerSnapshot], now: float, *, percentiles: bool = True, windows: Windows | None = None
+) -> list[Statistics]:
+    """The figures of each of these workers. ``windows``: theirs, whole, where the caller has them."""
+    windows = Windows(workers) if windows is None else windows
+    rates = recent_rates(workers, now)
+    return [
+        _worker_row(worker, window, rate, now, percentiles=percentiles)
+        for worker, window, rate in zip(workers, windows.each(), rates, strict=True)
+    ]
+
+
+def _worker_row(
+    worker: WorkerSnapshot, window: Window, rates: "RecentRates", now: float, *, percentiles: bool
+) -> Statistics:
+    counters = worker.counters
     row = {
         "slot": worker.slot,
         "pid": worker.pid,
         "role": worker.role,
         "alive": worker.alive,
         "generation": worker.generation,
-        "age": age,
+        "age": now - worker.claimed_at,
         "last_seen": now - worker.last_seen,
-        "requests": worker.counters.requests,
-        "errors": worker.counters.errors,
-        "error_rate": _ratio(worker.counters.errors, worker.counters.requests),
-        "cache_hit_rate": _ratio(worker.counters.cache_hits, worker.counters.cache_hits + worker.counters.cache_misses),
+        "requests": counters.requests,
+        "errors": counters.errors,
+        "error_rate": _ratio(counters.errors, counters.requests),
+        "cache_hit_rate": _ratio(counters.cache_hits, counters.cache_hits + counters.cache_misses),
         "throughput": window.throughput,
-        "current_throughput": seconds.rate(CURRENT_SECONDS) if worker.alive else 0.0,
-        "busy_fraction": busy_fraction(worker, now, seconds),
-        "in_flight": len(worker.in_flight),
-        "oldest_in_flight": now - min((request.started_at for request in worker.in_flight), default=now),
+        "current_throughput": rates.current_throughput,
+        "busy_fraction": rates.busy_fraction,
+        "busy_fraction_1m": rates.busy_fraction_1m,
+        "in_flight": worker.in_flight_count,
+        "oldest_in_flight": now - worker.in_flight[0].started_at if worker.in_flight else 0.0,
+        "requests_in_flight": [
+            {"label": request.label, "age": now - request.started_at} for request in worker.in_flight
+        ],
         "window_count": window.count,
         "avg_inference_time": float(window.measures[0].mean()) if window.count else 0.0,
         "stale": worker.stale,
+        **{f"gc_{name}": [getattr(each, name) for each in worker.garbage] for name in Generation._fields},
     }
     if percentiles:
         row |= _percentiles(np.sort(window.measures[0]) if window.count else np.zeros(1), "inference_time")
     return row
 
 
-def busy_fraction(worker: WorkerSnapshot, now: float, seconds: "PerSecond | None" = None) -> float:
-    """Time spent serving over the last BUSY_SECONDS, requests under way included; at most 1; 0.0 of the dead.
+class RecentRates(NamedTuple):
+    """What a worker did in the last seconds; nothing if it is dead."""
 
-    ``seconds``: the worker's history, where the caller has it.
+    current_throughput: float
+    """Requests per second over the last CURRENT_SECONDS."""
+    busy_fraction: float
+    """See `busy_fraction`: over the last BUSY_SECONDS."""
+    busy_fraction_1m: float
+    """Over the last BUSY_MINUTE."""
+
+
+def recent_rates(workers: Sequence[WorkerSnapshot], now: float) -> list[RecentRates]:
+    """The recent rates of each of these workers."""
+    rates = [RecentRates(0.0, 0.0, 0.0)] * len(workers)
+    recording = [at for at, worker in enumerate(workers) if worker.alive and worker.counters.requests]
+    for at, recorded in zip(recording, _recently([workers[at] for at in recording], now), strict=True):
+        rates[at] = recorded
+    for at, worker in enumerate(workers):
+        if worker.alive and worker.busy.is_known:
+            shown = (busy_fraction(worker, now, period) for period in (BUSY_SECONDS, BUSY_MINUTE))
+            rates[at] = RecentRates(rates[at].current_throughput, *shown)
+    return rates
+
+
+def _recently(workers: Sequence[WorkerSnapshot], now: float) -> list[RecentRates]:
+    """What the records of each worker say."""
+    seconds = math.floor(now) - np.arange(_RECENT)
+    ages = np.flatnonzero(seconds >= 0)  # a machine may have booted just now
+    at = seconds[ages] % SECONDS
+    second, requests, latency = (
+        np.array([worker.area[name][at] for worker in workers]).reshape(-1, len(at))
+        for name in ("second", "requests", "latency_sum")
+    )
+    requests = np.where(second == seconds[ages], requests, 0)
+    service = _spread(np.where(requests > 0, latency, 0.0), now)
+    lifetime = np.array([now - worker.claimed_at for worker in workers])
+    throughput = _per_second(requests, ages, now, CURRENT_SECONDS, lifetime)
+    busy, busy_1m = (
+        np.minimum(1.0, _per_second(service, ages, now, period, lifetime)) for period in (BUSY_SECONDS, BUSY_MINUTE)
+    )
+    return list(map(RecentRates, throughput.tolist(), busy.tolist(), busy_1m.tolist()))
+
+
+def busy_fraction(
+    worker: WorkerSnapshot, now: float, period: float = BUSY_SECONDS, *, seconds: "PerSecond | None" = None
+) -> float:
+    """Part of the last `period` seconds, 62 at most, in which a worker was serving, from 0 to 1; 0.0 of the dead.
+
+    What its board says (`board`); where it shows no requests there, what follows from its records: each lasted for its
+    ``total_time`` up to when it was recorded. ``seconds``: the worker's history, where the caller has it.
     """
-    if not worker.alive:
-        return 0.0
     age = now - worker.claimed_at
+    if not worker.alive or age <= 0.0:
+        return 0.0
+    if worker.busy.is_known:
+        return worker.busy.fraction(now, min(period, age))
     seconds = PerSecond(worker.folded, now, age) if seconds is None else seconds
-    under_way = sum(min(BUSY_SECONDS, now - request.started_at) for request in worker.in_flight)
-    period = min(BUSY_SECONDS, age)
-    return min(1.0, seconds.busy(BUSY_SECONDS) + (under_way / period if period > 0.0 else 0.0))
+    return seconds.busy(period)
 
 
 def lifetime_percentiles(folded: Folded, *, detailed: bool = True) -> Statistics:
@@ -207,14 +307,48 @@ def _ratio(part: int, whole: int) -> float:
     return min(1.0, part / whole)
 
 
+def _per_second(
+    values: NDArray[Any], ages: NDArray[Any], now: float, seconds: float, lifetime: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    """The mean of per-second columns over the last `seconds`, or over the lifetime where that is shorter.
+
+    ``values``: shape (..., n); ``ages``: of each, by how many seconds it began before the one that is under way;
+    ``lifetime``: shape (...). The second in which the period starts counts by the part of it that is inside.
+    """
+    period = np.minimum(seconds, lifetime)[..., None]
+    inside = period - (now - math.floor(now)) - ages + 1.0
+    weight = np.where(period == seconds, np.clip(inside, 0.0, 1.0), inside > 0.0)
+    total = (values * weight).sum(axis=-1, keepdims=True)
+    mean: NDArray[np.float64] = np.divide(total, period, out=np.zeros_like(total), where=period > 0.0)[..., 0]
+    return mean
+
+
+def _spread(service: NDArray[np.float64], now: float) -> NDArray[np.float64]:
+    """When there was service, of the service that was recorded: both by age in seconds, shape (..., n).
+
+    The times of the records of a second fill it from its end, and what does not fit fills the seconds before: right for
+    one request after another; of requests that overlap, an estimate from above.
+    """
+    room = np.ones(service.shape[-1])
+    room[0] = now - math.floor(now)
+    if not (service > room).any():
+        return service
+    spread, left = np.empty_like(service), np.zeros(service.shape[:-1])
+    for age in range(len(room)):
+        left = left + service[..., age]
+        spread[..., age] = np.minimum(left, room[age])
+        left = left - spread[..., age]
+    return spread
+
+
 class PerSecond:
-    """The per-second history of a fleet or a worker of a certain age, as seen at one instant.
+    """The per-second history of a fleet of a certain age, as seen at one instant.
 
     Second `s` counts what was recorded from `s` to `s + 1` on the monotonic clock; the history is `SECONDS` long.
     """
 
     def __init__(self, folded: Folded, now: float, age: float) -> None:
-        self._into_second = now - math.floor(now)
+        self._now = now
         self._lifetime = age
         ages = math.floor(now) - folded.second.astype(np.int64)
         known = (folded.requests > 0) & (ages >= 0) & (ages < SECONDS)
@@ -222,25 +356,16 @@ class PerSecond:
         self._requests = folded.requests[known].astype(np.float64)
         self._latency = folded.latency_sum[known]
 
-    def _mean(self, values: NDArray[np.float64], seconds: float) -> float:
-        """A per-second column's mean over the last `seconds`, or over the lifetime where that is shorter.
-
-        The second in which the period starts counts by the part of it that is inside.
-        """
-        period = min(seconds, self._lifetime)
-        if period <= 0.0:
-            return 0.0
-        inside = period - self._into_second - self._age + 1.0
-        weight = np.clip(inside, 0.0, 1.0) if period == seconds else inside > 0.0
-        return float(values @ weight) / period
-
     def rate(self, seconds: float) -> float:
         """Requests per second over the last `seconds`."""
-        return self._mean(self._requests, seconds)
+        return float(_per_second(self._requests, self._age, self._now, seconds, self._lifetime))
 
     def busy(self, seconds: float) -> float:
-        """Seconds of service per second over the last `seconds`: the mean number of requests being served."""
-        return self._mean(self._latency, seconds)
+        """Part of the last `seconds` in which records say that there was service, from 0 to 1: see `_spread`."""
+        service = np.zeros(SECONDS)
+        service[self._age] = self._latency
+        ages = np.arange(SECONDS)
+        return min(1.0, float(_per_second(_spread(service, self._now), ages, self._now, seconds, self._lifetime)))
 
     def peak(self) -> float:
         """Requests in the best second that is over."""

@@ -8,17 +8,14 @@ where it is off.
 """
 
 import _thread
-import os
 import platform
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 import posix_ipc
 
+from shmetrics import settings
 from shmetrics.guards import Fence
-
-_TRUE: Final = ("1", "true", "yes", "on")
-_FALSE: Final = ("0", "false", "no", "off", "")
 
 
 class Words(Protocol):
@@ -59,20 +56,14 @@ class FencedWords:
 
 
 def is_strict() -> bool:
-    """Whether this process orders memory explicitly: ``SHMETRICS_STRICT``, else by the CPU. Read at each call."""
-    setting = os.environ.get("SHMETRICS_STRICT")
-    if setting is None:
-        return platform.machine() not in ("x86_64", "AMD64")
-    if setting.lower() in _TRUE:
-        return True
-    if setting.lower() in _FALSE:
-        return False
-    raise ValueError(f"SHMETRICS_STRICT must be 1 or 0, not {setting!r}")
+    """Whether to order memory explicitly: ``SHMETRICS_STRICT``, else by the CPU. ValueError for what says neither."""
+    setting = settings.switch("SHMETRICS_STRICT")
+    return platform.machine() not in ("x86_64", "AMD64") if setting is None else setting
 
 
-def new_fence() -> Callable[[], None]:
+def new_fence(*, strict: bool) -> Callable[[], None]:
     """What orders memory in this process: a full barrier in strict mode, else nothing at all."""
-    if not is_strict():
+    if not strict:
         return _no_fence
     try:
         return Fence()

@@ -1,7 +1,8 @@
 """The window: the last records of every worker that counts, as one table, and the rates that follow from it. Pure."""
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,41 +40,79 @@ class Window:
 
 
 def window_of(workers: Iterable[WorkerSnapshot], *, since: float = 0.0) -> Window:
-    """The union of the windows of `workers`, from the monotonic time `since` on.
+    """The union of the windows of `workers`, from the monotonic time `since` on; see `Windows.union`."""
+    return Windows(list(workers), since=since).union()
 
-    Rates are those of the living. The dead do not serve, and where workers are recycled quickly their rates would be
-    added to those of their successors; only when none of the living has a rate do the dead speak for the fleet, so
-    that the figures of a job whose processes have just ended still stand.
-    """
-    chosen = [part for part in (_part(worker, since) for worker in workers) if len(part.rows)]
-    table = np.empty((len(MEASURES), sum(len(part.rows) for part in chosen)))
-    at = 0
-    for part in chosen:
-        fill_measures(table[:, at : at + len(part.rows)], part.rows)
-        at += len(part.rows)
-    good = None if all_valid(table) else is_valid(table)
-    rates = {True: [0.0, 0.0], False: [0.0, 0.0]}
-    at = 0
-    for part in chosen:
-        mine = slice(at, at + len(part.rows))
-        at = mine.stop
-        times, batches = part.rows["time"], table[1, mine]
-        if good is not None:
-            times, batches = times[good[mine]], batches[good[mine]]
+
+class Windows:
+    """The windows of some workers from a monotonic time on, all in one table, of which each worker has its columns."""
+
+    def __init__(self, workers: Sequence[WorkerSnapshot], *, since: float = 0.0) -> None:
+        self._count = len(workers)
+        parts = ((at, _part(worker, since)) for at, worker in enumerate(workers) if len(worker.window))
+        self._parts = {at: part for at, part in parts if len(part.rows)}
+        """By the worker's index; of those that have any records."""
+        ends = list(itertools.accumulate(len(part.rows) for part in self._parts.values()))
+        self._columns = dict(zip(self._parts, itertools.starmap(slice, itertools.pairwise([0, *ends])), strict=True))
+        table = np.empty((len(MEASURES), ends[-1] if ends else 0))
+        fill_measures(table, [part.rows for part in self._parts.values()])
+        self._table = table
+        self._good = None if all_valid(table) else is_valid(table)
+        """Which columns are valid; None where all are."""
+        self._rates = {at: self._rate(part, self._columns[at]) for at, part in self._parts.items()}
+
+    def _rate(self, part: "_Part", mine: slice) -> tuple[float, float]:
+        """One worker's requests per second across its own window, and samples."""
+        times, batches = part.rows["time"], self._table[1, mine]
+        if self._good is not None:
+            times, batches = times[self._good[mine]], batches[self._good[mine]]
         span = float(times[-1]) - float(times[0]) if len(times) > 1 else 0.0
-        if _SHORTEST_SPAN <= span < math.inf:  # times are not trusted either
-            rates[part.alive][0] += (len(times) - 1) / span
-            rates[part.alive][1] += float(batches[1:].sum()) / span
-    throughput, samples = rates[True] if rates[True][0] else rates[False]
-    return Window(
-        measures=table if good is None else table[:, good],
-        requests=sum(len(part.rows) for part in chosen),
-        errors=sum(part.errors for part in chosen),
-        cache_hits=sum(part.cache_hits for part in chosen),
-        cache_misses=sum(part.cache_misses for part in chosen),
-        throughput=throughput,
-        samples_per_second=samples,
-    )
+        if not _SHORTEST_SPAN <= span < math.inf:  # times are not trusted either
+            return 0.0, 0.0
+        return (len(times) - 1) / span, float(batches[1:].sum()) / span
+
+    def union(self) -> Window:
+        """All of them as one.
+
+        Rates are those of the living. The dead do not serve, and where workers are recycled quickly their rates would
+        be added to those of their successors; only when none of the living has a rate do the dead speak for the fleet,
+        so that the figures of a job whose processes have just ended still stand.
+        """
+        rates = {True: [0.0, 0.0], False: [0.0, 0.0]}
+        for at, part in self._parts.items():
+            rates[part.alive][0] += self._rates[at][0]
+            rates[part.alive][1] += self._rates[at][1]
+        throughput, samples = rates[True] if rates[True][0] else rates[False]
+        return Window(
+            measures=self._table if self._good is None else self._table[:, self._good],
+            requests=self._table.shape[1],
+            errors=sum(part.errors for part in self._parts.values()),
+            cache_hits=sum(part.cache_hits for part in self._parts.values()),
+            cache_misses=sum(part.cache_misses for part in self._parts.values()),
+            throughput=throughput,
+            samples_per_second=samples,
+        )
+
+    def each(self) -> Iterator[Window]:
+        """Each worker's, by itself."""
+        for at in range(self._count):
+            yield self._of(at) if at in self._parts else _NOTHING
+
+    def _of(self, at: int) -> Window:
+        part, mine = self._parts[at], self._columns[at]
+        own = self._table[:, mine]
+        return Window(
+            measures=own if self._good is None else own[:, self._good[mine]],
+            requests=len(part.rows),
+            errors=part.errors,
+            cache_hits=part.cache_hits,
+            cache_misses=part.cache_misses,
+            throughput=self._rates[at][0],
+            samples_per_second=self._rates[at][1],
+        )
+
+
+_NOTHING: Final = Window(np.empty((len(MEASURES), 0)), 0, 0, 0, 0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,11 @@ from shmetrics.exclusion import WriteToken, takes_token, token_was_out
 from shmetrics.exemplars import Exemplars
 from shmetrics.folded import Folded, Rows
 from shmetrics.forks import ForkedError
+from shmetrics.garbage import Garbage
 from shmetrics.layout import CLAIMED, FOLD_BATCH, RECORD, offset_of
 from shmetrics.notices import Notices
 from shmetrics.process import Identity, current_identity
+from shmetrics.records import SHIFT, check_numbers, pack_into
 from shmetrics.segment import Segment
 from shmetrics.slots import (
     BOARD,
@@ -47,22 +49,6 @@ from shmetrics.slots import (
     Claim,
 )
 from shmetrics.strict import Words
-
-# time, inference, batch, preprocessing, quantization; errors, hits, misses: layout.RECORD. Native order ("@"), so that
-# each number is stored whole. pack_into zeroes its target first, which is harmless: the record is not committed yet.
-_RECORD: Final = struct.Struct("@5d3Q")
-_pack_into: Final = _RECORD.pack_into
-_RECORD_SHIFT: Final = 6
-assert _RECORD.size == RECORD.itemsize == 1 << _RECORD_SHIFT
-
-
-def _check_numbers(args: tuple[object, ...]) -> None:
-    """Raise the TypeError for measurements that cannot be stored."""
-    try:
-        _RECORD.pack(0.0, *args, 0, 0, 0)
-    except struct.error as error:
-        raise TypeError(f"measurements must be real numbers, not {args!r} ({error})") from None
-
 
 _INVALID: Final = "some measurements were NaN, infinite or negative; they are counted as invalid_records"
 _SURE_TO_HAVE_IT: Final = sys.version_info >= (3, 11)
@@ -91,6 +77,7 @@ class Writer:
         self._advancing = False
         self._cells_at, self._exemplars_at = (offset_of(segment.layout.slot, part) for part in ("cells", "exemplars"))
         self.exemplars = Exemplars(time.time)
+        self._garbage = Garbage()
         self._notices = Notices(segment.name)
         self._claimant = Claimant(segment, partial(identity, role), clock, self._notices)
         self._claim: Claim | None = None
@@ -98,7 +85,7 @@ class Writer:
         self._memory = memoryview(b"")
         self._views: tuple[Words | memoryview[Any], ...] = ()
         self._board = Board(clock)
-        self.enter, self.leave = self._board.enter, self._board.leave
+        self.enter, self.relabel, self.leave = self._board.enter, self._board.relabel, self._board.leave
         self._renew_token()
         self._leave_slot()
         forks.register(self)
@@ -127,9 +114,9 @@ class Writer:
                     self._advance(give)
                     words = self._words
                     head = words[HEAD]
-                _pack_into(
+                pack_into(
                     self._ring,
-                    (head & self._mask) << _RECORD_SHIFT,
+                    (head & self._mask) << SHIFT,
                     self._clock(),
                     inference_time,
                     batch_size,
@@ -142,7 +129,7 @@ class Writer:
                 words[HEAD] = head + 1
             except BaseException as error:  # noqa: BLE001  `recover` raises it again
                 args = (inference_time, batch_size, preprocessing_time, quantization_time)
-                if self.recover(error, give, self.record, args, check=_check_numbers):
+                if self.recover(error, give, self.record, args, check=check_numbers):
                     continue
                 return
             give(None)
@@ -218,16 +205,19 @@ class Writer:
         overwritten = self._words[HEAD] - self._capacity + 1 - start  # by other threads while we copied
         return rows[max(0, overwritten) :]
 
-    def claim(self) -> bool:
-        """Take a slot now rather than at the first write; whether there is one. Waits CLAIM_PATIENCE at most."""
-        self._claimant.hurry()
+    def claim(self, patience: float | None = None) -> bool:
+        """Take a slot now rather than at the first write; whether there is one.
+
+        ``patience``: seconds to wait at most; CLAIM_PATIENCE the first time, and later none, unless given.
+        """
+        self._claimant.hurry(patience)
         self.add(UNCOUNTED, 0)
         return self._claim is not None
 
-    def close(self) -> None:
-        """Give the slot up. Records still waiting for one get a last chance; what comes later is dropped."""
+    def close(self, patience: float = 0.0) -> None:
+        """Give the slot up. What waits for one gets a last chance, for so many seconds; what comes later is dropped."""
         if self._claim is None and (any(self._counts()) or any(self.cells)):
-            self.claim()
+            self.claim(patience)
         self._exclusively(self._close)
 
     def warn_of_invalid(self) -> None:
@@ -241,6 +231,7 @@ class Writer:
         that forks and returns) cannot go on in it; it ends quietly, since the parent goes on with the same one.
         """
         views = self._views
+        self._garbage.begin()
         self._renew_token()
         self._leave_slot()
         for view in views:
@@ -300,10 +291,8 @@ class Writer:
             check(args)
         try:
             raise error
-        finally:
-            del (
-                error
-            )  # whose traceback has this frame: the cycle would keep what the interrupted frames hold, locks say
+        finally:  # its traceback has this frame: that cycle would keep what the interrupted frames hold, locks say
+            del error
 
     def _renew_token(self) -> None:
         self.token = WriteToken()
@@ -450,6 +439,7 @@ class Writer:
         self._ring_rows: Rows = part["ring"]
         self._copies = [Folded(part["folded"][copy, ...]) for copy in (0, 1)]
         self._board.move_to(memory[BOARD:RING])  # requests under way keep their place
+        self._garbage.show(words)
         self._use(claim, words, memory, advance_at=max(FOLD_BATCH, words[HEAD] + 1))
 
     def _fold(self, claim: Claim, head: int, fold: int) -> None:
@@ -478,21 +468,24 @@ class Writer:
                 guard.release()
         self._advance_at = head + FOLD_BATCH
         self._owner["heartbeat"] = self._clock()
+        self._garbage.show(words)
         if target.invalid:
             self.warn("invalid", _INVALID)
 
     def _rows_between(self, first: int, end: int) -> Rows:
         """Rows `first` to `end` of the shared ring: a view where they do not wrap around, which is nearly always."""
         start, count = first & self._mask, end - first
-        if start + count <= self._capacity:
-            view: Rows = self._ring_rows[start : start + count]
-            return view
-        copy: Rows = self._ring_rows[np.arange(first, end) & self._mask]
-        return copy
+        rows: Rows = self._ring_rows[start : start + count]
+        if start + count > self._capacity:
+            rows = self._ring_rows[np.arange(first, end) & self._mask]
+        return rows
 
     def _close(self) -> None:
         if self._claim is not None:
+            self._garbage.show(self._words)
             self._owner["ended_at"] = self._clock()
+        elif self._words[HEAD] or any(self.cells):
+            self.warn("lost", f"ended without a slot: {self._words[HEAD]} records and what waited with them are lost")
         self._leave_slot()
         self._closed = True
 

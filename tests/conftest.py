@@ -11,7 +11,7 @@ from shmetrics.errors import ShmetricsError
 from shmetrics.layout import Layout
 
 _count = itertools.count()
-_PID = re.compile(r"\b(?:private|gunicorn|demo|fence|t)[-.](\d+)")
+_PID = re.compile(r"\b(?:private|gunicorn|demo|fence|run-[a-z0-9_-]{1,24}?|t)[-.](\d+)")
 
 
 def _entries() -> set[str]:

@@ -3,15 +3,19 @@
 Whatever a test does not name has a harmless value, so that a test shows only what it is about.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
+from shmetrics.board import Busy
 from shmetrics.cells import Plan
+from shmetrics.copies import Owner, SlotCopy
 from shmetrics.entries import Contents
 from shmetrics.folded import Folded, merge
-from shmetrics.layout import BOARD_ENTRY, CLAIMED, FOLDED, FREE, HEADER, OWNER, RECORD, Layout
-from shmetrics.reader import HubCopy, SlotCopy
+from shmetrics.layout import BOARD, CLAIMED, FOLDED, FREE, HEADER, LABEL_BYTES, OWNER, RECORD, Layout
+from shmetrics.obituary import Obituary
+from shmetrics.reader import HubCopy
 from shmetrics.slots import Hot
 from shmetrics.snapshot import Counters, Health, Snapshot, WorkerSnapshot
 
@@ -63,12 +67,15 @@ def merged(*foldeds):
 
 
 def worker(rows=(), *, window_size=100, counters=None, **fields):
-    """A live worker that recorded exactly `rows`, records or their times.
+    """A live worker that recorded exactly `rows`, records or their times; busy since the oldest of its ``in_flight``.
 
     ``counters`` replaces single counts of those that the rows imply.
     """
     rows = _as_records(rows)
     window, before = rows[-window_size:], rows[:-window_size]
+    if fields.get("in_flight"):
+        begun = min(request.started_at for request in fields["in_flight"])
+        fields.setdefault("busy", Busy(-begun, {int(begun): 0.0} if math.isfinite(begun) else {}))
     known = WorkerSnapshot(
         slot=0,
         generation=1,
@@ -83,7 +90,7 @@ def worker(rows=(), *, window_size=100, counters=None, **fields):
         last_seen=float(rows["time"][-1]) if len(rows) else NOW - 500.0,
         ended_at=None,
         counters=replace(_counters_at(rows), **(counters or {})),
-        folded=folded_of(rows),
+        area=folded_of(rows).area,
         window=window,
         before_window=_counters_at(before),
         in_flight=(),
@@ -128,6 +135,46 @@ def fleet(*workers, **fields):
     return replace(known, **fields)
 
 
+def obituary(**fields):
+    """A worker that was killed a moment ago, serving one request."""
+    known = Obituary(
+        serial=1,
+        slot=0,
+        generation=1,
+        pid=4711,
+        role="MainProcess",
+        exit_code=-9,
+        oom_kills=0,
+        noticed=NOW - 1.0,
+        noticed_at=1.7e9 - 1.0,
+        age=100.0,
+        silent=2.0,
+        believed=True,
+        requests=1000,
+        errors=3,
+        cache_hits=0,
+        cache_misses=0,
+        rss_bytes=50 * 2**20,
+        in_flight=1,
+        requests_in_flight=({"label": "GET /predict", "age": 3.2},),
+        last_records=(),
+    )
+    return replace(known, **fields)
+
+
+def board_of(in_flight=(), *, history=None, **words):
+    """A board with these requests on it: pairs of start and label. ``history``: busy words by second."""
+    board = np.zeros(1, BOARD)
+    for place, (start, label) in enumerate(in_flight):
+        board["start"][0, place] = start
+        board["label"][0, place] = np.void(label.encode().ljust(LABEL_BYTES, b"\0"))
+    for place, (second, word) in enumerate((history or {}).items()):
+        board["second"][0, place], board["busy_at"][0, place] = second, word
+    for name, value in words.items():
+        board[name] = value
+    return board[0]
+
+
 def slot_copy(
     slot,
     rows=(),
@@ -139,6 +186,7 @@ def slot_copy(
     dropped=0,
     uncounted=0,
     in_flight=(),
+    board=None,
     cells=None,
     **owner,
 ):
@@ -163,7 +211,7 @@ def slot_copy(
         claimed=claimed,
         alive=claimed and alive,
         generation=generation,
-        owner=identity[0],
+        owner=Owner(*identity[0].item()),
         hot=Hot(
             head=len(rows),
             fold=folded << 1,
@@ -173,10 +221,10 @@ def slot_copy(
             dropped=dropped,
             uncounted=uncounted,
         ),
-        folded=folded_of(rows[:folded]).area,
+        area=folded_of(rows[:folded]).area,
         first=first,
         rows=rows[first:],
-        in_flight=np.array(list(in_flight), BOARD_ENTRY),
+        board=board_of(in_flight, **(board or {})),
         cells=np.zeros(0) if cells is None else cells,
     )
 
@@ -200,7 +248,7 @@ def hub_copy(*slots, retired_area=None, stale=(), header=None, **fields):
     """All that one read brings home, in the one block of folded areas that `merge.snapshot` expects."""
     areas = np.zeros(1 + len(slots), FOLDED)
     for at, slot in enumerate(slots, 1):
-        areas[at] = slot.folded
+        areas[at] = slot.area
     head = np.zeros(1, HEADER)
     for name, value in {"created_monotonic": NOW - 500.0, **(header or {})}.items():
         head[name] = value
@@ -211,13 +259,14 @@ def hub_copy(*slots, retired_area=None, stale=(), header=None, **fields):
         taken_at_wall=1.7e9,
         unlinked=False,
         header=head[0],
-        slots=[replace(slot, folded=areas[at, ...]) for at, slot in enumerate(slots, 1)],
+        slots=[replace(slot, area=areas[at, ...]) for at, slot in enumerate(slots, 1)],
         areas=areas,
         retired=retired() if retired_area is None else retired_area,
         stale=list(stale),
         flaws={},
         plan=Plan(Contents()),
         refused_series=0,
+        obituaries=(),
         seconds_waited=0.0,
     )
     return replace(known, **fields)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from shmetrics import doorbell, segment
+from shmetrics import doorbell, obituaries, oom, segment, slots
 from shmetrics.aggregator import STANDBY_INTERVAL, Aggregator
 from shmetrics.layout import CLAIMED, FREE
 from shmetrics.locks import ROLE, is_locked
@@ -223,3 +223,57 @@ def test_a_peak_that_cannot_be_is_repaired(make_aggregator, busy_hub, forged):
     busy_hub.header["peak_throughput"] = forged
     assert lead(make_aggregator()).tick()["peak_throughput"] == BEST
     assert busy_hub.header["peak_throughput"] == BEST
+
+
+# What the leader notes ------------------------------------------------------------------------------------------------
+
+
+def test_each_workers_memory_is_noted_in_its_slot_for_its_obituary(make_aggregator, hub):
+    aggregator = lead(make_aggregator())
+    with Child(lambda: recorded(hub)) as child:
+        figures = aggregator.tick()
+        (row,) = figures["workers"]
+        assert slots.words_of(hub, 0)[slots.RSS_BYTES] == row["rss_bytes"] > 2**20
+        child.make_zombie()
+        aggregator.tick()
+    (obituary,) = aggregator.obituaries()
+    assert obituary.rss_bytes == row["rss_bytes"]
+
+
+def recorded(hub):
+    writer = Writer(hub)
+    writer.record(0.1)
+    return writer
+
+
+def test_oom_kills_are_news_for_ten_seconds(make_aggregator, hub, clock, monkeypatch):
+    """A process that large takes a while to go; and after a quarter of a minute it has nothing to do with it."""
+    count = [1 << 48]
+    monkeypatch.setattr(oom, "reading", lambda: count[0])
+    obituaries.begin_to_watch_oom_kills(hub)
+    aggregator = lead(make_aggregator())
+    aggregator.tick()
+    count[0] += 1
+    for _ in range(9):
+        clock.now += 1.0
+        aggregator.tick()
+        assert oom.kills_between(int(hub.raw[hub.layout.obituaries_offset :][:8].view("u8")[0]), count[0]) == 1
+    for _ in range(20):
+        clock.now += 1.0
+        aggregator.tick()
+    assert oom.kills_between(int(hub.raw[hub.layout.obituaries_offset :][:8].view("u8")[0]), count[0]) == 0
+
+
+def test_what_is_stuck_is_up_to_the_operator(make_segment, clock):
+    target = make_segment()
+    writer = Writer(target, clock=clock)
+    writer.record(0.1)
+    writer.enter("GET /slow")
+    clock.now += 3.0
+    for limit, kinds in ((2.0, ["hung_worker"]), (4.0, [])):
+        with Aggregator(
+            segment.attach(target.name, writable=True), stuck_after=limit, clock=clock, sleep=clock.sleep
+        ) as aggregator:
+            lead(aggregator)
+            assert [finding["kind"] for finding in aggregator.tick()["findings"]] == kinds
+    writer.close()

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from shmetrics.cells import Plan, WorkerCells, families, retire
+from shmetrics.cells import Plan, retire
 from shmetrics.entries import Contents, Placement, run_length
 from shmetrics.families import LIVE, MERGES, OVERFLOW, Definition
+from shmetrics.series import WorkerCells, families
 from tests.forge import NOW
 
 CELLS = 32

@@ -88,13 +88,29 @@ def test_a_stopped_worker_is_a_problem_and_an_idle_one_is_not(make_segment, hub_
         wait_until(lambda: found(hub_name, "problem") == [])
 
 
-def test_a_worker_that_serves_one_request_for_long_and_records_nothing_is_hung(hub_name, monkeypatch):
+def test_a_worker_that_serves_one_request_for_long_and_records_nothing_hangs(hub_name):
     with record(hub_name) as metrics:
-        metrics.recorder.enter(0)
+        metrics.recorder.enter("GET /")
         assert found(hub_name, "problem") == []
-        monkeypatch.setattr(diagnosis, "HUNG_SECONDS", 0.0)
+        (finding,) = [each for each in diagnose_hub(hub_name, stuck_after=1e-9) if each.level == "problem"]
+        assert f"worker {os.getpid()} in slot 0 hangs: it has been serving GET / for " in finding.text
+        assert (finding.subject, finding.worker, finding.pid) == (f"hub {hub_name}", 0, os.getpid())
+
+
+def test_a_worker_that_was_killed_is_a_problem_for_a_while(make_segment, hub_name):
+    target = make_segment()
+
+    def serve():
+        metrics = record_in(target)
+        metrics.recorder.enter("GET /slow")
+        return metrics
+
+    with Child(serve) as child:
+        child.make_zombie()
+        slots.reap(target)
         (text,) = found(hub_name, "problem")
-        assert f"worker {os.getpid()} in slot 0 is alive but hung" in text
+    assert "was killed by SIGKILL" in text
+    assert "while serving 1 request: GET /slow" in text
 
 
 def test_a_registry_that_somebody_holds_is_a_problem(make_segment, hub_name):

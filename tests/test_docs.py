@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from shmetrics import PerformanceMetrics, PrometheusExporter, errors
+from shmetrics.alerting import definition, replay
 from shmetrics.cli import build_parser
+from shmetrics.exporters.alerts import dispatch_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SERVED = {"uvicorn.md", "granian.md", "hypercorn.md", "fastapi.md", "flask.md", "django.md"}
+"""Pages whose snippets are files of a server; tests/workers/test_pages.py runs them as such."""
 PORT = "9464"
 """The port of all examples; where they are run, a free one instead."""
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -24,7 +28,8 @@ def blocks(page, language):
 
 
 def pages_with(language):
-    return [pytest.param(page, id=page.name) for page in PAGES if blocks(page, language)]
+    pages = [page for page in PAGES if language != "python" or page.name not in SERVED]
+    return [pytest.param(page, id=page.name) for page in pages if blocks(page, language)]
 
 
 @pytest.mark.parametrize("page", pages_with("python"))
@@ -35,6 +40,16 @@ def test_the_python_snippets_of_a_page_run_in_order(page, tmp_path, hub_name):
         [sys.executable, "-W", "error", "snippets.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", pages_with("toml"))
+def test_the_rules_of_a_page_are_right_and_pass_their_tests(page):
+    for text in blocks(page, "toml"):
+        file = definition.parse(text, page.name)
+        dispatch_of(file, None)
+        outcomes = [replay.run_test(file, table) for table in file.tests]
+        assert file.page.report() == []
+        assert [outcome.failures for outcome in outcomes] == [()] * len(outcomes)
 
 
 @pytest.mark.parametrize("page", pages_with("console"))
@@ -66,7 +81,7 @@ def test_the_shell_lines_of_a_page_name_what_exists(page):
         elif words[0] == "shmetrics":
             build_parser().parse_args(words[1:])
         else:
-            assert words[0] in ("pip", "gunicorn")
+            assert words[0] in ("pip", "curl", "gunicorn", "celery", "uvicorn", "granian", "hypercorn")
 
 
 def test_the_links_between_pages_lead_somewhere():

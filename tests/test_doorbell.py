@@ -68,6 +68,12 @@ def test_a_wait_of_no_time_notices_a_ring(bell, target, clock):
     assert bell.wait(0.0, clock=clock, sleep=clock.sleep)
 
 
+def test_whatever_else_is_waited_for_ends_the_wait_as_a_ring_does(bell, clock):
+    assert bell.wait(5.0, clock=clock, sleep=clock.sleep, until=lambda: clock.now >= 1001.0)
+    assert 1001.0 <= clock.now < 1001.03
+    assert not bell.wait(1.0, clock=clock, sleep=clock.sleep, until=lambda: False)
+
+
 def test_two_rings_wake_once(bell, target, clock):
     doorbell.ring(target)
     doorbell.ring(target)

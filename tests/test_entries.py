@@ -1,6 +1,7 @@
 """What is written into a catalog is read as it was; what anybody else wrote is a flaw in words, and never an error."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from shmetrics.entries import (
     of_definition,
     of_series,
     parse,
+    read,
     run_length,
+    updated,
 )
 from shmetrics.families import KINDS, Definition
 from shmetrics.layout import Layout
@@ -188,3 +191,105 @@ def test_a_catalog_of_mutated_bytes_never_raises_nor_gives_what_cannot_be(seed, 
         assert 0 <= placement.cell <= DIMS.cells - run_length(metric)
     assert len(set(contents.names)) == len(contents.metrics)
     "".join(label for placement in contents.series.values() for label in placement.labels).encode()
+
+
+class Changing:
+    """A catalog that changes entry by entry, and what is known of it, brought up to date after each change."""
+
+    def __init__(self):
+        self.catalog = catalog_of()
+        self.known = parse(self.catalog, DIMS.cells)
+        self.last_serial, self.looked_at = 0, []
+
+    def add(self, payload, block=None):
+        blocks = in_blocks(payload)
+        block = parse(self.catalog, DIMS.cells).used_blocks.find(bytes(len(blocks))) if block is None else block
+        if 0 <= block <= DIMS.max_series - len(blocks):
+            self.last_serial += 1
+            blocks["serial"][0] = self.last_serial
+            self.catalog["blocks"][block : block + len(blocks)] = blocks
+
+    def remove(self, placement):
+        self.catalog["blocks"]["serial"][placement.block] = 0
+
+    def look(self):
+        """What was looked at is noted."""
+        self.catalog["changes"] += np.uint64(2)
+        self.looked_at.clear()
+
+        def entry_at(block):
+            self.looked_at.append(block)
+            return read(self.catalog["blocks"], block)
+
+        blocks = self.catalog["blocks"]
+        self.known = updated(self.known, int(self.catalog["changes"]), blocks["serial"].copy(), entry_at)
+        return self.known
+
+
+def test_only_what_is_new_is_looked_at_and_what_was_known_stays():
+    changing = Changing()
+    changing.add(of_definition(definition(labels=("x",))))
+    changing.add(of_series(1, ("a",), 0, {}))
+    before = changing.look()
+    changing.add(of_series(1, ("b",), 2, {}))
+    after = changing.look()
+    assert changing.looked_at == [2]
+    assert [placement.labels for placement in after.series.values()] == [("a",), ("b",)]
+    assert [placement.labels for placement in before.series.values()] == [("a",)], "nothing known is changed"
+    changing.remove(before.series[2])
+    after = changing.look()
+    assert changing.looked_at == []
+    assert [placement.labels for placement in after.series.values()] == [("b",)]
+    assert (after.used_blocks.count(1), after.used_cells.count(1)) == (2, 2)
+
+
+def test_an_entry_in_the_place_of_another_is_looked_at():
+    changing = Changing()
+    changing.add(of_definition(definition(labels=("x",))))
+    changing.add(of_series(1, ("a",), 0, {}))
+    removed = changing.look().series[2]
+    changing.remove(removed)
+    changing.add(of_series(1, ("b",), 0, {}), removed.block)
+    assert list(changing.look().series.values()) == [replace(removed, serial=3, labels=("b",))]
+    assert changing.looked_at == [removed.block]
+
+
+def test_when_one_of_two_with_the_same_labels_goes_the_other_counts():
+    changing = Changing()
+    changing.add(of_definition(definition("info")))
+    changing.add(of_series(1, (), 0, {"v": "1"}))
+    changing.add(of_series(1, (), 0, {"v": "2"}))
+    changing.remove(changing.look().index[1, ()])
+    assert changing.look().index[1, ()].info == {"v": "1"}
+
+
+@settings(max_examples=200, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**32 - 1))
+def test_what_is_known_after_any_changes_is_what_the_catalog_says(seed):
+    """Honest changes and others: nonsense, serial numbers out of order, twice, out of range, inside of entries."""
+    draw = random.Random(seed)
+    changing = Changing()
+    for _ in range(draw.randrange(1, 40)):
+        for _ in range(draw.randrange(1, 4)):
+            _change(draw, changing)
+        assert changing.look() == parse(changing.catalog, DIMS.cells)
+
+
+def _change(draw, changing):
+    known, serials = changing.known, changing.catalog["blocks"]["serial"]
+    kind = draw.choices(("metric", "series", "remove", "nonsense", "forge"), (3, 8, 4, 0.3, 0.3))[0]
+    if kind == "metric":
+        labels = draw.choice([(), ("x",)])
+        changing.add(
+            of_definition(definition(name=f"m{draw.randrange(9)}", labels=labels, help="h" * draw.choice((0, 400))))
+        )
+    elif kind == "series" and known.metrics:
+        serial, metric = draw.choice(list(known.metrics.items()))
+        labels = tuple(f"v{draw.randrange(6)}" for _ in metric.labels)
+        changing.add(of_series(serial, labels, known.used_cells.find(bytes(2)), {}))
+    elif kind == "remove" and known.series:
+        changing.remove(draw.choice(list(known.series.values())))
+    elif kind == "nonsense":
+        changing.add(draw.choice((b"", b"[]", b'{"of":1}', of_series(77, (), 0, {}))), draw.randrange(DIMS.max_series))
+    elif kind == "forge":
+        serials[draw.randrange(DIMS.max_series)] = draw.choice((0, 1, 2, changing.last_serial, 2**53, 2**64 - 1))

@@ -23,11 +23,12 @@ from shmetrics import (
 from shmetrics.aggregator import Aggregator
 from shmetrics.hub import View
 from shmetrics.layout import Layout
-from shmetrics.locks import ATTACHED, ByteLock
+from shmetrics.locks import ATTACHED, ByteLock, is_locked
 from shmetrics.segment import attach, unlink
 from shmetrics.writer import Writer
 from tests.hazards.injection import happen
-from tests.processes import wait_until
+from tests.processes import in_forked_child, wait_until
+from tests.test_forks import Child
 
 SMALL = Layout(max_workers=2, window_size=10, max_series=16)
 
@@ -219,6 +220,32 @@ def test_a_remover_that_stands_still_keeps_nobody_from_attaching(hub_name, monke
         assert removal.try_acquire()
         PerformanceMetrics(name=hub_name).close()
     old.close()
+
+
+@pytest.mark.parametrize("generations", [1, 2])
+def test_a_child_that_has_not_recorded_yet_keeps_its_hub_when_its_parent_lets_go(hub_name, generations):
+    metrics = PerformanceMetrics(name=hub_name)
+
+    def let_go_with_a_child():
+        child = Child()
+        metrics.close()
+        return child
+
+    with Child(let_go_with_a_child if generations == 2 else lambda: None):
+        metrics.close()
+        with pytest.raises(HubInUseError, match="a process that has not recorded yet"):
+            hub.remove(hub_name)
+    looking = attach(hub_name)
+    wait_until(lambda: not is_locked(looking.descriptor, ATTACHED))  # a grandchild ends after its parent
+    looking.close()
+    hub.remove(hub_name)
+
+
+def test_a_child_that_lets_go_leaves_the_hub_to_its_parent(hub_name):
+    with PerformanceMetrics(name=hub_name) as metrics:
+        in_forked_child(metrics.close)
+        with pytest.raises(HubInUseError, match="a process that has not recorded yet"):
+            hub.remove(hub_name)
 
 
 def test_a_file_that_is_refused_as_a_hub_is_removed_by_force_only(hub_name):

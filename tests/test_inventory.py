@@ -1,12 +1,14 @@
 """The inventory: what serves nobody is found and removed, and nothing else ever is."""
 
 import os
+import time
 
 import pytest
 
 from shmetrics import Hub, PerformanceMetrics, guards, inventory, naming, segment
 from shmetrics.errors import HubNotFoundError
 from shmetrics.layout import Layout
+from shmetrics.process import start_ticks
 from tests.processes import in_forked_child
 
 SMALL = {"max_workers": 2, "max_series": 8}
@@ -60,6 +62,23 @@ def test_a_private_hub_whose_process_was_killed_serves_nobody(abandoned):
     assert inventory.remove(found)
     with pytest.raises(HubNotFoundError):
         Hub.attach(abandoned)
+
+
+def test_a_private_hub_whose_process_was_killed_and_has_its_number_used_again_serves_nobody():
+    """Its creation, put back to before this process began, tells."""
+    target = segment.create(naming.private_name(), Layout(**SMALL))
+    assert mine(target.name) == []
+    for created in (float("nan"), float("inf"), time.monotonic()):
+        target.header["created_monotonic"] = created
+        assert mine(target.name) == []
+    started = start_ticks("self") / os.sysconf("SC_CLK_TCK")
+    suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    target.header["created_monotonic"] = started - suspended - 10.0
+    assert mine(target.name) == [], "we have it attached"
+    target.close()
+    (found,) = mine(target.name)
+    assert "is gone, and its number another's" in found.why
+    assert inventory.remove(found)
 
 
 def test_a_private_hub_that_a_child_still_uses_stays(abandoned):
@@ -171,3 +190,18 @@ def test_looking_changes_nothing(abandoned):
     in_forked_child(lambda: (list(inventory.leftovers()), list(inventory.unremovable())))
     assert abandoned in list(naming.hub_names())
     assert {file for file in before if abandoned in file} <= set(os.listdir(naming.SHM_DIR))
+
+
+def test_a_runner_removes_what_went_with_a_predecessor_of_its_number_and_no_more(hub_name):
+    """As process 1 of a container that is started again has."""
+    left, used, foreign = (f"run-t-{pid}-{number:08x}" for pid, number in ((os.getpid(), 1), (os.getpid(), 2), (1, 3)))
+    dims = Layout(**SMALL)
+    segment.create(left, dims).close()
+    segment.create(foreign, dims).close()
+    segment.create(hub_name, dims).close()
+    with PerformanceMetrics(name=used, **SMALL) as metrics:
+        inventory.remove_predecessors()
+        assert {left, used, foreign, hub_name} & set(naming.hub_names()) == {used, foreign, hub_name}
+        metrics.unlink()
+    inventory.remove_predecessors()
+    segment.unlink(foreign, segment.attach(foreign).instance)

@@ -6,9 +6,24 @@ import numpy as np
 import pytest
 
 from shmetrics import layout
-from shmetrics.layout import BLOCK, FOLD_BATCH, FOLDED, HEADER, HOT, LINE, OWNER, RECORD, Layout, offset_of
+from shmetrics.layout import (
+    BLOCK,
+    BOARD,
+    FOLD_BATCH,
+    FOLDED,
+    HEADER,
+    HOT,
+    LINE,
+    NOTES,
+    OBITUARY,
+    OWNER,
+    RECORD,
+    Layout,
+    offset_of,
+)
 
 DIMENSIONS = [Layout(), Layout(1, 1, 1), Layout(4, 100, 16), Layout(7, 513, 3), Layout(1024, 5000, 100)]
+PARTS = ("catalog", "retired", "obituaries", "slot")
 each_layout = pytest.mark.parametrize("layout", DIMENSIONS, ids=str)
 
 
@@ -18,6 +33,7 @@ def parts(layout):
     yield "catalog", layout.catalog_offset, layout.catalog.itemsize
     yield "retired A", layout.retired_offset, layout.retired.itemsize
     yield "retired B", layout.retired_offset + layout.retired.itemsize, layout.retired.itemsize
+    yield "obituaries", layout.obituaries_offset, layout.obituaries.itemsize
     for slot in range(layout.max_workers):
         yield f"slot {slot}", layout.slots_offset + slot * layout.slot.itemsize, layout.slot.itemsize
 
@@ -61,8 +77,8 @@ def test_every_part_of_a_slot_starts_on_a_cache_line(layout):
 
 @pytest.mark.parametrize(
     "dtype",
-    [HEADER, OWNER, HOT, FOLDED, RECORD, Layout().catalog, Layout().retired, Layout().slot],
-    ids=["header", "owner", "hot", "folded", "record", "catalog", "retired", "slot"],
+    [HEADER, OWNER, HOT, NOTES, BOARD, FOLDED, RECORD, OBITUARY, *(getattr(Layout(), part) for part in PARTS)],
+    ids=["header", "owner", "hot", "notes", "board", "folded", "record", "obituary", *PARTS],
 )
 def test_fields_are_in_order_and_do_not_overlap(dtype):
     ends = [start + size for start, size in fields(dtype)]
@@ -75,6 +91,7 @@ def test_fields_are_in_order_and_do_not_overlap(dtype):
 @each_layout
 def test_every_number_is_eight_bytes_and_naturally_aligned(layout):
     places = [*words(HEADER), *words(layout.catalog, layout.catalog_offset)]
+    places += words(layout.obituaries, layout.obituaries_offset)
     for name, start, _ in parts(layout):
         if name.startswith(("retired", "slot")):
             places += words(layout.retired if name.startswith("retired") else layout.slot, start)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from shmetrics import merge
+from shmetrics.board import Busy, RequestInFlight
 from shmetrics.slots import LINGER
-from shmetrics.snapshot import Counters, RequestInFlight
+from shmetrics.snapshot import Counters
 from shmetrics.statistics import comprehensive
 from tests.forge import NOW, folded_of, hub_copy, merged, random_records, records, retired, slot_copy
 
@@ -196,17 +197,32 @@ class TestNothingIsTrusted:
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0, 1e300, NOW + 100.0], ids=str)
     def test_times_that_cannot_be_become_times_from_0_to_now(self, value):
         slot = slot_copy(
-            0, records([value]), claimed_at=value, heartbeat=value, ended_at=value, in_flight=[(value, 3)], alive=False
+            0,
+            records([value]),
+            claimed_at=value,
+            heartbeat=value,
+            ended_at=value,
+            in_flight=[(value, "x")],
+            alive=False,
         )
         snapshot = merge.snapshot(hub_copy(slot, header={"created_monotonic": value, "peak_throughput": value}))
         (worker,) = snapshot.workers
         times = [snapshot.created_at, worker.claimed_at, worker.last_seen, worker.ended_at or 0.0]
-        assert all(0.0 <= time <= NOW for time in [*times, worker.in_flight[0].started_at])
+        assert all(0.0 <= time <= NOW for time in [*times, *(request.started_at for request in worker.in_flight)])
         assert all(np.isfinite(value) for value in comprehensive(snapshot).values() if isinstance(value, float))
 
     def test_requests_in_flight_are_those_on_the_board(self):
-        snapshot = merge.snapshot(hub_copy(slot_copy(0, in_flight=[(NOW - 2.0, 7), (NOW - 1.0, 2**64 - 1)])))
-        assert snapshot.workers[0].in_flight == (RequestInFlight(NOW - 2.0, 7), RequestInFlight(NOW - 1.0, 2**64 - 1))
+        snapshot = merge.snapshot(
+            hub_copy(slot_copy(0, in_flight=[(NOW - 1.0, "b"), (NOW - 2.0, "a")], board={"crowd": 5}))
+        )
+        (worker,) = snapshot.workers
+        assert worker.in_flight == (RequestInFlight(NOW - 2.0, "a"), RequestInFlight(NOW - 1.0, "b"))
+        assert worker.in_flight_count == 7
+
+    def test_busy_time_is_what_the_board_says(self):
+        board = {"busy": 3.5, "history": {997: 2.0, 999: -4.0}}
+        snapshot = merge.snapshot(hub_copy(slot_copy(0, board=board)))
+        assert snapshot.workers[0].busy == Busy(3.5, {997: 2.0, 999: -4.0})
 
     def test_what_was_found_corrupt_is_shown_and_the_rest_is_served(self):
         snapshot = merge.snapshot(hub_copy(slot_copy(0, ROWS[0]), flaws={"slot 1": "odd"}, header={"corrupt": 2}))

@@ -68,3 +68,25 @@ def test_a_hub_is_listed_as_soon_as_it_is_made(make_segment, hub_name):
     with_hub = make_segment()
     assert hub_name in set(naming.hub_names())
     with_hub.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "known_as"),
+    [
+        ("gunicorn", "gunicorn"),
+        ("/usr/bin/python3.11", "python3-11"),
+        ("./Serve Me.sh", "serve-me-sh"),
+        ("x" * 100, "x" * 24),
+        ("é", "command"),
+    ],
+)
+def test_the_hub_of_a_command_that_is_run_is_named_after_both_and_goes_with_the_runner(command, known_as):
+    name = naming.check_name(naming.run_name(command))
+    assert name.startswith(f"run-{known_as}-{os.getpid()}-")
+    assert naming.owner_of(name) == os.getpid()
+    assert naming.run_name(command) != name
+
+
+@pytest.mark.parametrize("name", ["run-resnet-50", "run-2024", "gunicorn-x", "run-a-1-0123456g"])
+def test_a_name_that_a_person_would_give_is_no_automatic_one(name):
+    assert naming.owner_of(name) is None

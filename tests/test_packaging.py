@@ -13,12 +13,19 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text()
 CORE = {"numpy", "posix_ipc", "psutil", "prometheus_client"}
 FOLDERS = {"shmetrics": "shmetrics", "shmetrics.workers": "workers", "shmetrics.exporters": "exporters"}
 UNWANTED = (
+    "celery",
+    "concurrent.futures.process",
     "gunicorn",
+    "joblib",
+    "multiprocessing.pool",
     "prometheus_client",
+    "shmetrics.alerting",
     "shmetrics.workers",
     "shmetrics.exporters",
     "shmetrics.cli",
     "shmetrics.demo",
+    "shmetrics.llm",
+    "shmetrics.pools",
 )
 
 
@@ -63,6 +70,8 @@ def test_the_exporter_is_handed_on_when_it_is_asked_for_and_not_before():
         "from shmetrics import PrometheusExporter\n"
         "from shmetrics.exporters.prometheus import PrometheusExporter as known\n"
         "assert PrometheusExporter is known and not hasattr(shmetrics, 'Nonsense')\n"
+        "from shmetrics import LLMMetrics\n"
+        "assert LLMMetrics is sys.modules['shmetrics.llm'].LLMMetrics\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

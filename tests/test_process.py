@@ -2,13 +2,15 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from shmetrics import process
 from shmetrics.layout import HEADER
-from shmetrics.process import Identity, boot_id, current_identity, start_ticks
+from shmetrics.process import Fate, Identity, boot_id, current_identity, fate_of, start_ticks
 
 RENAMED = """
 import sys
@@ -67,6 +69,40 @@ def test_a_process_that_is_gone_has_no_start_ticks():
 @pytest.mark.parametrize("pid", [0, 2**22 + 1, 2**62, 2**64 - 1])
 def test_a_pid_that_no_process_can_have_has_no_start_ticks(pid):
     assert start_ticks(pid) is None
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(lambda: os._exit(0), 0), (lambda: os._exit(77), 77), (lambda: os.kill(os.getpid(), signal.SIGKILL), -9)],
+    ids=["status 0", "status 77", "SIGKILL"],
+)
+def test_how_a_process_ended_can_be_seen_until_its_parent_waits_for_it(end, code):
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(writing)
+        os.read(reading, 1)
+        end()
+    ticks = start_ticks(pid)
+    assert fate_of(pid, ticks) == Fate(is_running=True)
+    os.kill(pid, signal.SIGSTOP)
+    assert fate_of(pid, ticks) == Fate(is_running=True), "stopped is not ended"
+    os.kill(pid, signal.SIGCONT)
+    os.close(writing)
+    os.close(reading)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert fate_of(pid, ticks) == Fate(is_running=False, exit_code=code)
+    assert fate_of(pid, ticks + 1) == Fate(is_running=False), "another process has its pid"
+    os.waitpid(pid, 0)
+    assert fate_of(pid, ticks) == Fate(is_running=False)
+
+
+def test_a_process_that_has_let_go_of_its_files_has_ended_whatever_the_kernel_still_does(monkeypatch):
+    fields = [b"R", *[b"0"] * 5, b"4228172", *[b"0"] * 12, b"55", *[b"0"] * 29, b"9"]
+    monkeypatch.setattr(process, "stat_fields", lambda _path: fields)
+    assert fate_of(1, 55) == Fate(is_running=False, exit_code=-9)
+    fields[6] = b"4194304"
+    assert fate_of(1, 55) == Fate(is_running=True)
 
 
 def test_the_boot_id_is_the_same_at_every_look_and_fits_the_header():

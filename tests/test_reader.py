@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from shmetrics import Hub, guards, naming, slots
+from shmetrics.copies import CHANGED, Copier, SlotCopy
 from shmetrics.folded import Folded
 from shmetrics.hub import View
 from shmetrics.layout import FOLD_BATCH, FOLDED
@@ -18,6 +19,8 @@ from shmetrics.reader import GUARD_PATIENCE, Reader
 from shmetrics.segment import attach
 from shmetrics.statistics import comprehensive
 from shmetrics.writer import Writer
+from tests.insisting import insist
+from tests.processes import in_forked_child
 
 
 def _write_for_ever(name):
@@ -48,11 +51,13 @@ def busy_writer(make_segment, hub_name):
     os.waitpid(pid, 0)
 
 
-@pytest.mark.parametrize("guarded", [True, False], ids=["with the guard", "without it"])
-def test_no_row_is_torn_and_nothing_is_missing_while_the_writer_races_on(busy_writer, guarded, monkeypatch):
-    if not guarded:
+@pytest.mark.parametrize("way", ["at once", "with the guard", "without it"])
+def test_no_row_is_torn_and_nothing_is_missing_while_the_writer_races_on(busy_writer, way, monkeypatch):
+    if way == "without it":
         monkeypatch.setattr(guards, "open_existing", lambda _name: None)
     reader, last, steady = Reader(busy_writer), 0, 0
+    if way != "at once":
+        insist(reader)
     for _ in range(300):
         copy = reader.read()
         assert copy.flaws == {}
@@ -65,7 +70,7 @@ def test_no_row_is_torn_and_nothing_is_missing_while_the_writer_races_on(busy_wr
         assert rows["inference_time"].tolist() == list(range(slot.first + 1, slot.hot.head + 1))
         for measure, factor in (("batch_size", 2), ("preprocessing_time", 3), ("quantization_time", 4)):
             assert (rows[measure] == factor * rows["inference_time"]).all()
-        folded = Folded(slot.folded)
+        folded = Folded(slot.area)
         assert int(folded.valid) == slot.hot.folded
         assert folded.sketch.sum(axis=1).tolist() == [slot.hot.folded] * 5
         assert float(folded.sum[0]) == slot.hot.folded * (slot.hot.folded + 1) / 2
@@ -84,8 +89,8 @@ def test_a_reader_waits_for_all_guards_together_no_longer_than_its_patience(make
         guard = guards.open_existing(guards.guard_name(prefix, writer.slot, 1))
         assert guard.try_acquire()
         held.append(guard)
-    copy = Reader(segment, clock=clock, sleep=clock.sleep).read()
-    assert copy.seconds_waited <= GUARD_PATIENCE + 0.001
+    copy = insist(Reader(segment, clock=clock, sleep=clock.sleep)).read()
+    assert GUARD_PATIENCE <= copy.seconds_waited <= GUARD_PATIENCE + 0.001
     assert len(copy.slots) == 4, "it reads without the guard"
     for guard, writer in zip(held, writers, strict=True):
         guard.release()
@@ -93,7 +98,8 @@ def test_a_reader_waits_for_all_guards_together_no_longer_than_its_patience(make
         writer.close()
 
 
-def test_a_stopped_worker_that_holds_its_guard_does_not_stop_a_reader(hub_name):
+@pytest.mark.parametrize(("again", "wait"), [(False, 0.0), (True, GUARD_PATIENCE)], ids=["at once", "again"])
+def test_a_stopped_worker_that_holds_its_guard_does_not_stop_a_reader(hub_name, again, wait):
     with PerformanceMetrics(name=hub_name, max_workers=2) as metrics:
         metrics.update_inference(0.5)
         segment = metrics._attachment.segment
@@ -105,12 +111,15 @@ def test_a_stopped_worker_that_holds_its_guard_does_not_stop_a_reader(hub_name):
             os._exit(0)
         os.waitid(os.P_PID, pid, os.WSTOPPED)
         with Hub.attach(hub_name) as hub:
+            if again:
+                insist(hub._view._reader)
             snapshot = hub.snapshot()
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         guard.close()
         assert snapshot.counters.requests == 1
-        assert snapshot.health.seconds_waited >= GUARD_PATIENCE
+        assert snapshot.health.seconds_waited >= wait
+        assert again or snapshot.health.seconds_waited == 0.0
 
 
 def test_a_slot_that_never_keeps_still_is_shown_as_it_was_and_flagged(make_segment, monkeypatch):
@@ -124,12 +133,12 @@ def test_a_slot_that_never_keeps_still_is_shown_as_it_was_and_flagged(make_segme
 
     flips = iter(range(1000))
 
-    def copy_ring(self, offset, first, head):
+    def copy_ring(self, slot, first, head):
         words[slots.GENERATION] = 100 + next(flips)
-        return plain(self, offset, first, head)
+        return plain(self, slot, first, head)
 
-    plain = Reader._copy_ring
-    monkeypatch.setattr(Reader, "_copy_ring", copy_ring)
+    plain = Copier._copy_ring
+    monkeypatch.setattr(Copier, "_copy_ring", copy_ring)
     snapshot = view.snapshot()
     assert snapshot.workers[0].stale
     assert snapshot.health.stale_slots == 1
@@ -228,16 +237,16 @@ def test_a_row_that_the_writer_may_just_be_overwriting_is_not_accepted(make_segm
     writer = Writer(segment)
     for step in range(3 * FOLD_BATCH):
         writer.record(step)
-    reader, plain, words = Reader(segment), Reader._copy_ring, slots.words_of(segment, 0)
+    copier, plain, words = Copier(segment, time.monotonic), Copier._copy_ring, slots.words_of(segment, 0)
 
-    def copy_meanwhile(self, offset, first, head):
-        rows = plain(self, offset, first, head)
+    def copy_meanwhile(self, slot, first, head):
+        rows = plain(self, slot, first, head)
         words[slots.HEAD] = first + segment.layout.capacity + ahead
         return rows
 
-    monkeypatch.setattr(Reader, "_copy_ring", copy_meanwhile)
-    copy = reader._try_slot(0, np.zeros((), FOLDED))
-    assert (copy is not None) is accepted
+    monkeypatch.setattr(Copier, "_copy_ring", copy_meanwhile)
+    (copy,) = copier.attempt([0], np.zeros(1, FOLDED), 0)
+    assert isinstance(copy, SlotCopy) if accepted else copy == CHANGED
     writer._leave_slot()
 
 
@@ -305,3 +314,122 @@ def test_a_slot_seen_while_it_is_claimed_is_no_worker_even_if_that_incarnation_e
 
     monkeypatch.setattr(Reader, "_read_retired", read_retired_later)
     assert View(segment).snapshot().workers == ()
+
+
+class TestAllAtOnce:
+    """The first attempt is at all slots, without a guard; what it does not get is copied again, slot by slot."""
+
+    @pytest.fixture
+    def fleet(self, make_segment):
+        """A segment, and three writers of 1, 2 and 3 hundred records; the last two have folded."""
+        segment = make_segment()
+        writers = [Writer(segment) for _ in range(3)]
+        for count, writer in enumerate(writers, 1):
+            for _ in range(100 * count + 200):
+                writer.record(0.5)
+        yield segment, writers
+        for writer in writers:
+            writer._leave_slot()
+
+    def counts(self, copy):
+        """Of each slot copied: its number, its records, and those in its folded area."""
+        return [(each.slot, each.hot.head, int(each.area["valid"])) for each in copy.slots]
+
+    def test_guards_of_workers_that_keep_still_are_not_even_opened(self, fleet, monkeypatch):
+        segment, _ = fleet
+        monkeypatch.setattr(guards, "open_existing", pytest.fail)
+        assert self.counts(Reader(segment).read()) == [(0, 300, 256), (1, 400, 256), (2, 500, 256)]
+
+    def test_a_slot_that_changed_is_copied_again_with_its_guard_which_is_then_given_back(self, fleet):
+        segment, writers = fleet
+        reader, held = Reader(segment), []
+        attempt = reader._copier.attempt
+        prefix = naming.semaphore_prefix(segment.name, segment.instance)
+
+        def fold_meanwhile(slots_, areas, extent):
+            found = attempt(slots_, areas, extent)
+            if len(slots_) == 3:
+                found[1] = CHANGED
+                for _ in range(FOLD_BATCH):
+                    writers[1].record(0.5)
+            else:
+                with guards.open_existing(guards.guard_name(prefix, 1, 1)) as guard:
+                    held.append((slots_, guard.value))
+            return found
+
+        reader._copier.attempt = fold_meanwhile
+        copy = reader.read()
+        assert held == [([1], 0)]
+        assert self.counts(copy) == [(0, 300, 256), (1, 400 + FOLD_BATCH, 512), (2, 500, 256)]
+        with guards.open_existing(guards.guard_name(prefix, 1, 1)) as guard:
+            assert guard.value == 1
+
+    def test_a_fold_in_the_middle_of_the_attempt_is_noticed_in_its_slot_and_no_other(self, fleet, monkeypatch):
+        segment, writers = fleet
+        copier, plain = Copier(segment, time.monotonic), Copier._copy_hot
+
+        def fold_first(self, slots_):
+            for _ in range(FOLD_BATCH):
+                writers[2].record(0.5)
+            return plain(self, slots_)
+
+        monkeypatch.setattr(Copier, "_copy_hot", fold_first)
+        found = copier.attempt([0, 1, 2], np.zeros(3, FOLDED), 0)
+        assert [copy == CHANGED for copy in found] == [False, False, True]
+
+    @pytest.mark.parametrize("bad", [0, 1, 2])
+    def test_a_slot_that_is_left_out_leaves_the_others_areas_their_own(self, fleet, bad):
+        segment, writers = fleet
+        expected = [each for each in self.counts(Reader(segment).read()) if each[0] != writers[bad].slot]
+        slots.words_of(segment, writers[bad].slot)[slots.ERRORS] = 2**63
+        copy = Reader(segment).read()
+        assert self.counts(copy) == expected
+        assert len(copy.areas) == 1 + len(copy.slots)
+        for at, each in enumerate(copy.slots, 1):
+            assert np.shares_memory(each.area, copy.areas[at : at + 1])
+
+    def test_an_area_damaged_after_a_read_is_found_by_the_next(self, fleet):
+        segment, writers = fleet
+        view = View(segment)
+        assert view.snapshot().health.corrupt == {}
+        folded = segment.slots[writers[0].slot]["folded"][slots.words_of(segment, writers[0].slot)[slots.FOLD] & 1]
+        folded["sketch"][0, 7] += np.uint64(1)
+        assert list(view.snapshot().health.corrupt) == [f"slot {writers[0].slot}"]
+
+    def test_what_lies_in_a_folded_area_before_the_first_fold_is_not_looked_at(self, make_segment):
+        segment = make_segment()
+        writer = Writer(segment)
+        for _ in range(10):
+            writer.record(0.5)
+        segment.slots["folded"].view(np.uint8)[:] = 255
+        snapshot = View(segment).snapshot()
+        assert snapshot.health.corrupt == {}
+        assert int(snapshot.folded.valid) == int(snapshot.workers[0].folded.valid) == 10
+        writer._leave_slot()
+
+    def test_a_snapshot_stays_as_it_was_whatever_is_recorded_and_read_later(self, fleet):
+        segment, writers = fleet
+        view = View(segment)
+        before = view.snapshot()
+        known = [worker.folded.area.tobytes() for worker in before.workers], before.folded.area.tobytes()
+        for writer in writers:
+            for _ in range(2 * FOLD_BATCH + 7):
+                writer.record(0.25)
+        after = view.snapshot()
+        assert after.counters.requests == before.counters.requests + 3 * (2 * FOLD_BATCH + 7)
+        assert ([worker.folded.area.tobytes() for worker in before.workers], before.folded.area.tobytes()) == known
+
+    def test_a_reader_made_before_a_fork_reads_in_parent_and_child(self, fleet):
+        segment, writers = fleet
+        reader = Reader(segment)
+        reader.read()
+        writers[0].record(0.5)
+        expected = [(0, 301, 256), (1, 400, 256), (2, 500, 256)]
+
+        def look():
+            for _ in range(20):
+                assert self.counts(reader.read()) == expected
+                assert self.counts(insist(Reader(segment)).read()) == expected
+
+        in_forked_child(look)
+        look()

@@ -6,14 +6,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from shmetrics import resources as module
 from shmetrics.process import start_ticks
-from shmetrics.resources import Resources, Usage, process_figures
+from shmetrics.resources import Memory, Resources, growth_of, process_figures
+from shmetrics.snapshot import Usage
 from tests.forge import worker
 
-NOTHING = Usage(None, None)
+NOTHING = Usage()
 BUSY_THEN_IDLE = """
 import sys, time
 while time.process_time() < 0.2: pass
@@ -146,7 +148,7 @@ class TestProcessFigures:
         """As where a process is another user's."""
 
         def refused(path, *arguments, **options):
-            if path == "fd":
+            if path.endswith("/fd"):
                 raise PermissionError
             return real(path, *arguments, **options)
 
@@ -164,7 +166,7 @@ class TestProcessFigures:
         assert process_figures(worker_of(os.getpid(), alive=False)) is None
 
     def test_a_process_that_ends_at_the_look_gives_nothing(self, stopped_child, monkeypatch):
-        """It ends after its directory was opened; its pid may be another's by now, the directory never is."""
+        """It ends after its descriptors were counted; by the time its start is read, its pid may be another's."""
         known = worker_of(stopped_child.pid)
         real = module.stat_fields
 
@@ -186,3 +188,45 @@ class TestProcessFigures:
         for each in (worker_of(stopped_child.pid), worker(pid=os.getpid(), start_ticks=1)):
             process_figures(each)
         assert os.listdir("/proc/self/fd") == before
+
+
+# Growth ---------------------------------------------------------------------------------------------------------------
+
+
+def sizes(count, size_at):
+    """Sizes every ten seconds, as (n, 2) with times first."""
+    return np.array([(10.0 * at, size_at(at)) for at in range(count)])
+
+
+def test_the_growth_is_the_slope_whatever_leaps_there_are():
+    leaps = sizes(30, lambda at: 1e8 + 5e5 * at + (3e7 if at == 12 else 0.0))
+    assert growth_of(leaps) == pytest.approx(5e4)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_goes_up_and_down_by_chance_does_not_grow(seed):
+    draw = np.random.default_rng(seed)
+    assert growth_of(sizes(40, lambda _at: 1e8 + draw.normal(0.0, 5e6))) == 0.0
+
+
+def test_what_shrinks_or_stays_does_not_grow():
+    assert growth_of(sizes(30, lambda _at: 1e8)) == 0.0
+    assert growth_of(sizes(30, lambda at: 1e8 - 1e6 * at)) == 0.0
+
+
+def test_what_grew_once_and_stays_does_not_grow_steadily():
+    assert growth_of(sizes(40, lambda at: 2e8 if at > 5 else 1e8)) == 0.0
+
+
+def test_two_minutes_must_pass_before_growth_can_be_told_and_ten_are_looked_at():
+    memory = Memory()
+    for second in range(2000):
+        memory.note(float(second), 10**8 + 10**5 * second)
+        assert (memory.growth is None) == (second < 110)
+    assert memory.growth == pytest.approx(1e5)
+    assert len(memory._sizes) == 60
+
+
+def test_a_look_tells_the_state_of_the_process(stopped_child):
+    assert look(Resources(), worker_of(stopped_child.pid)).state == "T"
+    assert look(Resources(), worker_of(os.getpid())).state == "R"

@@ -50,6 +50,54 @@ def test_the_example_of_custom_metrics_runs():
     assert re.search(r"^  feature_drift: .*'age'.*'value': 1.0", done.stdout, re.MULTILINE)
 
 
+def test_the_example_of_alerts_runs_and_says_what_is_wrong_once():
+    """At its own pace: 20 errors and nothing else; 10 slow requests, ten a second; 30 cache misses; and no hit."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(SEED / "alerts.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+    assert done.returncode == 0, done.stderr
+    told = re.findall(r"^(CRITICAL|WARNING):root:\w+(?: ALERT)?: hub \S+: (\w+ \w+)", done.stderr, re.MULTILINE)
+    assert sorted(told) == [  # each handler has a thread of its own
+        ("CRITICAL", "error rate"),
+        ("CRITICAL", "p95 total"),
+        ("CRITICAL", "throughput over"),
+        ("WARNING", "cache hit"),
+    ]
+    assert len(done.stderr.splitlines()) == len(told), done.stderr
+    assert "  Total alerts: 4\n  Critical alerts: 3\n  Warning alerts: 1\n" in done.stdout
+    assert "   Current value: 0.26\n   Threshold: 0.1\n" in done.stdout
+
+
+_DRAWING = """
+import runpy, sys, types
+for name in ("matplotlib", "matplotlib.pyplot", "pandas"):  # the example imports them and uses neither
+    try:
+        __import__(name)
+    except ImportError:
+        sys.modules[name] = types.ModuleType(name)
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def test_the_example_of_analytics_runs():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _DRAWING, str(SEED / "analytics.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert re.search(r"^  Throughput trend: insufficient_data$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  cache: high impact\n    Recommendation: .*\.$", done.stdout, re.MULTILINE)
+    assert re.search(r"^CSV export: \d+ columns$", done.stdout, re.MULTILINE)
+    assert "\nrequests_total 50.0\n" in done.stdout
+
+
 _SCRAPE = """
 import fcntl, runpy, socket, struct, sys, urllib.request
 import prometheus_client

@@ -21,7 +21,7 @@ from shmetrics.errors import (
     PlatformError,
 )
 from shmetrics.layout import HEADER, Layout
-from tests.processes import run_in_processes
+from tests.processes import in_forked_child, run_in_processes
 from tests.test_locks import open_descriptors
 
 SMALL = Layout(max_workers=4, max_series=16)
@@ -193,6 +193,27 @@ def test_a_hub_of_another_user_is_refused(hub, path):
     shutil.chown(path, user=12345)
     with pytest.raises(HubOwnerError, match="belongs to user 12345"):
         segment.attach(hub.name)
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o200, 0o000])
+def test_a_hub_that_its_own_user_may_not_open_is_refused_with_the_remedy(hub, path, mode):
+    user = os.geteuid() or 12345  # root may open anything
+    theirs = path.replace(f".{os.geteuid()}.", f".{user}.")
+    os.rename(path, theirs)
+    os.chown(theirs, user, -1)
+    os.chmod(theirs, mode)
+
+    def attach():
+        os.seteuid(user)
+        with pytest.raises(HubPermissionError, match=f"has mode {mode:04o}.*its own user.*chmod 600"):
+            segment.attach(hub.name, writable=True)
+
+    try:
+        in_forked_child(attach)
+    finally:
+        os.chown(theirs, os.geteuid(), -1)
+        os.chmod(theirs, 0o600)
+        os.rename(theirs, path)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o602, 0o610, 0o666])

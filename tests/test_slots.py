@@ -8,7 +8,7 @@ import pytest
 
 from shmetrics import guards, naming, segment, slots
 from shmetrics.hub import View
-from shmetrics.layout import CLAIMED, FOLD_BATCH, FREE
+from shmetrics.layout import BOARD, CLAIMED, FOLD_BATCH, FREE
 from shmetrics.locks import REGISTRY, ByteLock
 from shmetrics.process import Identity
 from shmetrics.slots import LINGER, NoFreeSlotError, RegistryBusyError
@@ -96,6 +96,7 @@ def test_a_claimed_slot_shows_its_owner(hub, take, clock):
 def test_a_slot_is_claimed_clean_whatever_was_left_in_it(hub, take):
     hub.slots["hot"][0] = np.full(1, 7, np.uint64)
     hub.slots["board"]["start"][0] = 5.0
+    hub.slots["board"]["label"][0] = b"x"
     hub.slots["folded"]["valid"][0] = 9
     take()
     part = hub.slots[0]
@@ -298,7 +299,8 @@ def counter_out_of_range(part):
 def every_bit_set(part):
     for word in part["hot"].dtype.names:
         part["hot"][word] = 2**64 - 1
-    for name in ("board", "ring", "folded", "cells"):
+    part["board"] = np.frombuffer(b"\xff" * BOARD.itemsize, BOARD)[0]
+    for name in ("ring", "folded", "cells"):
         part[name].view(np.uint8)[...] = 0xFF
 
 

@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from shmetrics.board import Busy, RequestInFlight
 from shmetrics.layout import MEASURES
-from shmetrics.snapshot import RequestInFlight
 from shmetrics.statistics import comprehensive, lifetime_percentiles, statistics
 from shmetrics.window import window_of
 from tests.forge import NOW, fleet, folded_of, merged, random_records, records, worker
@@ -45,6 +46,9 @@ def numbers_in(figures):
     return [figures] if isinstance(figures, (int, float)) else []
 
 
+IN_FLIGHT = {"busy_fraction", "busy_fraction_1m", "in_flight", "oldest_in_flight"}
+
+
 class TestKeys:
     """Which figures there are."""
 
@@ -67,10 +71,10 @@ class TestKeys:
     def test_comprehensive_statistics_are_a_superset(self, busy):
         figures = comprehensive(busy)
         assert statistics(busy).items() <= figures.items()
-        assert set(figures) == KEYS | LIFETIME_PERCENTILES | {"workers", "hub"}
+        assert set(figures) == KEYS | LIFETIME_PERCENTILES | IN_FLIGHT | {"workers", "hub"}
 
     def test_comprehensive_without_percentiles_has_no_lifetime_percentiles(self, busy):
-        assert set(comprehensive(busy, percentiles=False)) == KEYS - PERCENTILES | {"workers", "hub"}
+        assert set(comprehensive(busy, percentiles=False)) == KEYS - PERCENTILES | IN_FLIGHT | {"workers", "hub"}
 
     @pytest.mark.parametrize("figures_of", [statistics, comprehensive])
     def test_figures_are_plain_finite_json(self, busy, figures_of):
@@ -81,7 +85,7 @@ class TestKeys:
     def test_hostile_records_still_give_plain_finite_json(self, figures_of):
         rows = records([900.0, np.nan, np.inf, -np.inf, 1e300], inference_time=[np.nan, np.inf, -1.0, 1e300, 1.0])
         copies = folded_of(records([NOW - 2.0] * 3, inference_time=0.99e18))
-        json.dumps(figures_of(fleet(worker(rows), worker(rows, folded=copies))), allow_nan=False)
+        json.dumps(figures_of(fleet(worker(rows), worker(rows, area=copies.area))), allow_nan=False)
 
 
 class TestBeforeTheFirstRecord:
@@ -142,6 +146,14 @@ class TestOverTheWindow:
         assert figures["window_error_rate"] == 1.0
         assert figures["window_cache_hit_rate"] == 3 / 7
         assert figures["cache_hit_rate"] == 3 / 13
+
+    @pytest.mark.parametrize("max_age", ["x", True, [1.0], 1j])
+    def test_a_max_age_that_is_no_number_is_a_type_error_that_shows_it(self, busy, max_age):
+        with pytest.raises(TypeError, match=re.escape(f"max_age must be seconds, 0 or more, not {max_age!r}")):
+            statistics(busy, max_age=max_age)
+
+    def test_a_max_age_may_be_any_kind_of_number(self, busy):
+        assert statistics(busy, max_age=np.float32(3.0)) == statistics(busy, max_age=np.int64(3))
 
     def test_max_age_leaves_lifetime_figures_alone(self, busy):
         lifetime = [*COUNTS, "error_rate", "cache_hit_rate", "average_throughput", "peak_throughput", "total_runtime"]
@@ -245,16 +257,43 @@ class TestWorkerRows:
         assert (row["current_throughput"], row["busy_fraction"]) == (0.0, 0.0)
 
     def test_requests_in_flight_are_counted_and_the_oldest_has_an_age(self):
-        board = tuple(RequestInFlight(NOW - age, 0) for age in (0.5, 3.0, 1.0))
-        row = self.row_of(worker(in_flight=board))
-        assert (row["in_flight"], row["oldest_in_flight"]) == (3, 3.0)
+        board = tuple(RequestInFlight(NOW - age, "GET /") for age in (3.0, 1.0, 0.5))
+        row = self.row_of(worker(in_flight=board, crowd=7))
+        assert (row["in_flight"], row["oldest_in_flight"]) == (10, 3.0)
+        assert row["requests_in_flight"] == [{"label": "GET /", "age": age} for age in (3.0, 1.0, 0.5)]
+
+    def test_the_busy_fractions_are_those_of_the_board_where_it_says_anything(self):
+        rows, busy = records([NOW] * 10, inference_time=5.0), Busy(12.0, {995: 9.0, 950: 6.0})
+        row = self.row_of(worker(rows, busy=busy))
+        assert row["busy_fraction"] == pytest.approx(0.3)
+        assert row["busy_fraction_1m"] == pytest.approx(0.1)
+
+    def test_a_young_worker_is_judged_by_its_whole_life(self):
+        assert self.row_of(worker(busy=Busy(1.5, {998: 0.0}), claimed_at=NOW - 3.0))["busy_fraction"] == 0.5
+        assert self.row_of(worker([NOW - 1.0], claimed_at=NOW))["busy_fraction"] == 0.0
 
     def test_the_busy_fraction_is_the_time_spent_serving(self):
         rows = records(NOW - np.arange(10.0)[::-1], inference_time=0.25)
         assert self.row_of(worker(rows))["busy_fraction"] == pytest.approx(0.25)
 
+    def test_a_record_of_a_long_request_counts_for_as_long_as_it_took(self):
+        """It was recorded 5.5 s ago and had begun 4 s before; a minute has all of it, the last 7 s the rest."""
+        row = self.row_of(worker(records([NOW - 5.5], inference_time=4.0)))
+        assert row["busy_fraction"] == pytest.approx(0.4, abs=0.06)
+        assert row["busy_fraction_1m"] == pytest.approx(4.0 / 60.0, abs=0.01)
+        assert self.row_of(worker(records([NOW - 12.0], inference_time=4.0)))["busy_fraction"] == 0.0
+
+    def test_the_fleet_is_as_busy_as_its_live_workers_are_on_average(self):
+        busy, idle = Busy(-5.0, {3: 0.0}), Busy(5.0, {3: 0.0})
+        workers = [worker(slot=slot, busy=each) for slot, each in enumerate((busy, idle, idle, busy))]
+        in_flight = (RequestInFlight(NOW - 7.0),)
+        gone = worker(slot=4, alive=False, busy=busy, in_flight=in_flight)
+        figures = comprehensive(fleet(*workers[:3], replace(workers[3], in_flight=in_flight, crowd=2), gone))
+        assert (figures["busy_fraction"], figures["busy_fraction_1m"]) == (0.5, 0.5)
+        assert (figures["in_flight"], figures["oldest_in_flight"]) == (3, 7.0)
+
     def test_the_busy_fraction_of_many_threads_is_at_most_one(self):
-        assert self.row_of(worker(records([NOW - 1.0] * 100, inference_time=5.0)))["busy_fraction"] == 1.0
+        assert self.row_of(worker(records([NOW] * 100, inference_time=5.0)))["busy_fraction"] == 1.0
 
 
 class TestHubHealth:

@@ -222,15 +222,13 @@ def test_threads_that_count_and_record_at_once_are_counted_exactly(segment, writ
 
 def test_the_board_shows_requests_in_flight_and_has_an_end(segment, writer):
     writer.claim()
-    tickets = [writer.enter(7) for _ in range(BOARD_SIZE)]
-    assert writer.enter(7) == -1
-    in_flight = fleet(segment).workers[0].in_flight
-    assert len(in_flight) == BOARD_SIZE
-    assert {request.label for request in in_flight} == {7}
+    tickets = [writer.enter("GET /") for _ in range(BOARD_SIZE + 1)]
+    (worker,) = fleet(segment).workers
+    assert (len(worker.in_flight), worker.in_flight_count) == (BOARD_SIZE, BOARD_SIZE + 1)
+    assert {request.label for request in worker.in_flight} == {"GET /"}
     for ticket in [*tickets, -1, tickets[0]]:
         writer.leave(ticket)
-    assert fleet(segment).workers[0].in_flight == ()
-    assert len({writer.enter() for _ in range(BOARD_SIZE)}) == BOARD_SIZE, "a ticket given back twice counts once"
+    assert fleet(segment).workers[0].in_flight_count == 0
 
 
 def test_a_request_under_way_while_the_slot_is_claimed_leaves_no_trace_on_the_board(segment, writer):
@@ -238,6 +236,15 @@ def test_a_request_under_way_while_the_slot_is_claimed_leaves_no_trace_on_the_bo
     writer.record(0.1)
     writer.leave(ticket)
     assert fleet(segment).workers[0].in_flight == ()
+
+
+def test_what_found_no_slot_until_the_end_is_told(segment, writer, caplog):
+    with ByteLock(segment.descriptor, REGISTRY) as registry:
+        assert registry.try_acquire()
+        writer._claimant.patience = 0.0
+        writer.record(0.5)
+        writer.close()
+    assert "ended without a slot: 1 records and what waited with them are lost" in caplog.text
 
 
 def test_closing_frees_the_slot_and_later_records_are_dropped_quietly(segment, clock, caplog):

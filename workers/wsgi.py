@@ -3,86 +3,50 @@
     app = MetricsMiddleware(app, metrics)
 
 The time of a request runs from the call of the application until its last byte was handed to the server, streaming
-included. A status of 5xx and an exception are errors. An application that knows more says so:
+included; a list is handed over whole. A status of 5xx and an exception are errors; a response that the server did not
+take to its end, because the client went away, is none, and is counted apart. An application that knows more says so in
+stages, or itself:
 
-    environ["shmetrics.request"].preprocessing_time = 0.002
     environ["shmetrics.request"].batch_size = 16
 
 What it does not say is inference time. Metrics never raise into a request.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from shmetrics.measurement import Steps
 from shmetrics.metrics import HUB_VARIABLE, PerformanceMetrics
-
-ENVIRON_KEY: Final = "shmetrics.request"
+from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, STATUSES, HttpMiddleware, HttpRequest
+from shmetrics.workers.routes import route_of_environ
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-
-class RequestMeasurement:
-    """One request being measured; the application finds it in its environ and may add what it knows."""
-
-    __slots__ = ("_clock", "_done", "_failed", "_metrics", "_start", "_ticket",
-                 "batch_size", "inference_time", "preprocessing_time", "quantization_time")  # fmt: skip
-
-    def __init__(self, metrics: PerformanceMetrics, clock: Callable[[], float]) -> None:
-        self.batch_size: float = 1
-        """Samples in this request."""
-        self.preprocessing_time: float = 0.0
-        """Seconds."""
-        self.quantization_time: float = 0.0
-        """Seconds."""
-        self.inference_time: float | None = None
-        """Seconds; None for whatever the other two leave of the whole."""
-        self._metrics = metrics
-        self._clock = clock
-        self._failed = False
-        self._done = False
-        self._ticket = metrics.recorder.enter(0)
-        self._start = clock()
-
-    def fail(self) -> None:
-        """Count this request as an error, once, before or after it was recorded."""
-        if self._done and not self._failed:
-            self._metrics.record_error()
-        self._failed = True
-
-    def finish(self) -> None:
-        """Record the request, once."""
-        if self._done:
-            return
-        self._done = True
-        elapsed = self._clock() - self._start
-        try:
-            self._record(elapsed)
-        except Exception as error:  # noqa: BLE001  the application's own objects do this arithmetic, and may raise anything
-            self._metrics.mention("request", f"a request's measurements cannot be recorded, only its time: {error!r}")
-            self._metrics.update_inference(elapsed)
-        if self._failed:
-            self._metrics.record_error()
-        self._metrics.recorder.leave(self._ticket)
-
-    def _record(self, elapsed: float) -> None:
-        inference = self.inference_time
-        if inference is None:
-            inference = max(0.0, elapsed - self.preprocessing_time - self.quantization_time)
-        self._metrics.update_inference(inference, self.batch_size, self.preprocessing_time, self.quantization_time)
+ENVIRON_KEY: Final = REQUEST_KEY
+_STATUSES: Final = frozenset(STATUSES.values())
 
 
-class MetricsMiddleware:
-    """Wraps a WSGI application. One object serves all threads and greenlets of a process, and children of fork."""
+class MetricsMiddleware(HttpMiddleware):
+    """Wraps a WSGI application. One object serves all threads and greenlets of a process, and children of fork.
+
+    Arguments as `HttpMiddleware` takes them.
+    """
 
     def __init__(
-        self, app: Application, metrics: PerformanceMetrics, *, clock: Callable[[], float] = time.perf_counter
+        self,
+        app: Application,
+        metrics: PerformanceMetrics,
+        *,
+        skip_paths: Collection[str] = (),
+        http_metrics: bool = True,
+        buckets: Sequence[float] = HTTP_BUCKETS,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
-        self._metrics = metrics
-        self._clock = clock
         self._first = True
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -90,50 +54,60 @@ class MetricsMiddleware:
         if self._first:
             self._first = False
             self._check(environ)
-        request = environ[ENVIRON_KEY] = RequestMeasurement(self._metrics, self._clock)
+        method, path = environ.get("REQUEST_METHOD", ""), environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        if (self._skips or REQUEST_KEY in environ) and self._passes(environ.get(REQUEST_KEY), path):
+            return self._app(environ, start_response)
+        request = environ[REQUEST_KEY] = HttpRequest(self._source, method, path)
 
         def measured_start_response(status: str, *rest: Any) -> Callable[[bytes], object]:
-            if status.startswith("5"):
+            code = status[:3]
+            request.status = code if code in _STATUSES else ""
+            if code[:1] == "5":
                 request.fail()
+            if not request.route:
+                request.route = route_of_environ(environ)
             return start_response(status, *rest)
 
+        steps = Steps(request)
         try:
-            body = self._app(environ, measured_start_response)
-            return _measured(body, request, environ.get("wsgi.file_wrapper"))
-        except BaseException:
-            request.fail()
-            request.finish()
+            with steps:
+                body = self._app(environ, measured_start_response)
+            if type(body) in (list, tuple):
+                request.finish()  # before the client has it, so that whatever it has is counted
+                return body
+            return _measured(body, request, steps, environ.get("wsgi.file_wrapper"))
+        except BaseException as error:
+            request.end(error)
             raise
 
     def _check(self, environ: Environ) -> None:
         """Say so, once, when the workers of a server do not share a hub."""
-        if environ.get("wsgi.multiprocess") and self._metrics.is_of_this_process_alone:
-            self._metrics.mention(
+        if environ.get("wsgi.multiprocess") and self.metrics.is_of_this_process_alone:
+            self.metrics.mention(
                 "alone",
                 f"a hub of this worker alone, though the server has others; set {HUB_VARIABLE}, give the hub a name=, "
                 f"or install shmetrics' hooks for the server",
             )
 
 
-def _measured(body: Iterable[bytes], request: RequestMeasurement, file_wrapper: Any) -> Iterable[bytes]:
-    """The same body, which finishes `request` when the server has taken all of it, or closes it."""
-    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper) and _finish_on_close(body, request):
+def _measured(body: Iterable[bytes], request: HttpRequest, steps: Steps, file_wrapper: Any) -> Iterable[bytes]:
+    """The same body, which ends `request` when the server has taken all of it, or closes it."""
+    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper) and _end_on_close(body, request):
         return body  # left as it is, so that the server may use sendfile
-    return _SizedBody(body, request) if hasattr(body, "__len__") else _Body(body, request)
+    return _SizedBody(body, request, steps) if hasattr(body, "__len__") else _Body(body, request, steps)
 
 
-def _finish_on_close(body: Any, request: RequestMeasurement) -> bool:
+def _end_on_close(body: Any, request: HttpRequest) -> bool:
     close = getattr(body, "close", None)
 
     def measured_close() -> None:
         try:
             if close is not None:
                 close()
-        except BaseException:
-            request.fail()
+        except BaseException as error:
+            request.end(error)
             raise
-        finally:
-            request.finish()
+        request.finish()
 
     try:
         body.close = measured_close
@@ -145,9 +119,10 @@ def _finish_on_close(body: Any, request: RequestMeasurement) -> bool:
 class _Body:
     """An iterable of bytes that says when it is through."""
 
-    def __init__(self, body: Iterable[bytes], request: RequestMeasurement) -> None:
+    def __init__(self, body: Iterable[bytes], request: HttpRequest, steps: Steps) -> None:
         self._body = body
         self._request = request
+        self._steps = steps
         self._iterator = iter(body)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -155,26 +130,32 @@ class _Body:
 
     def __next__(self) -> bytes:
         try:
-            return next(self._iterator)
+            with self._steps:
+                part = next(self._iterator)
         except StopIteration:
             self._request.finish()
             raise
-        except BaseException:
-            self._request.fail()
-            self._request.finish()
+        except BaseException as error:
+            self._request.end(error)
             raise
+        if part:
+            self._request.sent()
+        return part
 
     def close(self) -> None:
         """What PEP 3333 asks of the server at the end of every request, complete or not."""
+        request = self._request
         close = getattr(self._body, "close", None)
         try:
             if close is not None:
-                close()
-        except BaseException:
-            self._request.fail()
+                with self._steps:
+                    close()
+        except BaseException as error:
+            request.end(error)
             raise
-        finally:
-            self._request.finish()
+        if request.method != "HEAD":
+            request.aborted = DISCONNECT  # a server that leaves some of a body has lost its client
+        request.finish()
 
 
 class _SizedBody(_Body):

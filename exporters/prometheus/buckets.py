@@ -10,6 +10,7 @@ bound up to 45 where only whole numbers are recorded. Pure.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -75,11 +76,16 @@ def cumulative(counts: NDArray[Any], bounds: Sequence[float]) -> list[int]:
     The same arithmetic puts a bound into the sketch as put the records there, so a record equal to a bound is counted.
     """
     so_far = np.cumsum(counts)
-    index = sketch.bucket_index(np.array(bounds, np.float64))
-    return [*so_far[index].tolist(), int(so_far[-1])]
+    return [*so_far[_index(tuple(bounds))].tolist(), int(so_far[-1])]
+
+
+@lru_cache(64)
+def _index(bounds: tuple[float, ...]) -> NDArray[np.intp]:
+    """The bucket of each bound in the sketch; not to be changed."""
+    return sketch.bucket_index(np.array(bounds, np.float64))
 
 
 def edges(bounds: Sequence[float]) -> list[float]:
     """What each bound counts as: itself where it is an edge of the sketch, else the next edge above it."""
-    edge: list[float] = sketch.upper_bounds()[sketch.bucket_index(np.array(bounds, np.float64))].tolist()
+    edge: list[float] = sketch.upper_bounds()[_index(tuple(bounds))].tolist()
     return edge

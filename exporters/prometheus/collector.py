@@ -148,8 +148,9 @@ class PrometheusExporter:
     def _named(self, snapshot: Snapshot, epoch: float) -> Iterator[tuple[str, Metric | None]]:
         """Every family with its name, those first whose names are their own; None for one that no page can hold."""
         yield from ((family.name, family) for family in self._own(snapshot, epoch))
+        registry = self._registry
         for name, family in custom.families(snapshot.families, self._prefix):
-            if family is None or not self._shows_by_itself(self._registry, snapshot, family):
+            if registry is None or family is None or not self._shows_by_itself(registry, snapshot, family):
                 yield name, family
         for collector in self._include:
             for family in collector.collect():

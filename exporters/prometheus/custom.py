@@ -1,7 +1,8 @@
 """Custom metrics as families of prometheus_client. A `Definition` has checked its own names."""
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Final
 
 from prometheus_client.core import (
@@ -15,29 +16,93 @@ from prometheus_client.core import (
     SummaryMetricFamily,
 )
 
+from shmetrics.cells import Plan
+from shmetrics.entries import Placement
 from shmetrics.exporters.prometheus.exemplars import shown
+from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.names import go_float, writable
+from shmetrics.exporters.prometheus.ready import Ready, Shape
 from shmetrics.families import LIVE, Definition, Family, Series, is_label_name
+from shmetrics.series import MergedFamilies
 
 _WORKER: Final = "worker"
 """Label of the slot that a series of a gauge merged ``per_worker`` is of."""
 
 
-def families(custom: Iterable[Family], prefix: str) -> Iterator[tuple[str, Metric | None]]:
-    """Each metric's name, and its series over the whole fleet; None for an enum that no page can hold.
-
-    An enum's state is a label named like the metric: no name for a label, or another label's, is none for an enum.
-    """
+def families(custom: Sequence[Family], prefix: str) -> Iterator[tuple[str, Metric | None]]:
+    """Each metric's name, and its series over the whole fleet; None for an enum that no page can hold."""
+    if isinstance(custom, MergedFamilies):
+        yield from _merged(custom, prefix)
+        return
     for family in custom:
-        definition, name = family.definition, prefix + family.definition.name
-        labels = definition.labels
-        if definition.kind == "enum" and (not is_label_name(name) or name in labels):
-            yield name, None
-            continue
-        if definition.merge.removeprefix(LIVE) == "per_worker":
-            labels = (*labels, _WORKER)
-        series = [(_values(each), each) for each in family.series]
-        yield name, _BUILDERS[definition.kind](name, definition, labels, series)
+        metric = _Metric(family.definition, prefix)
+        yield metric.name, metric.built(family.series) if metric.is_possible else None
+
+
+def _merged(custom: MergedFamilies, prefix: str) -> Iterator[tuple[str, Metric | None]]:
+    """The same, ready to be written where that can be."""
+    texts = written(custom.figures)
+    for at, metric in enumerate(_metrics(custom.plan, prefix)):
+        if metric.is_steady:
+            yield metric.name, metric.ready(custom, at, texts)
+        else:
+            yield metric.name, metric.built(custom[at].series) if metric.is_possible else None
+
+
+def _metrics(plan: Plan, prefix: str) -> "list[_Metric]":
+    """What is known of the metrics of a catalog: made anew only for those whose series are not those of before."""
+    known: dict[str, list[_Metric]] = plan.memo.setdefault(_Metric, {})
+    if prefix not in known:
+        known[prefix] = []
+        for placed in plan.placed:
+            mine: dict[str, _Metric] = placed.memo.setdefault(_Metric, {})
+            known[prefix].append(mine.setdefault(prefix, _Metric(placed.definition, prefix)))
+    return known[prefix]
+
+
+class _Metric:
+    """What stays the same of a metric from page to page. ``prefix``: put before its name."""
+
+    def __init__(self, definition: Definition, prefix: str) -> None:
+        self.name = prefix + definition.name
+        self._definition = definition
+        self._shapes: dict[tuple[int, ...] | None, tuple[Shape, _Take]] = {}
+        """By the cells of the series shown; None where all are. And what takes their numbers out of all of them."""
+        is_of_each_worker = definition.merge.removeprefix(LIVE) == "per_worker"
+        self._labels = (*definition.labels, _WORKER) if is_of_each_worker else definition.labels
+        self.is_steady = definition.kind in _CELLS and not is_of_each_worker
+        """Whether its lines stay the same but for their numbers, for as long as its series do."""
+        # An enum's state is a label named like the metric, its prefix included: what is no name for a label, or another
+        # label's, is none for an enum.
+        is_label = is_label_name(self.name) and self.name not in definition.labels
+        self.is_possible = definition.kind != "enum" or is_label
+
+    def built(self, series: Sequence[Series]) -> Metric:
+        """The metric with these series."""
+        shown = [(_values(each), each) for each in series]
+        return _BUILDERS[self._definition.kind](self.name, self._definition, self._labels, shown)
+
+    def ready(self, custom: MergedFamilies, at: int, texts: list[str]) -> Ready:
+        """The metric, ready to be written: number `at` of all. ``texts``: the figures of all, `written`."""
+        placed = custom.plan.placed[at]
+        shown = custom.shown(placed)
+        key = None if shown is placed.series else tuple([placement.cell for placement in shown])
+        known = self._shapes.get(key)
+        if known is None:
+            known = self._shapes[key] = Shape(self.built(custom[at].series)), self._take(shown)
+        shape, take = known
+        return Ready(
+            shape, take(texts), lambda: self.built(custom[at].series), has_exemplars=custom.has_exemplars(placed)
+        )
+
+    def _take(self, shown: tuple[Placement, ...]) -> "_Take":
+        cells = [
+            cell for placement in shown for cell in _CELLS[self._definition.kind](self._definition, placement.cell)
+        ]
+        return itemgetter(*cells) if len(cells) > 1 else lambda texts: tuple([texts[cell] for cell in cells])
+
+
+_Take = Callable[[list[str]], tuple[str, ...]]
 
 
 def _values(series: Series) -> list[str]:
@@ -132,3 +197,18 @@ _BUILDERS: Final[dict[str, Callable[[str, Definition, Sequence[str], _Shown], Me
     "info": _info,
     "enum": _enum,
 }
+
+
+def _cells_of_histogram(definition: Definition, first: int) -> Sequence[int]:
+    counts = range(first + 2, first + 3 + len(definition.buckets))
+    return (*counts, counts[-1], first + 1) if definition.buckets[0] >= 0.0 else (*counts, counts[-1])
+
+
+_CELLS: Final[dict[str, Callable[[Definition, int], Sequence[int]]]] = {
+    "counter": lambda _, first: (first + 1,),
+    "gauge": lambda _, first: (first + 2,),
+    "ratio": lambda _, first: (first,),
+    "histogram": _cells_of_histogram,
+    "summary": lambda _, first: (first + 2, first + 1),
+}
+"""The cells of a series that are shown, in the order of the samples that the builder of its kind gives it."""

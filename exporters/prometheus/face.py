@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from shmetrics import custom
 from shmetrics.exporters.prometheus.around import ExceptionCounter, InprogressTracker, Timer
-from shmetrics.exporters.prometheus.wrapper import Wrapper, full_name
-from shmetrics.families import bounds, is_label_name
+from shmetrics.exporters.prometheus.wrapper import Wrapper
+from shmetrics.families import bounds
 
 GaugeMode = Literal[
     "all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum", "mostrecent", "livemostrecent"
@@ -193,10 +193,6 @@ class Enum(Wrapper):
         if not states:
             raise ValueError(f"enum {name!r} needs states")
         self._states = tuple(states)
-        labelnames = tuple(labelnames)
-        shown = full_name("enum", name, namespace, subsystem, unit)
-        if shown in labelnames or not is_label_name(shown):
-            raise ValueError(f"enum {shown!r} cannot have that name: its states are shown in a label called like it")
         super().__init__(name, documentation, labelnames, namespace, subsystem, unit, registry)
 
     def _shape(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The fleet's own families: what the built-in measurements of all workers together look like on a page."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -7,12 +8,14 @@ from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFam
 
 from shmetrics.exporters.prometheus.buckets import cumulative
 from shmetrics.exporters.prometheus.exemplars import by_bucket
+from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.names import go_float
+from shmetrics.exporters.prometheus.ready import Ready, remembered
 from shmetrics.layout import MEASURES
 from shmetrics.snapshot import Snapshot
 from shmetrics.statistics import PERCENTILES, Statistics, statistics
 
-_MEASURES: Final = {
+MEASURE_NAMES: Final = {
     "inference_time": ("inference_duration_seconds", "inference_window_duration_seconds", "Inference time", "seconds"),
     "preprocessing_time": (
         "preprocessing_duration_seconds",
@@ -66,38 +69,38 @@ def families(
         ("cache_misses_total", counters.cache_misses, "Answers that a cache did not have."),
     ):
         yield CounterMetricFamily(prefix + name, text, value=value, created=created)
-    for measure in _MEASURES:
+    for measure in MEASURE_NAMES:
         yield _histogram(snapshot, created, measure, bounds[measure], prefix)
     figures = statistics(snapshot)
-    for measure in _MEASURES:
+    for measure in MEASURE_NAMES:
         yield _quantiles(figures, measure, prefix)
     for name, key, text in _RATES:
         yield GaugeMetricFamily(prefix + name, text, value=figures[key])
 
 
 def _histogram(snapshot: Snapshot, created: float, measure: str, bounds: Sequence[float], prefix: str) -> Metric:
-    name, _, text, unit = _MEASURES[measure]
+    name, _, text, unit = MEASURE_NAMES[measure]
     row, folded = MEASURES.index(measure), snapshot.folded
-    counts = cumulative(folded.sketch[row], bounds)
-    named = [go_float(bound) for bound in (*bounds, float("inf"))]
+    counts, total = cumulative(folded.sketch[row], bounds), float(folded.sum[row])
     slowest = by_bucket(snapshot.exemplars if measure == "inference_time" else (), bounds)
-    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
-        (bound, count, slowest[at]) if at in slowest else (bound, count)
-        for at, (bound, count) in enumerate(zip(named, counts, strict=True))
-    ]
-    family = HistogramMetricFamily(
-        prefix + name,
-        f"{text} of every valid request ever.",
-        buckets=buckets,
-        sum_value=float(folded.sum[row]),
-        unit=unit,
-    )
-    family.add_sample(f"{family.name}_created", {}, created)
-    return family
+
+    def build() -> Metric:
+        buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+            (bound, count, slowest[at]) if at in slowest else (bound, count)
+            for at, (bound, count) in enumerate(zip(map(go_float, (*bounds, math.inf)), counts, strict=True))
+        ]
+        family = HistogramMetricFamily(
+            prefix + name, f"{text} of every valid request ever.", buckets=buckets, sum_value=total, unit=unit
+        )
+        family.add_sample(f"{family.name}_created", {}, created)
+        return family
+
+    shape = remembered((_histogram, prefix, measure, tuple(bounds)), build)
+    return Ready(shape, written([*counts, counts[-1], total, created]), build, has_exemplars=bool(slowest))
 
 
 def _quantiles(figures: Statistics, measure: str, prefix: str) -> Metric:
-    _, name, text, unit = _MEASURES[measure]
+    _, name, text, unit = MEASURE_NAMES[measure]
     # Not "quantile": promtool allows that label to summaries only, whose counts never go down as a window's do.
     family = GaugeMetricFamily(
         prefix + name, f"{text}: exact percentiles over the window of all workers.", labels=["percentile"], unit=unit

@@ -161,7 +161,7 @@ class WholeHub:
     def collect(self) -> Iterator[Metric]:
         """The families that no metric on this registry shows itself, at the beginning of a page."""
         names = Names()
-        for name, family in custom.families(self._home.pages.begin(self._registry).values(), ""):
+        for name, family in custom.families([*self._home.pages.begin(self._registry).values()], ""):
             if family is None or claims.has_name(self._registry, family.name) or family.name in self._but:
                 continue
             if names.take(family):

@@ -39,6 +39,11 @@ def families(snapshot: Snapshot, created: float, prefix: str) -> Iterator[Metric
         yield _GAUGE(prefix + name, text, value=value)
     for name, value, text in (
         ("workers_seen_total", snapshot.workers_seen, "Worker processes that ever took a slot."),
+        (
+            "workers_died_total",
+            snapshot.obituaries[-1].serial if snapshot.obituaries else 0,
+            "Workers that ended without giving their slot up: crashed, or killed.",
+        ),
         ("dropped_records_total", snapshot.counters.dropped, "Records of workers that found no slot."),
         ("refused_series_total", health.refused_series, "Times that a custom series found no room."),
         ("invalid_records_total", int(snapshot.folded.invalid), "Requests with a NaN, infinite or negative figure."),

@@ -1,5 +1,6 @@
 """Names and numbers on a page: which names are legal, and which are taken. One bad name must not cost the page."""
 
+from functools import lru_cache
 from typing import Final
 
 from prometheus_client import utils
@@ -43,8 +44,14 @@ class Names:
 
     def take(self, family: Metric) -> bool:
         """Take all names of a family; False, and none is taken, when one is already."""
-        wanted = {family.name, *(family.name + suffix for suffix in _SUFFIXES.get(family.type, ()))}
-        if wanted & self._taken:
+        wanted = _names(family.name, family.type)
+        if not self._taken.isdisjoint(wanted):
             return False
         self._taken |= wanted
         return True
+
+
+@lru_cache(4096)
+def _names(name: str, kind: str) -> frozenset[str]:
+    """Every name that a family of this name and type has on a page."""
+    return frozenset((name, *(name + suffix for suffix in _SUFFIXES.get(kind, ()))))

@@ -2,79 +2,147 @@
 
 The label is ``worker``, the slot's number, never the pid: slots are few and are taken again, so a thousand restarts
 make no new series. A counter that starts anew under the same number is what Prometheus takes for a restart, which it
-is. What only the process itself can know (its garbage collector, its thread pools) is not here.
+is.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from shmetrics.exporters.prometheus.forms import written
+from shmetrics.exporters.prometheus.ready import Ready, remembered
 from shmetrics.resources import process_figures
 from shmetrics.snapshot import Snapshot, WorkerSnapshot
-from shmetrics.statistics import busy_fraction
+from shmetrics.statistics import recent_rates
 
-_LABELS: Final = ("worker",)
+_LABELS: Final = ("worker", "generation")
+"""The second is of what is counted for each generation of objects."""
+_COUNTERS: Final = {
+    "requests_total": ("Requests of this worker.", ""),
+    "errors_total": ("Failed requests of this worker.", ""),
+    "gc_collections": ("Garbage collections of this worker, up to its last fold.", ""),
+    "gc_objects_collected": ("Objects that they freed.", ""),
+    "gc_objects_uncollectable": ("Objects that they could not free.", ""),
+    "gc_seconds": ("Time spent in them; of workers that measure it.", "seconds"),
+    "cpu_seconds_total": ("CPU time of the process, user and system.", "seconds"),
+}
+_GAUGES: Final = {
+    "busy_ratio": ("Part of the last 10 seconds spent serving.", "ratio"),
+    "busy_1m_ratio": ("Part of the last minute spent serving.", "ratio"),
+    "in_flight_requests": ("Requests being served now.", ""),
+    "oldest_in_flight_seconds": ("How long the oldest of those has been; 0 when there is none.", "seconds"),
+    "start_time_seconds": ("When the worker took its slot.", "seconds"),
+    "resident_memory_bytes": ("Memory the process has resident.", "bytes"),
+    "virtual_memory_bytes": ("Address space of the process.", "bytes"),
+    "threads": ("Threads of the process.", ""),
+    "open_fds": ("Open file descriptors of the process.", ""),
+}
+"""By the name behind the prefix: the help text and the unit."""
+
+_Values = dict[tuple[int, ...], float]
+"""By worker, or by worker and generation."""
 
 
 def families(snapshot: Snapshot, epoch: float, prefix: str) -> Iterator[Metric]:
     """A sample for each live worker in each. ``epoch``: the wall time of the monotonic clock's zero, in seconds."""
-    prefix = f"{prefix}shmetrics_worker_"
+    prefix = f"{prefix}shmetrics_"
     workers = [worker for worker in snapshot.workers if worker.alive]
-    yield from _work(workers, snapshot.taken_at, epoch, prefix)
-    yield from _usage(workers, prefix)
+    yield from _work(workers, snapshot.taken_at, epoch, f"{prefix}worker_")
+    yield from _busy(workers, snapshot.taken_at, prefix)
+    yield from _garbage(workers, f"{prefix}worker_")
+    yield from _usage(workers, f"{prefix}worker_")
 
 
-def _work(workers: list[WorkerSnapshot], now: float, epoch: float, prefix: str) -> Iterator[Metric]:
-    requests = CounterMetricFamily(f"{prefix}requests_total", "Requests of this worker.", labels=_LABELS)
-    errors = CounterMetricFamily(f"{prefix}errors_total", "Failed requests of this worker.", labels=_LABELS)
-    busy = GaugeMetricFamily(
-        f"{prefix}busy_ratio", "Part of the last 10 seconds spent serving, 0 to 1.", labels=_LABELS, unit="ratio"
-    )
-    in_flight = GaugeMetricFamily(f"{prefix}in_flight_requests", "Requests being served now.", labels=_LABELS)
-    oldest = GaugeMetricFamily(
-        f"{prefix}oldest_in_flight_seconds",
-        "How long the oldest of those has been; 0 when there is none.",
-        labels=_LABELS,
-        unit="seconds",
-    )
-    start = GaugeMetricFamily(
-        f"{prefix}start_time_seconds", "When the worker took its slot.", labels=_LABELS, unit="seconds"
-    )
-    for worker in workers:
-        label, created = [str(worker.slot)], float(math.floor(epoch + worker.claimed_at))
-        requests.add_metric(label, worker.counters.requests, created)
-        errors.add_metric(label, worker.counters.errors, created)
-        busy.add_metric(label, busy_fraction(worker, now))
-        in_flight.add_metric(label, len(worker.in_flight))
-        oldest.add_metric(label, now - min((request.started_at for request in worker.in_flight), default=now))
-        start.add_metric(label, created)
-    yield from (requests, errors, busy, in_flight, oldest, start)
+def _work(workers: Sequence[WorkerSnapshot], now: float, epoch: float, prefix: str) -> Iterator[Metric]:
+    created = [float(math.floor(epoch + worker.claimed_at)) for worker in workers]
+    oldest = [now - worker.in_flight[0].started_at if worker.in_flight else 0.0 for worker in workers]
+    requests, errors = ([getattr(worker.counters, name) for worker in workers] for name in ("requests", "errors"))
+    yield _counter(prefix, "requests_total", _by_slot(workers, requests), created)
+    yield _counter(prefix, "errors_total", _by_slot(workers, errors), created)
+    yield _gauge(prefix, "in_flight_requests", _by_slot(workers, [worker.in_flight_count for worker in workers]))
+    yield _gauge(prefix, "oldest_in_flight_seconds", _by_slot(workers, oldest))
+    yield _gauge(prefix, "start_time_seconds", _by_slot(workers, created))
 
 
-def _usage(workers: list[WorkerSnapshot], prefix: str) -> Iterator[Metric]:
+def _busy(workers: Sequence[WorkerSnapshot], now: float, prefix: str) -> Iterator[Metric]:
+    """How busy each worker is, and all of them are on average: what to scale by."""
+    rates = recent_rates(workers, now)
+    for name, fractions, text in (
+        ("busy_ratio", [each.busy_fraction for each in rates], "10 seconds"),
+        ("busy_1m_ratio", [each.busy_fraction_1m for each in rates], "minute"),
+    ):
+        yield _gauge(f"{prefix}worker_", name, _by_slot(workers, fractions))
+        mean = sum(fractions) / len(fractions) if fractions else 0.0
+        about = f"Mean part of the last {text} that a live worker served."
+        yield GaugeMetricFamily(f"{prefix}{name}", about, value=mean, unit="ratio")
+
+
+def _garbage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]:
+    """Of each generation; the seconds only where the worker measures them."""
+    for field, name in (
+        ("collections", "gc_collections"),
+        ("collected", "gc_objects_collected"),
+        ("uncollectable", "gc_objects_uncollectable"),
+        ("seconds", "gc_seconds"),
+    ):
+        values: _Values = {
+            (worker.slot, number): getattr(each, field)
+            for worker in workers
+            if field != "seconds" or any(each.seconds for each in worker.garbage)
+            for number, each in enumerate(worker.garbage)
+        }
+        yield _counter(prefix, name, values, labels=_LABELS)
+
+
+def _usage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]:
     """What the kernel knows; a worker whose process cannot be seen from here (another PID namespace) has no sample."""
-    cpu = CounterMetricFamily(
-        f"{prefix}cpu_seconds_total", "CPU time of the process, user and system.", labels=_LABELS, unit="seconds"
-    )
-    gauges = {
-        field: GaugeMetricFamily(prefix + name, text, labels=_LABELS, unit=unit)
-        for field, name, text, unit in (
-            ("rss_bytes", "resident_memory_bytes", "Memory the process has resident.", "bytes"),
-            ("virtual_bytes", "virtual_memory_bytes", "Address space of the process.", "bytes"),
-            ("threads", "threads", "Threads of the process.", ""),
-            ("open_fds", "open_fds", "Open file descriptors of the process.", ""),
-        )
-    }
-    for worker in workers:
-        figures = process_figures(worker)
-        if figures is None:
-            continue
-        label = [str(worker.slot)]
-        cpu.add_metric(label, figures.cpu_seconds)
-        for field, family in gauges.items():
-            value = getattr(figures, field)
-            if value is not None:
-                family.add_metric(label, value)
-    yield from (cpu, *gauges.values())
+    looks = [(worker.slot, process_figures(worker)) for worker in workers]
+    seen = {(slot,): figures for slot, figures in looks if figures is not None}
+    yield _counter(prefix, "cpu_seconds_total", {key: figures.cpu_seconds for key, figures in seen.items()})
+    for field, name in (
+        ("rss_bytes", "resident_memory_bytes"),
+        ("virtual_bytes", "virtual_memory_bytes"),
+        ("threads", "threads"),
+        ("open_fds", "open_fds"),
+    ):
+        known: _Values = {key: value for key, figures in seen.items() if (value := getattr(figures, field)) is not None}
+        yield _gauge(prefix, name, known)
+
+
+def _by_slot(workers: Sequence[WorkerSnapshot], values: Sequence[float]) -> _Values:
+    return {(worker.slot,): value for worker, value in zip(workers, values, strict=True)}
+
+
+def _counter(
+    prefix: str,
+    name: str,
+    values: _Values,
+    created: Sequence[float] | None = None,
+    labels: Sequence[str] = _LABELS[:1],
+) -> Metric:
+    """``created``: of each series, when it began; where that is shown."""
+
+    def build() -> Metric:
+        text, unit = _COUNTERS[name]
+        family = CounterMetricFamily(prefix + name, text, labels=labels, unit=unit)
+        for at, (key, value) in enumerate(values.items()):
+            family.add_metric(list(map(str, key)), value, None if created is None else created[at])
+        return family
+
+    numbers: Sequence[float] = list(values.values())
+    if created is not None:
+        numbers = [number for both in zip(numbers, created, strict=True) for number in both]
+    return Ready(remembered((_counter, prefix, name, tuple(values)), build), written(numbers), build)
+
+
+def _gauge(prefix: str, name: str, values: _Values) -> Metric:
+    def build() -> Metric:
+        text, unit = _GAUGES[name]
+        family = GaugeMetricFamily(prefix + name, text, labels=_LABELS[:1], unit=unit)
+        for key, value in values.items():
+            family.add_metric(list(map(str, key)), value)
+        return family
+
+    return Ready(remembered((_gauge, prefix, name, tuple(values)), build), written(values.values()), build)

@@ -4,9 +4,12 @@ import socket
 import socketserver
 import sys
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client.registry import Collector
 
 from shmetrics.errors import ShmetricsError
 from shmetrics.exporters.prometheus.shared import Source
@@ -23,10 +26,13 @@ _POLL: Final = 0.1
 class Server:
     """Serves ``/metrics``, ``/healthz`` and ``/readyz`` from a daemon thread until `close`.
 
-    ``port`` 0 takes a free one. Raises ShmetricsError where it cannot listen. Usable as a context manager.
+    ``port`` 0 takes a free one; ``include``: other collectors for the page. Raises ShmetricsError where it cannot
+    listen. Usable as a context manager.
     """
 
-    def __init__(self, metrics: Source, port: int, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, metrics: Source, port: int, host: str = "127.0.0.1", *, include: Iterable[Collector] = ()
+    ) -> None:
         try:
             family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             self._server = _server_class(family)(address[:2], _Handler)
@@ -35,7 +41,7 @@ class Server:
                 f"cannot listen on port {port} of {host}: {error.strerror}; choose another port (0 takes a free one), "
                 f"or end what has it"
             ) from None
-        self._server.set_app(make_wsgi_app(metrics))
+        self._server.set_app(make_wsgi_app(metrics, include=include))
         self.port: int = self._server.server_address[1]
         """The port it listens on."""
         shown = f"[{host}]" if ":" in host else host

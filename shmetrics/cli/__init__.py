@@ -12,15 +12,19 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final, TextIO, cast
 
 import shmetrics
-from shmetrics.cli import demo, doctor, export, gc, ls, rm, serve, stats
+from shmetrics.cli import demo, doctor, export, gc, ls, obituaries, rm, rules, run, serve, stats, trends
 from shmetrics.cli.options import UsageError
 from shmetrics.errors import ShmetricsError
 
 _VERBS: Final = {
     "demo": demo,
+    "run": run,
     "stats": stats,
+    "trends": trends,
     "export": export,
     "serve": serve,
+    "rules": rules,
+    "obituaries": obituaries,
     "ls": ls,
     "rm": rm,
     "doctor": doctor,
@@ -30,12 +34,17 @@ _VERBS: Final = {
 _EPILOG: Final = """\
 examples:
   shmetrics demo                  see it work: gunicorn, four workers, one of them killed
+  shmetrics run -- gunicorn app:app -w 4    measures an unchanged application
   shmetrics ls                    which hubs there are
   shmetrics stats resnet          the fleet's figures, once
   shmetrics stats resnet --watch  and again every second
+  shmetrics trends resnet         where it is going, and what holds it up
   shmetrics export resnet         all of it as JSON; or CSV, or what Prometheus reads
   shmetrics serve resnet          the aggregator: reaps dead workers, prints a line a second
   shmetrics serve resnet --port 9464    and serves http://127.0.0.1:9464/metrics to Prometheus
+  shmetrics serve resnet --rules rules.toml    and tells somebody when its figures are bad
+  shmetrics rules check rules.toml             whether those rules are right
+  shmetrics obituaries resnet     which workers died, how, and over which requests
   shmetrics doctor resnet         what is wrong with it, and what to do
   shmetrics gc                    removes what killed processes left behind
 

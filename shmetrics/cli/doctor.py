@@ -8,7 +8,7 @@ from typing import Final
 
 from shmetrics import diagnosis
 from shmetrics.cli import render
-from shmetrics.cli.options import add_hub, add_json, hub_given
+from shmetrics.cli.options import add_hub, add_json, add_stuck_after, hub_given
 
 HELP: Final = "look shared memory and the hubs over, and say what is wrong and what to do"
 EXAMPLES: Final = """\
@@ -17,27 +17,27 @@ EXAMPLES: Final = """\
   shmetrics doctor --json | jq '.[] | select(.level != "ok")'
 Exit status: 1 when there is a problem, 0 when there are warnings at most."""
 
-_MARKS: Final = {"ok": ("ok", None), "warning": ("warning", render.YELLOW), "problem": ("PROBLEM", render.RED)}
+_MARKS: Final = {"ok": "ok", "warning": "warning", "problem": "PROBLEM"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     add_hub(parser)
     add_json(parser)
+    add_stuck_after(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print every finding; status 1 when one is a problem."""
-    findings = list(diagnosis.diagnose(hub_given(options)))
+    findings = list(diagnosis.diagnose(hub_given(options), stuck_after=options.stuck_after))
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         width = max(len(finding.subject) for finding in findings)
         for finding in findings:
-            mark, code = _MARKS[finding.level]
-            shown = f"{mark:<7}"
-            if code is not None:
-                shown = render.paint(shown, code, colour=render.screen().colour)
+            shown = f"{_MARKS[finding.level]:<7}"
+            if finding.level != "ok":
+                shown = render.paint(shown, render.COLOURS[finding.level], colour=render.screen().colour)
             print("\n".join(_hanging(f"{shown}  {finding.subject:<{width}}  ", 11 + width, finding.text)))
     return 1 if any(finding.level == "problem" for finding in findings) else 0
 

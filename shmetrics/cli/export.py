@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from shmetrics.cli.options import STDOUT, add_choice, add_hub, add_output, hub_name, variable
-from shmetrics.exporters.csv_export import export_csv, export_rows
+from shmetrics.exporters.csv_export import export_csv, export_metrics, export_rows
 from shmetrics.exporters.files import write_atomically
 from shmetrics.exporters.json_export import export_json
 from shmetrics.hub import Hub
@@ -18,6 +18,7 @@ EXAMPLES: Final = """\
   shmetrics export resnet | jq .statistics.p99_inference_time
   shmetrics export resnet --format csv --output fleet.csv        a row for each worker, one for the fleet
   shmetrics export resnet --format csv-rows --output rows.csv    every record of the window
+  shmetrics export resnet --format csv-metrics                   every figure of the custom metrics
   shmetrics export resnet --format prometheus --output /var/lib/prometheus/node-exporter/resnet.prom"""
 
 
@@ -31,6 +32,10 @@ def _csv(hub: Hub) -> bytes:
 
 def _csv_rows(hub: Hub) -> bytes:
     return _encoded(export_rows(hub.snapshot()))
+
+
+def _csv_metrics(hub: Hub) -> bytes:
+    return _encoded(export_metrics(hub.snapshot()))
 
 
 def _encoded(text: str) -> bytes:
@@ -48,6 +53,7 @@ _FORMATS: Final[dict[str, Callable[[Hub], bytes]]] = {
     "json": _json,
     "csv": _csv,
     "csv-rows": _csv_rows,
+    "csv-metrics": _csv_metrics,
     "prometheus": partial(_prometheus, openmetrics=False),
     "openmetrics": partial(_prometheus, openmetrics=True),
 }

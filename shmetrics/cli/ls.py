@@ -9,6 +9,7 @@ from shmetrics.cli import render
 from shmetrics.cli.options import add_json
 from shmetrics.errors import HubNotFoundError, ShmetricsError
 from shmetrics.hub import Hub
+from shmetrics.texts import duration, size
 
 HELP: Final = "list the hubs of this user"
 EXAMPLES: Final = """\
@@ -38,8 +39,8 @@ def run(options: argparse.Namespace) -> int:
                 f"{row['workers']}/{row['slots']}",
                 f"{row['requests']:,}",
                 "yes" if row["aggregator"] else "no",
-                render.size(row["bytes"]),
-                render.duration(row["age"]),
+                size(row["bytes"]),
+                duration(row["age"]),
             )
             for row in good
         ]

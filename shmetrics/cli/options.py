@@ -2,10 +2,12 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from shmetrics import naming
+from shmetrics.evidence import STUCK_AFTER
+from shmetrics.layout import Layout
 from shmetrics.metrics import HUB_VARIABLE, default_hub
 
 _ON: Final = ("1", "true", "yes", "on", "t", "y")
@@ -13,6 +15,8 @@ _OFF: Final = ("0", "false", "no", "off", "f", "n", "")
 
 _LONGEST: Final = 1e9
 """Seconds: thirty years."""
+_SHORTEST: Final = 0.01
+"""Seconds between two looks, at least."""
 STDOUT: Final = "-"
 """What `--output` calls standard output."""
 
@@ -26,15 +30,31 @@ def variable(flag: str) -> str:
     return "SHMETRICS_" + flag.lstrip("-").replace("-", "_").upper()
 
 
-def add_seconds(parser: argparse.ArgumentParser, flag: str, default: float | None, text: str) -> None:
+def add_seconds(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    default: float | None,
+    text: str,
+    kind: Callable[[str], float] | None = None,
+) -> None:
     """A flag that takes a number of seconds. argparse converts a default that is a string as it would a value given."""
     parser.add_argument(
         flag,
-        type=positive,
+        type=kind or positive,
         default=os.environ.get(variable(flag)) or default,
         metavar="SECONDS",
         help=f"{text} ({'' if default is None else f'default: {default}; '}{variable(flag)})",
     )
+
+
+def add_interval(parser: argparse.ArgumentParser, text: str) -> None:
+    """`--interval`, for verbs that look again and again."""
+    add_seconds(parser, "--interval", 1.0, text, interval)
+
+
+def add_stuck_after(parser: argparse.ArgumentParser) -> None:
+    """`--stuck-after`, for whatever tells of findings."""
+    add_seconds(parser, "--stuck-after", STUCK_AFTER, "seconds after which a request in flight is a finding")
 
 
 def add_port(parser: argparse.ArgumentParser, text: str) -> None:
@@ -51,6 +71,23 @@ def add_port(parser: argparse.ArgumentParser, text: str) -> None:
         metavar="ADDRESS",
         help=f"where to listen (default: 127.0.0.1; {variable('--host')})",
     )
+
+
+def add_dimensions(parser: argparse.ArgumentParser) -> None:
+    """The dimensions of a hub that is made; what is not asked for is as `PerformanceMetrics` has it."""
+    for flag, text in (
+        ("--window-size", "records of each worker that the window of a new hub holds"),
+        ("--max-workers", "workers that a new hub has slots for"),
+        ("--max-series", "series of custom metrics that a new hub has room for"),
+    ):
+        default = getattr(Layout, flag.lstrip("-").replace("-", "_"))
+        parser.add_argument(
+            flag,
+            type=_whole,
+            default=os.environ.get(variable(flag)) or None,
+            metavar="N",
+            help=f"{text} (default: {default}; {variable(flag)})",
+        )
 
 
 def add_switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
@@ -80,6 +117,13 @@ def add_choice(parser: argparse.ArgumentParser, flag: str, choices: Sequence[str
     )
 
 
+def add_text(parser: argparse.ArgumentParser, flag: str, text: str, metavar: str = "TEXT") -> None:
+    """A flag that takes any text; None when it is not given."""
+    parser.add_argument(
+        flag, default=os.environ.get(variable(flag)) or None, metavar=metavar, help=f"{text} ({variable(flag)})"
+    )
+
+
 def add_output(parser: argparse.ArgumentParser) -> None:
     """`--output`: a file, or standard output."""
     parser.add_argument(
@@ -88,6 +132,23 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"where to; {STDOUT} (the default) is standard output, and a file appears whole or not at all "
         f"({variable('--output')})",
+    )
+
+
+def add_directory(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
+    """A flag that takes a directory; none unless it is given."""
+    parser.add_argument(
+        flag, default=os.environ.get(variable(flag)) or None, metavar="DIR", help=f"{text} ({variable(flag)})"
+    )
+
+
+def add_history(parser: argparse.ArgumentParser, text: str) -> None:
+    """`--history`: a file of `shmetrics serve --history`."""
+    parser.add_argument(
+        "--history",
+        default=os.environ.get(variable("--history")) or None,
+        metavar="FILE",
+        help=f"{text} ({variable('--history')})",
     )
 
 
@@ -140,6 +201,23 @@ def positive(text: str) -> float:
             f"a flag or its variable must be a number above 0 and at most {_LONGEST:.0e}, not {text!r}"
         )
     return number
+
+
+def interval(text: str) -> float:
+    """Seconds between two looks."""
+    number = positive(text)
+    if number < _SHORTEST:
+        raise argparse.ArgumentTypeError(
+            f"a flag or its variable must be {_SHORTEST} seconds or more, not {text!r}: to look more often costs a CPU"
+        )
+    return number
+
+
+def _whole(text: str) -> int:
+    """A whole number above zero; what is too much, the hub says."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"a flag or its variable must be a whole number above 0, not {text!r}")
+    return int(text)
 
 
 def _port(text: str) -> int:

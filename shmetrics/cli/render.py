@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from shmetrics.statistics import Statistics
+from shmetrics.texts import duration, percent, size
 
-_BOLD: Final = "1"
+BOLD: Final = "1"
 RED: Final = "31"
 YELLOW: Final = "33"
-STUCK_SECONDS: Final = 10.0
-"""From here on a request under way is worth a line."""
+COLOURS: Final = {"problem": RED, "warning": YELLOW, "ok": BOLD}
+"""Of findings, by level."""
 _WORKER_COLUMNS: Final = (
     "slot",
     "pid",
@@ -74,40 +75,6 @@ def paint(text: str, code: str, *, colour: bool) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if colour else text
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the unit that reads best: 870 us, 12.3 ms, 4.56 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
-    if seconds == 0.0:
-        return "0 s"
-    for limit, factor, unit in ((0.9995e-3, 1e6, "us"), (0.9995, 1e3, "ms"), (60.0, 1.0, "s")):
-        if seconds < limit:
-            return f"{seconds * factor:.3g} {unit}"
-    for limit, big, small, big_unit, small_unit in (
-        (3600.0, 60, 1, "min", "s"),
-        (86400.0, 3600, 60, "h", "min"),
-        (float("inf"), 86400, 3600, "d", "h"),
-    ):
-        if seconds < limit:
-            whole, rest = divmod(int(seconds), big)
-            return f"{whole} {big_unit} {rest // small} {small_unit}"
-    return "for ever"
-
-
-def size(count: float | None) -> str:
-    """Bytes in the unit that reads best."""
-    if count is None:
-        return "-"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if round(count, 1) < 1024.0 or unit == "GiB":
-            break
-        count /= 1024.0
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-
-
-def percent(fraction: float) -> str:
-    """A fraction as a percentage."""
-    return f"{100.0 * fraction:.2f} %"
-
-
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, colour: bool = False) -> list[str]:
     """Aligned columns: the first to the left, the others to the right."""
     widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
@@ -119,7 +86,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, colour: bool = 
         )
         return "  ".join((first, *others)).rstrip()
 
-    return [paint(line(head), _BOLD, colour=colour), *(line(row) for row in rows)]
+    return [paint(line(head), BOLD, colour=colour), *(line(row) for row in rows)]
 
 
 def fleet_line(figures: Statistics) -> str:
@@ -136,14 +103,14 @@ def fleet(figures: Statistics, *, screen: Screen = UNLIMITED) -> list[str]:
     hub, colour = figures["hub"], screen.colour
     lookups = figures["cache_hits"] + figures["cache_misses"]
     top = [
-        paint(f"hub {hub['name']}", _BOLD, colour=colour)
+        paint(f"hub {hub['name']}", BOLD, colour=colour)
         + f"  {figures['active_workers']} live of {figures['workers_seen']} workers seen, "
         f"up {duration(figures['total_runtime'])}  {time.strftime('%H:%M:%S', time.localtime(hub['taken_at']))}",
         f"requests    {figures['total_requests']:,}  errors {figures['total_errors']:,} "
         f"({percent(figures['error_rate'])})  cache hits {percent(figures['cache_hit_rate']) if lookups else '-'}",
         f"throughput  {figures['current_throughput']:,.1f}/s over 5 s  {figures['average_throughput']:,.1f}/s average  "
         f"{figures['peak_throughput']:,.0f}/s peak",
-        *(paint(line, RED, colour=colour) for line in findings(figures)),
+        *findings(figures, screen=screen),
         "",
         *table(
             (f"window: {figures['window_count']:,}", "avg", "p50", "p95", "p99", "max", "lifetime p99"),
@@ -206,33 +173,15 @@ def _workers(rows: Sequence[Statistics], screen: Screen, room: float) -> list[st
         columns -= 1
         lines = table(_WORKER_COLUMNS[:columns], [row[:columns] for row in cells])
     head, *others = lines
-    return [paint(head, _BOLD, colour=screen.colour), *others, *footer]
+    return [paint(head, BOLD, colour=screen.colour), *others, *footer]
 
 
-def findings(figures: Statistics) -> list[str]:
-    """What an operator should know, a line each; none when all is well."""
-    hub, lines = figures["hub"], []
-    lines += [
-        f"! worker {row['pid']} in slot {row['slot']} serves one request since {duration(row['oldest_in_flight'])}"
-        for row in figures["workers"]
-        if row["alive"] and row["oldest_in_flight"] > STUCK_SECONDS
-    ]
-    if figures["dropped_records"]:
-        lines.append(
-            f"! {figures['dropped_records']:,} records dropped: more workers than the {hub['slots_total']} slots; "
-            f"create the hub with a larger max_workers"
-        )
-    if figures["invalid_records"]:
-        lines.append(f"! {figures['invalid_records']:,} records with NaN, infinite or negative measurements, left out")
-    lines += [f"! {part} cannot be believed and is left out: {why}" for part, why in hub["corrupt"].items()]
-    if hub["corrupt_reaped"]:
-        lines.append(f"! {hub['corrupt_reaped']} dead workers left slots that could not be believed; theirs is lost")
-    if hub["refused_series"]:
-        lines.append("! no room for more series of custom metrics; create the hub with a larger max_series")
-    if hub["stale"]:
-        lines.append("! these figures are older: what dead workers left could not be copied now")
-    if hub["stale_slots"]:
-        lines.append(f"! {hub['stale_slots']} slots changed too fast to be copied; shown as they were before")
-    if hub["unlinked"]:
-        lines.append("! the hub's name was removed; workers that start now will not find it; restart the server")
-    return lines
+def findings(figures: Statistics, *, screen: Screen = UNLIMITED) -> list[str]:
+    """What an operator should know, a line each; none when all is well. Of many those that fit a quarter of the screen.
+
+    ``figures``: as `Hub.statistics` gives them.
+    """
+    found = figures.get("findings", [])
+    room = len(found) if screen.height == float("inf") else max(1, int(screen.height / 4))
+    lines = [paint(f"! {each['text']}", COLOURS[each["level"]], colour=screen.colour) for each in found[:room]]
+    return [*lines, f"! ... and {len(found) - room} more findings; --json shows all"] if len(found) > room else lines

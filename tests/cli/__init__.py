@@ -91,12 +91,12 @@ def run_on_terminal(*arguments, enough=None, **more):
     raise AssertionError(f"still writing after {PATIENCE} s: {text[-500:]!r}")
 
 
-def until(condition, patience=PATIENCE):
+def until(condition, patience=PATIENCE, pause=0.005):
     """Poll for a condition that another process brings about; returns the first true value."""
     deadline = time.monotonic() + patience
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {patience} s"
-        time.sleep(0.005)
+        time.sleep(pause)
     return value
 
 

@@ -30,7 +30,8 @@ def test_json_is_a_list_of_findings(make_segment, hub_name, capsys):
     make_segment().header["dropped"] = np.uint64(3)
     assert main(["doctor", hub_name, "--json"]) == 1
     findings = json.loads(capsys.readouterr().out)
-    assert all(finding.keys() == {"level", "subject", "text"} for finding in findings)
+    keys = {"kind", "level", "subject", "text", "worker", "pid", "value", "threshold"}
+    assert all(finding.keys() == keys for finding in findings)
     assert {finding["level"] for finding in findings} <= {"ok", "warning", "problem"}
     assert any(finding["level"] == "problem" and hub_name in finding["subject"] for finding in findings)
 

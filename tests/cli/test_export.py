@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from shmetrics import PerformanceMetrics
+from shmetrics import CustomMetrics, PerformanceMetrics
 from shmetrics.cli import build_parser, main
 from tests.cli import run, run_into_closed_pipe, strict_json
 
@@ -44,12 +44,20 @@ def test_csv_rows_are_the_records(metrics, capsys):
     assert row[-5:] == ["0.25", "4.0", "0.05", "0.01", "0.31"]
 
 
+def test_csv_metrics_are_the_figures_of_the_custom_metrics(metrics, capsys):
+    CustomMetrics(metrics).counter("tokens_total", labels=["model"]).labels("a").inc(3)
+    assert main(["export", metrics.name, "--format", "csv-metrics"]) == 0
+    names, row = lines_of(capsys.readouterr().out)
+    shown = {name: field for name, field in zip(names, row, strict=True) if field}
+    assert shown == {"metric": "tokens_total", "kind": "counter", "field": "value", "value": "3.0", "label_model": "a"}
+
+
 def test_standard_output_has_the_line_ends_of_the_format(metrics):
     done = run("export", metrics.name, "--format", "csv", "--output", "-")
     assert done.stdout.count("\n") == 3  # text mode made one of two
 
 
-@pytest.mark.parametrize("form", ["json", "csv", "csv-rows"])
+@pytest.mark.parametrize("form", ["json", "csv", "csv-rows", "csv-metrics"])
 def test_a_file_has_what_standard_output_would_have(metrics, tmp_path, form):
     """But for what changes with time."""
     target = tmp_path / "file"
@@ -87,7 +95,7 @@ def test_a_format_nobody_knows_is_status_2_and_the_message_has_those_there_are(m
         with pytest.raises(SystemExit) as ended:
             main(["export", metrics.name, *arguments])
         assert ended.value.code == 2
-        assert "json, csv, csv-rows, prometheus, openmetrics, not 'xml'" in capsys.readouterr().err
+        assert "json, csv, csv-rows, csv-metrics, prometheus, openmetrics, not 'xml'" in capsys.readouterr().err
 
 
 def test_variables_say_format_and_file_and_flags_beat_them(monkeypatch):
@@ -101,7 +109,7 @@ def test_variables_say_format_and_file_and_flags_beat_them(monkeypatch):
 
 
 def test_a_reader_that_went_away_is_no_error(metrics):
-    for form in ("json", "csv", "csv-rows", "prometheus", "openmetrics"):
+    for form in ("json", "csv", "csv-rows", "csv-metrics", "prometheus", "openmetrics"):
         assert run_into_closed_pipe("export", metrics.name, "--format", form) == (0, "")
 
 

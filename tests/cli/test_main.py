@@ -22,10 +22,20 @@ def status_of(*arguments):
     return ended.value.code
 
 
-def flags_of(verb):
+def parsers_of(verb):
+    """The parser of a verb, or those of the verbs below it."""
     parser = argparse.ArgumentParser(add_help=False)
     _VERBS[verb].configure(parser)
-    return [action for action in parser._actions if action.option_strings]
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return list(below[0].choices.values()) if below else [parser]
+
+
+def flags_in(parser):
+    return [action for action in parser._actions if action.option_strings and "--help" not in action.option_strings]
+
+
+def flags_of(verb):
+    return [action for parser in parsers_of(verb) for action in flags_in(parser)]
 
 
 @pytest.mark.parametrize("verb", _VERBS)
@@ -38,12 +48,13 @@ def test_every_verb_has_help_with_examples(verb, capsys):
 def test_the_help_lists_every_verb(capsys):
     assert status_of("--help") == 0
     text = capsys.readouterr().out
-    assert all(f"\n    {verb} " in text for verb in _VERBS)
+    assert set(_VERBS) <= {line.split()[0] for line in text.splitlines() if line.startswith("    ")}
 
 
 @pytest.mark.parametrize("verb", _VERBS)
 def test_every_verb_prints_json_on_demand(verb):
-    assert "--json" in [flag for action in flags_of(verb) for flag in action.option_strings]
+    for parser in parsers_of(verb):
+        assert "--json" in [flag for action in flags_in(parser) for flag in action.option_strings]
 
 
 @pytest.mark.parametrize("verb", _VERBS)
@@ -81,6 +92,8 @@ def test_a_verb_that_needs_a_hub_says_which_there_are_and_how_to_name_it(capsys,
         ("stats", "a", "--max-age", "nan"),
         ("stats", "a", "--interval", "1e300"),
         ("serve", "a", "--interval", "inf"),
+        ("serve", "a", "--interval", "1e-9"),
+        ("stats", "a", "--interval", "0.009"),
         ("demo", "--seconds", "0"),
     ],
 )

@@ -1,65 +1,11 @@
+from dataclasses import asdict
+
 import pytest
 
 from shmetrics.cli import render
-from shmetrics.snapshot import RequestInFlight
+from shmetrics.evidence import Finding
 from shmetrics.statistics import comprehensive
 from tests import forge
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.0, "0 s"),
-        (1e-6, "1 us"),
-        (870e-6, "870 us"),
-        (0.001, "1 ms"),
-        (0.0123, "12.3 ms"),
-        (0.999, "999 ms"),
-        (1.0, "1 s"),
-        (4.56, "4.56 s"),
-        (59.9, "59.9 s"),
-        (60.0, "1 min 0 s"),
-        (200.0, "3 min 20 s"),
-        (3599.9, "59 min 59 s"),
-        (3600.0, "1 h 0 min"),
-        (7500.0, "2 h 5 min"),
-        (86399.0, "23 h 59 min"),
-        (86400.0, "1 d 0 h"),
-        (273600.0, "3 d 4 h"),
-        (float("inf"), "for ever"),
-    ],
-)
-def test_duration_has_the_unit_that_reads_best(seconds, text):
-    assert render.duration(seconds) == text
-
-
-@pytest.mark.parametrize("seconds", [0.0009996, 0.0009999, 0.9996, 0.99999])
-def test_duration_is_never_in_scientific_notation(seconds):
-    """Just below a border the rounded figure has four digits."""
-    assert "e" not in render.duration(seconds)
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (None, "-"),
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1536, "1.5 KiB"),
-        (2**20 - 2**10, "1023.0 KiB"),
-        (2**20, "1.0 MiB"),
-        (2**30, "1.0 GiB"),
-        (2**40, "1024.0 GiB"),
-    ],
-)
-def test_size_has_the_unit_that_reads_best(count, text):
-    assert render.size(count) == text
-
-
-@pytest.mark.parametrize(("fraction", "text"), [(0.0, "0.00 %"), (0.0123, "1.23 %"), (1.0, "100.00 %")])
-def test_percent(fraction, text):
-    assert render.percent(fraction) == text
 
 
 def test_table_aligns_the_first_column_left_and_the_others_right():
@@ -87,13 +33,9 @@ def test_paint_without_colour_changes_nothing():
 # A screenful ----------------------------------------------------------------------------------------------------------
 
 
-def figures_of(live, ended=0, *, serving_for=0.0):
+def figures_of(live, ended=0):
     """The figures of a forged fleet, as `Hub.statistics` gives them."""
-    in_flight = (RequestInFlight(forge.NOW - serving_for, 0),) if serving_for else ()
-    workers = [
-        forge.worker([forge.NOW - 1.0], slot=slot, alive=slot < live, in_flight=in_flight if slot == 0 else ())
-        for slot in range(live + ended)
-    ]
+    workers = [forge.worker([forge.NOW - 1.0], slot=slot, alive=slot < live) for slot in range(live + ended)]
     figures = comprehensive(forge.fleet(*workers))
     for row in figures["workers"]:
         row |= {"cpu_percent": 12.0, "rss_bytes": 50 * 2**20}
@@ -143,11 +85,26 @@ def test_a_screen_that_is_too_small_is_never_scrolled(monkeypatch, capsys):
     assert painted.endswith("\x1b[?7h")
 
 
-def test_a_request_that_takes_for_ever_is_a_finding():
-    figures = figures_of(2, serving_for=42.0)
-    assert any("serves one request since 42 s" in line for line in render.findings(figures))
-    assert figures["workers"][0]["busy_fraction"] == 1.0
-    assert not render.findings(figures_of(2, serving_for=3.0))
+def found(*levels):
+    return {"findings": [asdict(Finding(f"kind {at}", level, f"text {at}")) for at, level in enumerate(levels)]}
+
+
+def test_findings_are_a_line_each_in_the_colour_of_their_level():
+    assert render.findings(found("problem", "warning")) == ["! text 0", "! text 1"]
+    screen = render.Screen(80, 24, colour=True)
+    assert render.findings(found("problem", "warning"), screen=screen) == [
+        "\x1b[31m! text 0\x1b[0m",
+        "\x1b[33m! text 1\x1b[0m",
+    ]
+
+
+def test_many_findings_leave_room_for_the_fleet():
+    lines = render.findings(found(*["problem"] * 64), screen=render.Screen(80, 24, colour=False))
+    assert lines[0] == "! text 0"
+    assert lines[-1] == "! ... and 58 more findings; --json shows all"
+    assert len(lines) == 7
+    figures = figures_of(64) | found(*["problem"] * 64)
+    assert len(render.fleet(figures, screen=render.Screen(80, 24, colour=False))) <= 24
 
 
 def test_the_line_of_an_aggregator_fits_eighty_columns():

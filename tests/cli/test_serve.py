@@ -1,3 +1,4 @@
+import re
 import signal
 import socket
 import time
@@ -54,6 +55,24 @@ def test_json_is_an_object_a_line(hub, output):
     event, *samples = map(strict_json, lines_of(output))
     assert event == {"event": "leader", "hub": hub}
     assert all(sample["total_requests"] == 0 for sample in samples)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_quiet_it_prints_only_what_an_operator_should_know_and_once(make_segment, hub_name, output, as_json):
+    segment = make_segment()
+    writer = Writer(segment)
+    writer.record(float("nan"), 1.0, 0.0, 0.0)
+    arguments = ["serve", hub_name, "--quiet", "--interval", "0.02", *(["--json"] if as_json else [])]
+    with writing_to(output, *arguments):
+        until(lambda: lines_of(output))
+        writer.record(float("inf"), 1.0, 0.0, 0.0)
+        with Hub.attach(hub_name) as view:
+            until(lambda: view.statistics()["invalid_records"] == 2)
+        time.sleep(0.2)
+    writer.close()
+    (line,) = lines_of(output)
+    text = strict_json(line)["finding"] if as_json else line.removeprefix("shmetrics: ")
+    assert re.match(r"\d records with NaN", text)
 
 
 def test_it_reaps_the_dead(make_segment, hub_name, output):

@@ -1,4 +1,4 @@
-"""Real services that tests start on loopback: Debian's Prometheus with promtool.
+"""Real services that tests start on loopback: Debian's Prometheus with promtool, and its Alertmanager with amtool.
 
 Where one is not installed its tests are skipped, which says how to get it; with SHMETRICS_TEST_SERVICES=require, as in
 CI, they fail.
@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,16 +22,36 @@ from tests.cli import until
 
 VARIABLE = "SHMETRICS_TEST_SERVICES"
 PATIENCE = 30.0
-_PACKAGES = {"prometheus": "prometheus", "promtool": "prometheus"}
+_PACKAGES = {
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "amtool": "prometheus-alertmanager",
+}
 
 _CONFIG = """
 global:
   scrape_interval: {interval}
   scrape_timeout: {interval}
+  evaluation_interval: {interval}
+rule_files: {rules}
 scrape_configs:
   - job_name: shmetrics
     static_configs:
       - targets: {targets}
+"""
+_ALERTMANAGER = """
+route:
+  receiver: sink
+  group_by: [alertname, hub]
+  group_wait: 500ms
+  group_interval: 1s
+  repeat_interval: 1h
+receivers:
+  - name: sink
+    webhook_configs:
+      - url: {url}
+        send_resolved: true
 """
 _LISTENING = re.compile(r'msg="Listening on" address=127\.0\.0\.1:(\d+)')
 
@@ -88,28 +109,52 @@ class Prometheus:
         assert len(result) <= 1, result
         return [float(value) for _, value in result[0]["values"]] if result else []
 
+    def firing(self):
+        """The alerts that fire: pairs of names and severities."""
+        alerts = self.api("alerts")["alerts"]
+        return {(a["labels"]["alertname"], a["labels"]["severity"]) for a in alerts if a["state"] == "firing"}
+
+    def exemplars(self, selector, period=600.0):
+        """Every exemplar of some series in the last `period` seconds: their labels, its ``trace_id``, its value."""
+        now = time.time()
+        found = self.api("query_exemplars", query=selector, start=now - period, end=now)
+        exemplars = [(series["seriesLabels"], exemplar) for series in found for exemplar in series["exemplars"]]
+        assert all(now - period < exemplar["timestamp"] <= now for _, exemplar in exemplars)
+        return [(labels, exemplar["labels"]["trace_id"], float(exemplar["value"])) for labels, exemplar in exemplars]
+
     def targets(self):
         """What it scrapes, and how that goes."""
         return self.api("targets", state="active")["activeTargets"]
 
 
 @contextmanager
-def prometheus(directory, *targets, interval="500ms"):
-    """A Prometheus that scrapes these addresses (``127.0.0.1:8000``) again and again; its data go into `directory`."""
+def prometheus(directory, *targets, interval="500ms", rules=()):
+    """A Prometheus that scrapes these addresses (``127.0.0.1:8000``) again and again; its data go into `directory`.
+
+    ``rules``: paths of files of rules.
+    """
     path = program("prometheus")
     config, log = directory / "prometheus.yml", directory / "prometheus.log"
-    config.write_text(_CONFIG.format(interval=interval, targets=json.dumps(targets)))
+    files = json.dumps([str(path) for path in rules])
+    config.write_text(_CONFIG.format(interval=interval, targets=json.dumps(targets), rules=files))
     command = [path, f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}"]
     command += ["--web.listen-address=127.0.0.1:0", "--enable-feature=exemplar-storage", "--log.format=logfmt"]
+    with _running(command, log) as port:
+        running = Prometheus(port)
+        until(running.ready, PATIENCE)
+        yield running
+
+
+@contextmanager
+def _running(command, log):
+    """The port on which a service listens, which says so in its log."""
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=output)
+        process = subprocess.Popen(command, cwd=log.parent, stdout=output, stderr=output)
     try:
         until(lambda: process.poll() is not None or _LISTENING.search(log.read_text()), PATIENCE)
         found = _LISTENING.search(log.read_text())
         assert found is not None, log.read_text()
-        running = Prometheus(int(found[1]))
-        until(running.ready, PATIENCE)
-        yield running
+        yield int(found[1])
     finally:
         process.terminate()
         try:
@@ -117,6 +162,54 @@ def prometheus(directory, *targets, interval="500ms"):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+class Alertmanager:
+    """An Alertmanager that runs, by its HTTP API and by amtool."""
+
+    def __init__(self, port):
+        self.port, self.url = port, f"http://127.0.0.1:{port}"
+
+    def ready(self):
+        """Whether it answers."""
+        with suppress(urllib.error.URLError), urllib.request.urlopen(f"{self.url}/-/ready", timeout=PATIENCE):
+            return True
+        return False
+
+    def alerts(self):
+        """What it knows to be active, as its API says."""
+        with urllib.request.urlopen(f"{self.url}/api/v2/alerts", timeout=PATIENCE) as response:
+            return json.loads(response.read())
+
+    def amtool(self, *arguments):
+        """What amtool says as JSON."""
+        command = [program("amtool"), f"--alertmanager.url={self.url}", "--output=json", *arguments]
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+        assert done.returncode == 0, done
+        return json.loads(done.stdout)
+
+
+@contextmanager
+def alertmanager(directory, url, port=0):
+    """An Alertmanager that tells this URL of groups of alerts; its data go into `directory`."""
+    path = program("prometheus-alertmanager")
+    config = directory / "alertmanager.yml"
+    config.write_text(_ALERTMANAGER.format(url=url))
+    command = [path, f"--config.file={config}", f"--storage.path={directory / 'alertmanager'}", "--log.format=logfmt"]
+    command += [f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
+    with _running(command, directory / "alertmanager.log") as listening:
+        running = Alertmanager(listening)
+        until(running.ready, PATIENCE)
+        yield running
+
+
+def promtool(*arguments):
+    """What a finished promtool said, which found nothing wrong."""
+    done = subprocess.run(
+        [program("promtool"), *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def check_metrics(page):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from shmetrics import PerformanceMetrics
-from shmetrics.exporters.csv_export import COLUMNS, ROW_COLUMNS, export_csv, export_rows
+from shmetrics.exporters.csv_export import COLUMNS, METRIC_COLUMNS, ROW_COLUMNS, export_csv, export_metrics, export_rows
+from shmetrics.families import Definition, Family, Series
 from shmetrics.layout import MEASURES
 from shmetrics.resources import Resources
 from shmetrics.snapshot import RequestInFlight
@@ -80,7 +81,7 @@ def test_every_column_of_a_workers_row_has_a_value_but_what_only_the_system_know
 
 
 def test_the_fleet_adds_up_what_only_workers_have():
-    asked = RequestInFlight(NOW - 3.0, 0)
+    asked = RequestInFlight(NOW - 3.0)
     snapshot = fleet(
         worker(random_records(1, 5), in_flight=(asked, asked), stale=True),
         worker(random_records(2, 5), slot=1, in_flight=(replace(asked, started_at=NOW - 7.0),)),
@@ -100,7 +101,7 @@ def test_resources_add_cpu_and_memory(hub_name):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite_is_an_empty_field(value):
-    hostile = worker(records([NOW]), last_seen=value, in_flight=(RequestInFlight(value, 0),))
+    hostile = worker(records([NOW]), last_seen=value, in_flight=(RequestInFlight(value),))
     with np.errstate(all="ignore"):
         rows = table(export_csv(fleet(hostile, peak_recorded=value)))
     assert rows[0]["last_seen"] == ""
@@ -170,3 +171,88 @@ def test_bad_measurements_are_left_out_and_bad_times_are_empty():
 
 def test_without_records_there_are_the_names_of_the_columns():
     assert export_rows(fleet()) == export_rows(fleet(worker())) == ",".join(ROW_COLUMNS) + "\r\n"
+
+
+# Custom metrics -------------------------------------------------------------------------------------------------------
+
+
+def figures(*families):
+    """The rows of `export_metrics` without what is empty in them."""
+    rows = table(export_metrics(fleet(families=families)))
+    return [{column: field for column, field in row.items() if field} for row in rows]
+
+
+def family(kind, *series, labels=("model",), **fields):
+    return Family(Definition(name="m", kind=kind, labels=labels, **fields), series)
+
+
+def test_each_figure_of_a_series_is_a_row_that_says_of_which_series_it_is():
+    whole = family(
+        "histogram", Series(("a",), count=5.0, sum=2.5, buckets=(1.0, 3.0, 5.0)), buckets=(0.1, 2.0), unit="seconds"
+    )
+    series = {"metric": "m", "kind": "histogram", "unit": "seconds", "label_model": "a"}
+    assert figures(whole) == [
+        series | {"field": "bucket", "le": "0.1", "value": "1.0"},
+        series | {"field": "bucket", "le": "2.0", "value": "3.0"},
+        series | {"field": "bucket", "le": "inf", "value": "5.0"},
+        series | {"field": "count", "value": "5.0"},
+        series | {"field": "sum", "value": "2.5"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "series", "shown"),
+    [
+        ("counter", {}, Series(("a",), value=3.0), [("value", "3.0", "")]),
+        ("gauge", {"merge": "last"}, Series(("a",), value=-0.5), [("value", "-0.5", "")]),
+        ("summary", {}, Series(("a",), count=2.0, sum=1e300), [("count", "2.0", ""), ("sum", "1e+300", "")]),
+        (
+            "ratio",
+            {},
+            Series(("a",), value=0.5, sum=2.0, count=4.0),
+            [("value", "0.5", ""), ("numerator", "2.0", ""), ("denominator", "4.0", "")],
+        ),
+        (
+            "info",
+            {},
+            Series(("a",), info={"version": "1.2", "of": "=x"}),
+            [("version", "", "1.2"), ("of", "", "'=x")],
+        ),
+        ("enum", {"states": ("up", "down")}, Series(("a",), state="down"), [("state", "", "down")]),
+    ],
+)
+def test_a_series_has_the_figures_of_its_kind(kind, fields, series, shown):
+    rows = table(export_metrics(fleet(families=(family(kind, series, **fields),))))
+    assert [(row["field"], row["value"], row["text"]) for row in rows] == shown
+
+
+def test_each_label_of_any_metric_is_a_column_and_none_is_taken_for_another():
+    one = family("counter", Series(("a", "x"), value=1.0), labels=("model", "value"))
+    other = Family(Definition("other", "counter", labels=("route",)), (Series(("/",), value=2.0),))
+    text = export_metrics(fleet(families=(one, other)))
+    assert text.partition("\r\n")[0].split(",") == [*METRIC_COLUMNS, "label_model", "label_route", "label_value"]
+    assert [(row["label_model"], row["label_value"], row["label_route"]) for row in table(text)] == [
+        ("a", "x", ""),
+        ("", "", "/"),
+    ]
+
+
+def test_a_gauge_for_each_worker_says_of_which():
+    gauge = family("gauge", Series(worker=0, value=1.0), Series(worker=3, value=2.0), labels=(), merge="per_worker")
+    assert [(row["worker"], row["value"]) for row in figures(gauge)] == [("0", "1.0"), ("3", "2.0")]
+
+
+@pytest.mark.parametrize("label", ['"quoted", with comma', "two\nlines", "é漢😀", "x" * 10_000, ""])
+def test_any_label_value_comes_back_as_it_was(label):
+    (row,) = table(export_metrics(fleet(families=(family("counter", Series((label,), value=1.0)),))))
+    assert row["label_model"] == label
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_figure_that_is_not_finite_is_empty(value):
+    (row,) = table(export_metrics(fleet(families=(family("gauge", Series(("a",), value=value), merge="last"),))))
+    assert row["value"] == ""
+
+
+def test_without_custom_metrics_there_are_the_names_of_the_columns_too():
+    assert export_metrics(fleet()) == ",".join(METRIC_COLUMNS) + "\r\n"

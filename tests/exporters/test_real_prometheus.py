@@ -23,13 +23,20 @@ from urllib.parse import parse_qsl
 from shmetrics import CustomMetrics, PerformanceMetrics
 
 metrics = PerformanceMetrics(window_size=1000, max_workers=8, max_series=64)
-tokens = CustomMetrics(metrics).counter("tokens_total", "Tokens.", labels=["model"])
+custom = CustomMetrics(metrics)
+tokens = custom.counter("tokens_total", "Tokens.", labels=["model"])
+waits = custom.histogram("wait_seconds", "Waiting.", labels=["model"], buckets=[0.001, 0.01])
 
 def app(environ, start_response):
     """Record what the query says."""
     asked = dict(parse_qsl(environ["QUERY_STRING"]))
-    tokens.labels(model=asked.pop("model")).inc(int(asked["batch_size"]))
+    model, trace = asked.pop("model"), asked.pop("trace", None)
+    exemplar = trace and {"trace_id": trace}
+    tokens.labels(model=model).inc(int(asked["batch_size"]), exemplar=exemplar)
+    waits.labels(model=model).observe(float(asked["preprocessing_time"]), exemplar=exemplar)
     metrics.update_inference(**{name: float(value) for name, value in asked.items()})
+    if exemplar:
+        metrics.record_exemplar(float(asked["inference_time"]), exemplar)
     if environ["PATH_INFO"] == "/error":
         metrics.record_error()
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -144,6 +151,35 @@ def check_window(prometheus, name, sent):
     """The percentiles of the window, which has all records still, are exact."""
     told = {labels["percentile"]: value for labels, value in prometheus.query(name)}
     assert told == {text: pytest.approx(np.percentile(sent, float(text)), rel=1e-12) for text in ("50", "95", "99")}
+
+
+def test_exemplars_arrive_with_the_trace_of_their_request_and_the_slowest_is_there(scraped):
+    sent = [request | {"trace": f"trace-{at}"} for at, request in enumerate(requests(3, 120))]
+    for request in sent:
+        scraped.server.get(path(request))
+    scraped.wait_for_total(120)
+    scraped.wait_for_scrapes(2)
+    exemplars = scraped.prometheus.exemplars
+    found = exemplars("inference_duration_seconds_bucket")
+    check_exemplars(found, DURATION_BUCKETS, {each["trace"]: each["inference_time"] for each in sent})
+    slowest = max(sent, key=lambda each: each["inference_time"])
+    assert slowest["trace"] in {trace for _, trace, _ in found}
+    for model in MODELS:
+        mine = [each for each in sent if each["model"] == model]
+        found = [each for each in exemplars("wait_seconds_bucket") if each[0]["model"] == model]
+        check_exemplars(found, (0.001, 0.01), {each["trace"]: each["preprocessing_time"] for each in mine})
+        found = [each for each in exemplars("tokens_total") if each[0]["model"] == model]
+        assert {(trace, value) for _, trace, value in found} <= {(each["trace"], each["batch_size"]) for each in mine}
+        assert found
+
+
+def check_exemplars(found, bounds, sent):
+    """Each is of a request that was sent, with its value, in the bucket where that belongs. ``sent``: by trace."""
+    assert found
+    for labels, trace, value in found:
+        assert sent[trace] == pytest.approx(value, rel=1e-12)
+        at = np.searchsorted(bounds, value)
+        assert float(labels["le"]) == (bounds[at] if at < len(bounds) else np.inf)
 
 
 # When workers are killed ----------------------------------------------------------------------------------------------

@@ -18,6 +18,9 @@ answers_total{kind="bad"} 1
 """
 
 
+PROGRAMS = ["prometheus", "promtool", "prometheus-alertmanager", "amtool"]
+
+
 @contextmanager
 def page_server(page):
     """A server on loopback that always answers with this page; yields its address."""
@@ -64,7 +67,7 @@ def test_what_promtool_finds_is_told():
     ]
 
 
-@pytest.mark.parametrize("program", ["prometheus", "promtool"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_a_service_that_is_missing_skips_and_says_how_to_get_it(program, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv(services.VARIABLE, raising=False)
@@ -72,7 +75,7 @@ def test_a_service_that_is_missing_skips_and_says_how_to_get_it(program, monkeyp
         services.program(program)
 
 
-@pytest.mark.parametrize("program", ["prometheus", "promtool"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_a_service_that_is_missing_fails_where_services_are_required(program, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv(services.VARIABLE, "require")

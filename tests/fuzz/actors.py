@@ -15,6 +15,7 @@ import warnings
 
 from shmetrics import naming, segment
 from shmetrics.aggregator import Aggregator
+from shmetrics.endings import report_end
 from shmetrics.errors import ShmetricsError
 from shmetrics.hub import Hub
 from shmetrics.metrics import PerformanceMetrics
@@ -28,7 +29,7 @@ def write(name, draw, progress):
     """Record, sometimes briefly, sometimes to the end of this process; sometimes close, sometimes just die."""
     metrics = PerformanceMetrics(name=name, max_workers=8, max_series=8, role=f"w{os.getpid()}")
     for number in range(draw.choice((1, 300, 3000, 30_000))):
-        ticket = metrics.recorder.enter(number)
+        ticket = metrics.recorder.enter(f"/{number}")
         metrics.update_inference(0.001 * draw.random(), 1 + number % 8)
         if number % 7 == 0:
             metrics.record_error()
@@ -52,17 +53,20 @@ def read(name, draw, progress):
         for _ in range(draw.choice((1, 20, 200))):
             json.dumps(hub.statistics(max_age=draw.choice((None, 0.0, 5.0))), allow_nan=False)
             json.dumps(hub.workers(), allow_nan=False)
+            json.dumps([obituary.as_json() for obituary in hub.obituaries()], allow_nan=False)
             hub.snapshot()
             _ = hub.has_aggregator
             progress()
 
 
 def aggregate(name, draw, progress):
-    """Lead or stand by, tick often."""
-    with Aggregator(segment.attach(name, writable=True)) as aggregator:
+    """Lead or stand by, tick often, say of processes how they ended."""
+    target = segment.attach(name, writable=True)
+    with Aggregator(target) as aggregator:
         for _ in range(draw.choice((1, 50, 500))):
             if aggregator.try_lead():
                 json.dumps(aggregator.tick(), allow_nan=False)
+            report_end(target, draw.choice((*target.slots["owner"]["pid"].tolist(), 1)), draw.choice((-9, 0, 3)))
             aggregator.wait(0.002)
             progress()
 

@@ -23,7 +23,10 @@ _ROLES = (actors.write,) * 3 + (actors.read,) * 2 + (actors.aggregate,)
 _DIMS = Layout(max_workers=8, window_size=100, max_series=8)
 _HUB_SECONDS = 2.5
 _HEADER_SECONDS = 0.05
-_COMMANDS = (("stats",), ("stats", "--json"), ("ls",), ("ls", "--json"), ("serve", "--json", "--interval", "0.05"))
+_COMMANDS = (
+    *(("stats",), ("stats", "--json"), ("ls",), ("ls", "--json"), ("obituaries",), ("obituaries", "--json")),
+    ("serve", "--json", "--interval", "0.05"),
+)
 
 
 @dataclass

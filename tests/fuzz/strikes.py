@@ -2,7 +2,7 @@
 
 import struct
 
-from shmetrics.layout import BOARD_ENTRY, BOARD_SIZE, FOLDED, HEADER, HOT, OWNER, RECORD, offset_of
+from shmetrics.layout import BOARD, FOLDED, HEADER, HOT, NOTES, OBITUARY, OWNER, RECORD, offset_of
 
 _FLOATS = (
     float("nan"),
@@ -44,10 +44,13 @@ def parts_of(dims):
         "retired counts": [
             (dims.retired_offset + copy * dims.retired.itemsize, offset_of(dims.retired, "folded")) for copy in (0, 1)
         ],
+        "obituaries": [(dims.obituaries_offset, dims.obituaries.itemsize)],
+        "newest obituaries": [(dims.obituaries_offset, 8 + 4 * OBITUARY.itemsize)],
         "owner": in_slots("owner", OWNER.itemsize),
         "hot": in_slots("hot", HOT.itemsize),
         "fold": in_slots("hot", 16),
-        "board": in_slots("board", BOARD_SIZE * BOARD_ENTRY.itemsize),
+        "notes": in_slots("notes", NOTES.itemsize),
+        "board": in_slots("board", BOARD.itemsize),
         "ring": in_slots("ring", dims.capacity * RECORD.itemsize),
         "folded": in_slots("folded", 2 * FOLDED.itemsize),
         "folded counts": in_slots("folded", offset_of(FOLDED, "sketch")),

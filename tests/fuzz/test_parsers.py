@@ -4,7 +4,8 @@ import json
 import os
 import random
 import warnings
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,10 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shmetrics import naming, segment, slots
+from shmetrics.catalog import Catalog, FullError
+from shmetrics.entries import run_length
 from shmetrics.errors import ShmetricsError
+from shmetrics.evidence import Evidence
+from shmetrics.families import Definition
+from shmetrics.findings import find
 from shmetrics.folded import Folded, flaw, merge
 from shmetrics.hub import View
-from shmetrics.layout import FOLDED, HEADER, MAGIC, VERSION, Layout, offset_of
+from shmetrics.layout import BLOCK, FOLDED, HEADER, MAGIC, VERSION, Layout, offset_of
 from shmetrics.metrics import PerformanceMetrics
 from shmetrics.statistics import comprehensive, lifetime_percentiles
 from shmetrics.writer import Writer
@@ -53,7 +59,7 @@ class Fleet:
             for number in range(COUNT):
                 writer.record(0.001 * (1 + number % 7), 1 + number % 3)
             writer.add(slots.ERRORS, 3)
-            writer.enter(7)
+            writer.enter("GET /")
         self.writers.pop().close()
         slots.reap(self.target)
         self.memory = memoryview(self.target.memory)
@@ -97,7 +103,8 @@ def served(target):
         warnings.simplefilter("error")
         fleet = View(target).snapshot()
         figures = comprehensive(fleet)
-    json.dumps(figures, allow_nan=False)
+        findings = [asdict(finding) for finding in find(Evidence(fleet))]
+    json.dumps([figures, findings, [obituary.as_json() for obituary in fleet.obituaries]], allow_nan=False)
     return fleet, figures
 
 
@@ -166,8 +173,8 @@ def test_a_header_that_promises_more_than_the_file_holds_is_refused(fleet, heade
 # A slot ---------------------------------------------------------------------------------------------------------------
 
 SLOT_WORDS = [
-    *(offset_of(DIMS.slot, part) + field[1] for part in ("owner", "hot") for field in DIMS.slot[part].fields.values()),
-    *range(offset_of(DIMS.slot, "board"), offset_of(DIMS.slot, "board") + 32, 8),
+    *(offset_of(DIMS.slot, part) + field[1]
+      for part in ("owner", "hot", "notes", "board") for field in DIMS.slot[part].fields.values()),
     *(offset_of(DIMS.slot, "ring") + 64 * row + 8 * column for row in (0, 511, 512, 600, 699) for column in range(8)),
     *(offset_of(DIMS.slot, "folded") + copy * FOLDED.itemsize + field[1]
       for copy in (0, 1) for field in FOLDED.fields.values()),
@@ -185,8 +192,8 @@ def test_each_field_of_a_slot_may_hold_anything_and_the_other_slots_are_served_e
 
 
 @examples(250)
-@given(seeds, st.integers(1, 6), st.sampled_from(["owner", "hot", "fold", "board", "ring", "folded", "folded counts",
-                                                 "folded seconds", "cells", "all"]))  # fmt: skip
+@given(seeds, st.integers(1, 6), st.sampled_from(["owner", "hot", "fold", "notes", "board", "ring", "folded",
+                                                 "folded counts", "folded seconds", "cells", "all"]))  # fmt: skip
 def test_a_slot_of_mutated_bytes_is_served_or_reported_and_never_its_neighbours(fleet, seed, count, part):
     draw = random.Random(seed)
     start, size = fleet.slot() if part == "all" else fleet.parts[part][VICTIM]
@@ -224,6 +231,45 @@ def test_what_is_in_the_catalog_and_the_cells_changes_no_figure(fleet, part):
     assert after.folded.area.tobytes() == before.folded.area.tobytes()
     assert set(after.health.corrupt) == ({"catalog"} if part == "catalog" else set())
     assert [worker.counters for worker in after.workers] == [worker.counters for worker in before.workers]
+
+
+@examples(150)
+@given(seeds)
+def test_a_catalog_that_others_overwrite_can_be_read_and_changed_by_those_who_know_it(hub_name, seed):
+    """Whatever is in it, and in whatever order it comes; a change is made, or refused for want of room or time."""
+    draw = random.Random(seed)
+    with hub_of_its_own(hub_name) as target, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        catalogs = [Catalog(target), Catalog(segment.attach(hub_name, writable=True))]
+        memory, (start, size) = memoryview(target.memory), parts_of(DIMS)["catalog"][0]
+        for _ in range(12):
+            catalog = draw.choice(catalogs)
+            if draw.random() < 0.3:
+                strike(draw, memory, start, draw.choice((24, 24 + BLOCK.itemsize, size)))
+            with suppress(FullError, ValueError):  # ValueError: what it overwrote defines one of that name otherwise
+                metric = catalog.define(draw.choice((PLAIN, LABELLED)), patience=0.0, overflow=True)
+                labels = ("ab"[: draw.randrange(2) + 1],) * len(catalog.contents().metrics[metric].labels)
+                placement = catalog.place(metric, labels, patience=0.0)
+                if draw.random() < 0.5:
+                    catalog.remove(placement, patience=0.0)
+            for each in catalogs:
+                _check(each.contents())
+            served(target)
+
+
+PLAIN, LABELLED = Definition("plain", "counter"), Definition("labelled", "histogram", labels=("x",), buckets=(1.0,))
+
+
+def _check(contents):
+    """No series but of a metric that is there, and on cells of its own."""
+    used = [0] * DIMS.cells
+    for placement in contents.series.values():
+        metric = contents.metrics[placement.metric]
+        assert len(placement.labels) == len(metric.labels)
+        for cell in range(placement.cell, placement.cell + run_length(metric)):
+            used[cell] += 1
+    assert max(used) <= 1
+    assert all(contents.series[placement.serial] is placement for placement in contents.index.values())
 
 
 # The retired area -----------------------------------------------------------------------------------------------------
@@ -293,9 +339,10 @@ def test_adding_areas_of_arbitrary_bytes_neither_raises_nor_warns(data, seed):
 # Reaping --------------------------------------------------------------------------------------------------------------
 
 
-def reaped(fleet, damage):
-    """Let the victim die (its lock is let go, its slot stays), damage its slot, reap."""
+def reaped(fleet, damage, pid=None):
+    """Let the victim die (its lock is let go, its slot stays), damage its slot, reap. ``pid``: instead of its own."""
     victim = fleet.writers[VICTIM]
+    fleet.target.slots["owner"]["pid"][VICTIM] = pid or os.getpid()
     lock = victim._claim.alive
     lock.release()
     damage()
@@ -307,8 +354,8 @@ def reaped(fleet, damage):
 
 
 @examples(200)
-@given(seeds, st.integers(1, 4), st.sampled_from(["hot", "fold", "owner", "ring", "folded", "folded counts", "tail",
-                                                 "folded seconds", "all"]))  # fmt: skip
+@given(seeds, st.integers(1, 4), st.sampled_from(["hot", "fold", "owner", "notes", "board", "ring", "folded",
+                                                 "folded counts", "tail", "folded seconds", "all"]))  # fmt: skip
 def test_reaping_a_dead_slot_of_mutated_bytes_never_raises_nor_lowers_a_total_nor_spoils_the_retired_area(
     fleet, seed, count, part
 ):
@@ -354,7 +401,7 @@ def test_no_word_of_a_record_that_a_dead_worker_left_spoils_the_retired_area(fle
 
 
 @examples(150)
-@given(seeds, st.integers(1, 5), st.sampled_from(["owner", "hot", "fold", "board", "ring", "folded", "all"]))
+@given(seeds, st.integers(1, 5), st.sampled_from(["owner", "hot", "fold", "notes", "board", "ring", "folded", "all"]))
 def test_a_writer_never_raises_for_what_is_in_its_slot(hub_name, seed, count, part):
     draw = random.Random(seed)
     with hub_of_its_own(hub_name) as target, closing(Writer(target)) as writer, warnings.catch_warnings():
@@ -381,7 +428,7 @@ def test_a_writer_never_raises_for_what_is_in_its_slot(hub_name, seed, count, pa
 def _record(writer, count):
     """Everything a writer does, so many times."""
     for number in range(count):
-        ticket = writer.enter(3)
+        ticket = writer.enter("/3")
         writer.record(0.001, 1)
         if number % 50 == 0:
             for word in (slots.ERRORS, slots.CACHE_HITS, slots.CACHE_MISSES, slots.UNCOUNTED):

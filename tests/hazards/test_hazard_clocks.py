@@ -17,6 +17,7 @@ from shmetrics.slots import GUARD_PATIENCE
 from shmetrics.statistics import comprehensive
 from shmetrics.writer import Writer
 from tests.hazards.worlds import SCENES, World
+from tests.insisting import insisting_view
 from tests.processes import PATIENCE
 
 HOUR = 3600.0
@@ -74,7 +75,7 @@ def test_no_wait_for_a_semaphore_is_left_to_the_kernel_which_counts_on_the_wall_
     world.record(2 * FOLD_BATCH)  # a claim and a fold
     guard = _guard(world)
     assert guard.try_acquire()
-    View(world.segment, clock=world.clock).snapshot()  # waits for the guard
+    insisting_view(world.segment, clock=world.clock).snapshot()  # waits for the guard
     world.record(FOLD_BATCH)  # puts a fold off
     world.clock.ahead += 2 * GUARD_PATIENCE
     world.record(FOLD_BATCH)  # replaces the guard
@@ -132,7 +133,7 @@ def test_reading_ends_though_a_guard_is_busy_and_the_clock_stands_still(world):
     world.record()
     with _guard(world) as guard:
         assert guard.try_acquire()
-        assert not hangs(View(world.segment, clock=stand_still).snapshot, guard.release)
+        assert not hangs(insisting_view(world.segment, clock=stand_still).snapshot, guard.release)
 
 
 def test_writing_goes_on_though_a_guard_is_busy_and_the_clock_stands_still(make_segment):

@@ -11,23 +11,26 @@ from shmetrics import Hub, PerformanceMetrics, guards, naming, segment, slots
 from shmetrics.aggregator import Aggregator
 from shmetrics.claimant import CLAIM_PATIENCE, RETRY_INTERVAL
 from shmetrics.cli.render import findings
+from shmetrics.copies import Copier
 from shmetrics.errors import HubNotFoundError
 from shmetrics.hub import View
 from shmetrics.layout import FOLD_BATCH, FREE
 from shmetrics.process import Identity, start_ticks
-from shmetrics.reader import GUARD_PATIENCE, Reader
+from shmetrics.reader import GUARD_PATIENCE
 from shmetrics.writer import Writer
 from tests.conftest import FakeClock
 from tests.hazards.stopped import Stopped
+from tests.insisting import insisting_view
 from tests.processes import in_forked_child
 from tests.test_forks import Child
 from tests.torture.failpoints import line_with
 
 MID_FOLD = line_with(Writer._fold, "target.add_rows(")
-MID_CLAIM = line_with(slots._take, "guard = renew_guard(")
+MID_CLAIM = line_with(slots._lock_free_slot, "return slot, alive")
+CLEARING = line_with(slots._take, "guard = renew_guard(")
 MID_REAP = line_with(slots._retire, "segment.flip_retired(")
 END_OF_REAP = line_with(slots._retire, "words[STATE] = FREE")
-MID_READ = line_with(Reader._try_slot, "owner = self._copy(")
+MID_READ = line_with(Copier.attempt, "owners = self._copy_part(")
 
 RECORDS = FOLD_BATCH + 44
 
@@ -67,13 +70,16 @@ def guard_name(target, slot, number):
 # Stopped --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("make_view", "wait"), [(View, 0.0), (insisting_view, GUARD_PATIENCE)], ids=["at once", "with its guard"]
+)
 def test_a_worker_stopped_in_the_middle_of_a_fold_is_read_as_it_last_was_within_5_ms_and_loses_nothing(
-    make_segment, clock
+    make_segment, clock, make_view, wait
 ):
     target = make_segment()
     with Stopped(lambda: record(target), MID_FOLD) as worker:
-        fleet = View(target, clock=clock, sleep=clock.sleep).snapshot()
-        assert GUARD_PATIENCE <= fleet.health.seconds_waited <= GUARD_PATIENCE + 0.001
+        fleet = make_view(target, clock=clock, sleep=clock.sleep).snapshot()
+        assert wait <= fleet.health.seconds_waited <= wait + 0.001
         assert fleet.counters.requests == int(fleet.folded.valid) == FOLD_BATCH
         assert fleet.workers[0].alive
         worker.go_on()
@@ -143,6 +149,16 @@ def test_while_the_holder_of_the_registry_is_stopped_readers_see_all_and_claiman
     writer.close()
 
 
+def test_while_a_claimant_is_stopped_clearing_its_slot_others_claim_theirs(make_segment):
+    target = make_segment()
+    with Stopped(lambda: record(target), CLEARING) as stopped:
+        writer = record(target, 1)
+        assert writer.slot == 1
+        stopped.go_on()
+        assert requests(target) == RECORDS + 1
+    writer.close()
+
+
 # A reader that holds a guard ------------------------------------------------------------------------------------------
 
 
@@ -164,7 +180,7 @@ def test_a_guard_that_a_reader_keeps_is_replaced_by_its_owner_and_none_is_ever_w
     values = []
     with (
         guards.open_existing(guard_name(target, 0, 1)) as kept,
-        Stopped(lambda: View(target).snapshot(), MID_READ) as reader,
+        Stopped(lambda: insisting_view(target).snapshot(), MID_READ) as reader,
     ):
         if end == "killed":
             os.kill(reader.pid, signal.SIGKILL)
@@ -188,9 +204,13 @@ def test_a_guard_that_a_reader_keeps_is_replaced_by_its_owner_and_none_is_ever_w
 def test_readers_use_the_new_guard(make_segment, clock):
     target = make_segment()
     writer = record(target, 1, clock=clock)
-    with Stopped(lambda: View(target).snapshot(), MID_READ):
+
+    def read():
+        return insisting_view(target).snapshot()
+
+    with Stopped(read, MID_READ):
         outlive_guard(writer, clock, lambda: None)
-        with Stopped(lambda: View(target).snapshot(), MID_READ), guards.open_existing(guard_name(target, 0, 2)) as new:
+        with Stopped(read, MID_READ), guards.open_existing(guard_name(target, 0, 2)) as new:
             assert new.value == 0
     writer.close()
 
@@ -309,7 +329,7 @@ def test_a_new_starter_of_a_removed_hub_gets_a_new_one_and_the_old_workers_stay_
 def test_an_abandoned_guard_of_a_removed_hub_is_given_up_and_not_made_again(make_segment, clock):
     target = make_segment()
     writer = record(target, 1, clock=clock)
-    with Stopped(lambda: View(target).snapshot(), MID_READ):
+    with Stopped(lambda: insisting_view(target).snapshot(), MID_READ):
         segment.unlink(target.name, target.instance)
         outlive_guard(writer, clock, lambda: None)
         assert files_of(target.name) == []

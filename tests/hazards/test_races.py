@@ -12,19 +12,23 @@ import sys
 
 import pytest
 
-from shmetrics import Hub, PerformanceMetrics, guards, naming, segment, slots
+from shmetrics import Hub, PerformanceMetrics, guards, naming, obituaries, segment, slots
 from shmetrics.aggregator import Aggregator
+from shmetrics.copies import Copier
 from shmetrics.errors import HubNotFoundError
 from shmetrics.hub import View
 from shmetrics.layout import FOLD_BATCH, Layout
+from shmetrics.obituaries import Obituaries
 from shmetrics.reader import Reader
 from shmetrics.writer import Writer
+from tests.insisting import insisting_view
 from tests.processes import PATIENCE, run_in_processes
 from tests.test_forks import Child
 from tests.torture.failpoints import call_at, die_at
 
 SMALL = {"max_workers": 8, "max_series": 16}
 RECORDS = FOLD_BATCH + 44
+OBITUARY_STEPS = (slots._write_obituary, obituaries.write, Obituaries.add)
 
 
 def lines_of(function):
@@ -135,7 +139,7 @@ def test_a_creator_killed_at_any_line_leaves_no_hub_or_a_whole_one_and_the_next_
 
 @pytest.mark.parametrize(
     ("function", "visits"),
-    [(slots.reap, 1), *itertools.product([slots._reap_dead, slots._retire, slots._leavings], [1, 2])],
+    [(slots.reap, 1), *itertools.product([slots._reap_dead, slots._retire, slots._leavings, *OBITUARY_STEPS], [1, 2])],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_an_aggregator_killed_at_any_line_of_a_reap_is_succeeded_and_each_dead_worker_counts_once(
@@ -156,6 +160,10 @@ def test_an_aggregator_killed_at_any_line_of_a_reap_is_succeeded_and_each_dead_w
             assert (figures["total_requests"], figures["workers_seen"]) == (dead * RECORDS, dead), where(*point)
             assert figures["hub"]["corrupt"] == {}
             assert not any(target.slots["owner"]["state"]), where(*point)
+            written = view.snapshot().obituaries
+            assert written[-1].serial == dead, where(*point)  # one each: none is missing, and none there twice
+            assert {each.exit_code for each in written} == {None}, where(*point)
+            assert {each.requests for each in written} == {RECORDS}, where(*point)
             standby._bell.close()
             standby._role.release()
     assert deaths > 1
@@ -183,6 +191,9 @@ def aggregate_and_die_at(name, point, visits):
     return status != 0
 
 
+COPYING = (Reader.read, Reader._read_slots, Copier.attempt, Copier._copy_rows, Copier._copy_ring, Reader._read_retired)
+
+
 # A reader that is slow ------------------------------------------------------------------------------------------------
 
 
@@ -207,15 +218,19 @@ def assert_of_one_incarnation(worker, bases):
 
 @pytest.mark.parametrize("successors", [20, RECORDS, 1500], ids="the next one wrote {}".format)
 @pytest.mark.parametrize(
-    "function",
-    [Reader.read, Reader._hold_guard, Reader._try_slot, Reader._copy_ring, Reader._read_retired],
-    ids=lambda function: function.__name__,
+    ("function", "make_view"),
+    [
+        *((function, make) for function in COPYING for make in (View, insisting_view)),
+        (Reader._insist, insisting_view),
+        (Reader._hold_guard, insisting_view),
+    ],
+    ids=lambda value: value.__name__,
 )
 def test_a_reader_overtaken_by_death_reap_and_reclaim_shows_one_incarnation_whole_and_totals_never_go_down(
-    make_segment, function, successors
+    make_segment, function, make_view, successors
 ):
     target = make_segment(max_workers=1)
-    view, before, generation, overtaken = View(target), 0, 0, 0
+    view, before, generation, overtaken = make_view(target), 0, 0, 0
     for point in lines_of(function):
         worker = Child(lambda: patterned(target, 0, RECORDS))
         generation += 1

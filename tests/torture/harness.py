@@ -43,9 +43,10 @@ kernel's lock on the directory /dev/shm, whose holder may be preempted in a crow
 HANG_BOUND = 20.0
 
 STEPS_OF = {
-    workers.write: ("claim", "renew", "write", "change", "fold", "guard", "release"),
+    workers.write: ("claim", "renew", "serve", "write", "change", "fold", "guard", "release"),
     workers.read: ("read", "guard"),
     workers.reap: ("reap",),
+    workers.report: ("report",),
     workers.create: ("create", "attach", "unlink"),
     workers.relabel: ("define",),
     workers.ring: ("bell",),
@@ -76,7 +77,7 @@ class Torture:
         self.fleet = Fleet(self.target, ledger, self.monitor, hang_bound)
         self._leftovers = Counter()
         self._roles = [workers.write] * count + [workers.read, workers.reap, workers.create, workers.ring] * 2
-        self._roles += [workers.relabel] * 2
+        self._roles += [workers.relabel] * 2 + [workers.report]
         self._report = Report(seed)
         self._progress = lambda share, report: None
         self._begin = time.monotonic()

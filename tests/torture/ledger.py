@@ -15,7 +15,8 @@ import numpy as np
     BLOCKED_NS,  # worst time a read was blocked
     GUARDS_NS,  # worst time a read was blocked by guards
     EVENTS,  # changes of custom metrics whose calls returned
-) = range(10)
+    CLOSING,  # 1 once the process has begun to end in good order
+) = range(11)
 _COLUMNS = 16
 
 

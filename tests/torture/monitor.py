@@ -23,7 +23,7 @@ class Monitor:
     """Checks every promise it can see in what it reads."""
 
     def __init__(self, target, ledger, most_processes):
-        self.view = TimedView(target)
+        self.view = TimedView(target, insists=lambda: self.reads % 2 == 1)  # each way of reading, in turn
         self._ledger = ledger
         self._words = [words_of(target, slot) for slot in range(target.layout.max_workers)]
         self._prefix = naming.semaphore_prefix(target.name, target.instance)
@@ -33,6 +33,8 @@ class Monitor:
         self._final = np.full(most_processes, -1)
         self._last = None
         self._metrics = None
+        self._obituaries = {}  # by role: the serial number
+        self._roles = {}  # by slot and generation
         self.violations = Counter()
         self.examples = {}
         self.reads = self.stale = 0
@@ -65,6 +67,7 @@ class Monitor:
         more = self._is_writer[: self._started]
         most, most_errors = self.acknowledged() + more, self.acknowledged(columns.ERRORS) + more
         most_events = self.acknowledged(columns.EVENTS) + more
+        closing = self.acknowledged(columns.CLOSING)
         final = self._final[: self._started]
         least, most = np.where(final >= 0, final, least), np.where(final >= 0, final, most)
         self.reads += 1
@@ -84,7 +87,35 @@ class Monitor:
                 self.expect(between[0] <= errors <= between[1], "unequal", (worker.role, "errors", errors, between))
                 self._check_rows(worker, number)
                 self._check_folded(worker, number)
+                self._roles[worker.slot, worker.generation] = worker.role
+                if dead[number] and not closing[number] and not worker.in_totals:
+                    self._check_has_obituary(worker, snapshot.obituaries)
+        for obituary in snapshot.obituaries:
+            self._check_obituary(obituary, least, most)
         self._last = snapshot
+
+    def _check_has_obituary(self, worker, obituaries):
+        """Whoever was killed and reaped has one: it was there before the slot was free, and 63 more may follow it."""
+        found = any((each.slot, each.generation) == (worker.slot, worker.generation) for each in obituaries)
+        self.expect(found, "lost", (worker.role, "has no obituary"))
+
+    def _check_obituary(self, obituary, least, most):
+        """One for each worker, and all of it that worker's."""
+        role, number = obituary.role, int(obituary.role[1:])
+        self.expect(
+            self._obituaries.setdefault(role, obituary.serial) == obituary.serial, "invented", (role, "died twice")
+        )
+        whose = self._roles.get((obituary.slot, obituary.generation), role)
+        labels = {request["label"] for request in obituary.requests_in_flight}
+        self.expect(whose == role and labels <= {role}, "torn", (role, whose, labels))
+        self.expect(obituary.in_flight <= 1, "torn", (role, obituary.in_flight))
+        between = (int(least[number]), int(most[number]))
+        self.expect(between[0] <= obituary.requests <= between[1], "unequal", (role, obituary.requests, between))
+        values = [record["inference_time"] for record in obituary.last_records]
+        sequence = range(obituary.requests - len(values) + 1, obituary.requests + 1)
+        expected = [(number << BASE_SHIFT) + float(at) for at in sequence]
+        self.expect(values == expected, "torn", (role, values[-1:], expected[-1:]))
+        self.expect(obituary.believed and obituary.exit_code in (None, -9), "torn", (role, obituary.exit_code))
 
     def _check_guards(self):
         """A guard above 1 was released by somebody who did not hold it."""

@@ -17,7 +17,7 @@ import traceback
 from dataclasses import dataclass
 from operator import attrgetter
 
-from shmetrics import merge, reader, slots, writer
+from shmetrics import copies, merge, obituaries, reader, slots, writer
 from tests.torture import failpoints
 from tests.torture.harness import Torture
 
@@ -70,13 +70,13 @@ MUTANTS = {
         "the commit word is stored before the record it commits",
         writer,
         "Writer.record",
-        (("_pack_into(", "words[HEAD] += 1\n_pack_into("),),
+        (("pack_into(", "words[HEAD] += 1\npack_into("),),
     ),
     "one row too many": Mutant(
         "a reader accepts the row that the owner may be overwriting",
-        reader,
-        "Reader._try_slot",
-        (("first <= words[HEAD]", "first < words[HEAD]"),),
+        copies,
+        "Copier.attempt",
+        (("first <= heads[at]", "first < heads[at]"),),
     ),
     "flip before the fold": Mutant(
         "the fold word is flipped before the inactive copy is complete",
@@ -182,6 +182,33 @@ MUTANTS = {
         "_retire",
         (('["folded_generation"][slot]) != generation', '["folded_generation"][slot]) >= 0'),),
     ),
+    "an obituary too late": Mutant(
+        "the obituary is written after the totals are retired, so that a reaper killed in between leaves none",
+        slots,
+        "_retire",
+        (
+            ("_write_obituary(segment, slot, generation, hot if believed else None, now)", "pass"),
+            (
+                "segment.flip_retired(index + 1)",
+                "segment.flip_retired(index + 1)\n_write_obituary(segment, slot, generation, hot, now)",
+            ),
+        ),
+        ("lost",),
+    ),
+    "an obituary twice": Mutant(
+        "a reap repeated after a SIGKILL writes the obituary again",
+        obituaries,
+        "write",
+        (("if obituaries.has(slot, generation):", "if False:"),),
+        ("invented",),
+    ),
+    "an obituary half written": Mutant(
+        "the serial number is stored before what the entry says",
+        obituaries,
+        "Obituaries.add",
+        (("words[_SLOT] = slot", "words[_SERIAL] = serial\nwords[_SLOT] = slot"),),
+        ("torn", "lost", "invented", "unequal"),
+    ),
     "freed before it is retired": Mutant(
         "a dead worker's slot is FREE before its totals are in the retired area",
         slots,
@@ -193,7 +220,7 @@ MUTANTS = {
         reader,
         "Reader.read",
         (
-            ("for slot in used:", "early = self._read_retired()\nfor slot in used:"),
+            ("slots = self._read_slots(", "early = self._read_retired()\nslots = self._read_slots("),
             ("retired = self._read_retired()", "retired = early"),
         ),
     ),

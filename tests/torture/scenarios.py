@@ -49,16 +49,17 @@ def a_lap_ahead(torture):
     head = 4 * FOLD_BATCH + 10
     oldest = head - layout.window_size - 1
     writer = halted_writer(torture, head, oldest + layout.capacity)
-    copy_ring = reader._copy_ring
+    copier, copy_ring = reader._copier, reader._copier._copy_ring
 
     def be_lapped(*args):
-        reader._copy_ring = copy_ring
+        copier._copy_ring = copy_ring
         fleet.go_on(writer)
         fleet.halted(writer)
         return copy_ring(*args)
 
-    reader._copy_ring = be_lapped
-    torture.look(timed=False)
+    copier._copy_ring = be_lapped
+    with torture.monitor.view.insisting():
+        torture.look(timed=False)
 
 
 def two_claimants(torture):
@@ -82,7 +83,7 @@ def a_guard_in_the_hands_of_a_stopped_reader(torture):
     fleet = torture.fleet
     writer = halted_writer(torture, 3 * torture.target.layout.capacity)  # all its pages were touched
     holding = line_of("reader.Reader._hold_guard", "return guard, 0.0")
-    reader = fleet.start(workers.read, Fate("reader.Reader._hold_guard", holding, (1,), signal.SIGSTOP))
+    reader = fleet.start(workers.read_again, Fate("reader.Reader._hold_guard", holding, (1,), signal.SIGSTOP))
     fleet.halted(reader)
     torture.look()
     fleet.go_on(writer)
@@ -154,6 +155,22 @@ def a_reaper_dies_before_it_frees_the_slot(torture):
     torture.look()
 
 
+def a_reaper_dies_over_an_obituary(torture):
+    """Once in the middle of it, and once when it is written and nothing is retired yet: the next one completes it."""
+    for function, text in (
+        ("obituaries.Obituaries.add", "entry[_PAYLOAD"),
+        ("slots._retire", 'target["incarnations"]'),
+    ):
+        leave_a_dead_writer(torture)
+        fate = Fate(function, line_of(function, text), (1,), signal.SIGSTOP)
+        reaper = torture.fleet.start(workers.reap, fate)
+        torture.fleet.halted(reaper)
+        torture.look()
+        torture.fleet.kill_now(reaper)
+        torture.reap()
+        torture.look()
+
+
 def a_claimant_dies_over_what_its_predecessor_left(torture):
     """A claimant is killed when it has cleared the first word of its predecessor's, and nothing else."""
     for _ in range(torture.target.layout.max_workers):  # until every slot had somebody
@@ -175,5 +192,6 @@ SCENARIOS = (
     a_neighbour_dies,
     two_reapers,
     a_reaper_dies_before_it_frees_the_slot,
+    a_reaper_dies_over_an_obituary,
     a_claimant_dies_over_what_its_predecessor_left,
 )

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import shmetrics
-from shmetrics import doorbell, guards, naming, segment, slots
+from shmetrics import doorbell, endings, guards, naming, segment, slots
 from shmetrics import writer as writers
 from shmetrics.catalog import Catalog
 from shmetrics.errors import ShmetricsError
-from shmetrics.hub import View
 from shmetrics.instruments import Counter, Histogram
 from shmetrics.layout import Layout
+from tests.insisting import insisting_view
 from tests.processes import in_forked_child
 from tests.torture import failpoints, workers
 from tests.torture.failpoints import STEPS, Fate, code_of, draw_fate, line_of, points_of, strike_at
@@ -38,23 +38,34 @@ NO_STEPS = {
     "slots.Hot.active": "computes only",
     "slots.Hot.requests": "computes only",
     "reader.Reader.__init__": "before the first read",
+    "copies.Copier.__init__": "before the first read",
     "segment.Segment.__del__": "where nobody closed",
     "catalog.Catalog.__init__": "before the first look",
+    "board.Board.__init__": "before the first record",
+    "board.requests_on": "looks at a copy",
+    "board.busy_of": "looks at a copy",
+    "board.crowd_of": "looks at a copy",
+    "board.Busy.is_known": "computes only",
+    "obituaries.begin_to_watch_oom_kills": "once a hub",
     "catalog.Catalog.refused": "asks only",
     "guards.template": "once a process, and here before any fork",
     "guards.Semaphore.__enter__": "does nothing",
     "guards.Semaphore.__exit__": "closes only",
 }
-MODULES = ("writer", "slots", "locks", "guards", "segment", "reader", "doorbell", "catalog", "instruments")
+MODULES = (
+    *("writer", "slots", "locks", "guards", "segment", "reader", "copies", "doorbell", "catalog", "instruments"),
+    *("board", "obituaries", "endings"),
+)
 
 
 def _walk_every_way(name):
     """Do everything that the tortured processes do, in this process."""
     target = segment.create_or_attach(name, Layout(max_workers=2, max_series=8))
-    view = View(target)
+    view = insisting_view(target)
     slots.GUARD_PATIENCE = 0.0
     writer = writers.Writer(target)
     writer.add(slots.ERRORS, 1)
+    writer.leave(writer.enter("GET /"))
     catalog = Catalog(target)
     Counter(writer, catalog, workers.EVENTS, ()).inc()
     Histogram(writer, catalog, workers.SIZES, ()).observe(1.0)
@@ -74,6 +85,14 @@ def _walk_every_way(name):
     writer.close()
     view.snapshot()
     slots.reap(target)
+    killed = writers.Writer(target)
+    killed.record(0.1)
+    pid = os.getpid()
+    target.slots["owner"]["pid"] = 2**31  # a stranger, since this process lives
+    killed._claim.alive.release()
+    slots.reap(target)
+    endings.report_end(target, 2**31, -9)
+    target.slots["owner"]["pid"] = pid
     bell = doorbell.Doorbell(target)
     doorbell.ring(target)
     bell.wait(0.1)

@@ -12,10 +12,12 @@ it, with six others on two CPUs. Waiting that burns CPU is not in it: there is n
 but for the bounded retries of a reader, which the wall times show.
 """
 
+import contextlib
 import os
 import time
 
 from shmetrics.hub import View
+from tests.insisting import insist
 
 
 class BlockedClock:
@@ -44,15 +46,31 @@ class TimedView:
     """A `hub.View` that says of each snapshot how long it took, was blocked, and slept because of guards, in seconds.
 
     ``torment``: called in the middle of the copy of each ring; what it sleeps is not held against the reader.
+    ``insists``: called before each snapshot, whether all slots are to be copied one by one, with their guards.
     """
 
-    def __init__(self, target, torment=None):
+    def __init__(self, target, torment=None, insists=lambda: False):
         self._view = View(target, sleep=self._sleep)
         self._blocked_clock = BlockedClock()
         self._torment = torment
         self.wall = self.blocked = self.guards = self._slept = self._own = 0.0
         if torment is not None:
-            self._copy_ring, self.reader._copy_ring = self.reader._copy_ring, self._tormented_copy_ring
+            copier = self.reader._copier
+            self._copy_ring, copier._copy_ring = copier._copy_ring, self._tormented_copy_ring
+        self._insists = insists
+        insist(self.reader, self._insists_now)
+
+    def _insists_now(self):
+        return self._insists()
+
+    @contextlib.contextmanager
+    def insisting(self):
+        """Copy all slots one by one, with their guards, as long as this lasts."""
+        before, self._insists = self._insists, lambda: True
+        try:
+            yield
+        finally:
+            self._insists = before
 
     @property
     def reader(self):

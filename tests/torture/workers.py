@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from shmetrics import doorbell, segment, slots
+from shmetrics import doorbell, endings, segment, slots
 from shmetrics import writer as writers
 from shmetrics.catalog import Catalog, FullError
 from shmetrics.errors import ShmetricsError
@@ -75,16 +75,19 @@ def write(job):
             sizes.observe(1.0)
             row[columns.EVENTS] = sequence // ERROR_EVERY
         value = base + sequence
+        ticket = writer.enter(f"w{job.number}")
         if sequence == 1:
             _first_record(job, writer, value)
             spell = _Spell(job)
         else:
             writer.record(value, 2 * value, 3 * value, 4 * value)
         row[columns.ACKNOWLEDGED] = sequence
+        writer.leave(ticket)
         if sequence % _CHECK_EVERY == 0:
             job.beat()
             spell.end()
             spell = _Spell(job)
+    row[columns.CLOSING] = 1
     writer.close()
 
 
@@ -129,9 +132,18 @@ class _Spell:
 
 
 def read(job):
-    """Read as fast as possible, and slowly in the worst place."""
+    """Read as fast as possible, and slowly in the worst place; every other time one slot after another."""
+    _read(job, lambda: job.draw.random() < 0.5)
+
+
+def read_again(job):
+    """Read like that, always one slot after another."""
+    _read(job, lambda: True)
+
+
+def _read(job, insists):
     row, calm = job.row, Calm(job.row)
-    view = TimedView(job.target, torment=lambda: time.sleep(job.draw.uniform(0.0, 0.0006)))
+    view = TimedView(job.target, torment=lambda: time.sleep(job.draw.uniform(0.0, 0.0006)), insists=insists)
     job.fate.seal()
     while True:
         calm.begin()
@@ -151,6 +163,16 @@ def reap(job):
     job.fate.seal()
     while True:
         slots.reap(job.target, patience=0.01)
+        job.beat()
+
+
+def report(job):
+    """Say of workers that they were killed, as a parent would; of the living it is not believed."""
+    owners = job.target.slots["owner"]
+    job.fate.seal()
+    while True:
+        endings.report_end(job.target, int(job.draw.choice(owners["pid"])), -signal.SIGKILL)
+        time.sleep(job.draw.uniform(0.0, 0.002))
         job.beat()
 
 

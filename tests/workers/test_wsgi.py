@@ -14,14 +14,6 @@ PLAIN = [("Content-Type", "text/plain")]
 
 
 @pytest.fixture
-def metrics(hub_name):
-    """Metrics in a small hub of this test alone, the slot taken."""
-    with PerformanceMetrics(name=hub_name, max_workers=4, max_series=16) as metrics:
-        metrics.claim()
-        yield metrics
-
-
-@pytest.fixture
 def wrap(metrics, clock):
     """A function that puts the middleware around an application, on the test's clock."""
     return lambda app: MetricsMiddleware(app, metrics, clock=clock)

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from shmetrics import PerformanceMetrics
+from shmetrics.board import Busy, RequestInFlight
 from shmetrics.process import start_ticks
-from shmetrics.snapshot import RequestInFlight
-from shmetrics.statistics import worker_row
+from shmetrics.snapshot import Generation
+from shmetrics.statistics import worker_rows
 from tests.exporters.prometheus import Still, read, value
-from tests.forge import NOW, fleet, random_records, worker
+from tests.forge import NOW, fleet, obituary, random_records, worker
 from tests.processes import run_in_processes
 
 KERNEL = ("cpu_seconds_total", "resident_memory_bytes", "virtual_memory_bytes", "threads", "open_fds")
@@ -25,14 +26,36 @@ def of_worker(samples, slot):
 
 
 def test_the_work_of_each_live_worker_is_shown_by_its_slot():
-    busy = worker(random_records(1, 150, start=950.0), slot=3, in_flight=(RequestInFlight(NOW - 2.0, 0),))
+    busy = worker(random_records(1, 150, start=950.0), slot=3, in_flight=(RequestInFlight(NOW - 2.0),))
     idle = worker(slot=7)
     samples = read(Still(fleet(busy, idle)))
-    row, shown = worker_row(busy, NOW), of_worker(samples, 3)
+    (row,), shown = worker_rows([busy], NOW), of_worker(samples, 3)
     assert (shown["requests_total"], shown["errors_total"]) == (row["requests"], row["errors"])
     assert shown["busy_ratio"] == row["busy_fraction"] > 0.0
     assert (shown["in_flight_requests"], shown["oldest_in_flight_seconds"]) == (1.0, 2.0)
     assert of_worker(samples, 7)["requests_total"] == 0.0
+
+
+def test_the_fleets_busy_ratio_is_the_mean_of_its_live_workers():
+    def with_busy(slot, seconds, **fields):
+        return worker(slot=slot, busy=Busy(seconds, {995: 0.0}), **fields)
+
+    samples = read(Still(fleet(with_busy(0, 4.0), with_busy(1, 2.0), with_busy(2, 3.0, alive=False))))
+    assert value(samples, "shmetrics_busy_ratio") == pytest.approx(0.3)
+    assert value(samples, "shmetrics_busy_1m_ratio") == pytest.approx(0.05)
+    assert of_worker(samples, 0)["busy_1m_ratio"] == pytest.approx(4.0 / 60.0)
+    assert value(read(Still(fleet())), "shmetrics_busy_ratio") == 0.0
+
+
+def test_requests_beyond_the_board_are_in_flight_too():
+    samples = read(Still(fleet(worker(in_flight=(RequestInFlight(NOW - 2.0),), crowd=999))))
+    assert of_worker(samples, 0)["in_flight_requests"] == 1000.0
+
+
+def test_workers_that_died_are_counted():
+    samples = read(Still(fleet(obituaries=(obituary(serial=70), obituary(serial=71)))))
+    assert value(samples, "shmetrics_workers_died_total") == 71.0
+    assert value(read(Still(fleet())), "shmetrics_workers_died_total") == 0.0
 
 
 def test_no_label_is_a_pid():
@@ -53,6 +76,25 @@ def test_a_successor_in_the_slot_has_the_same_series_created_later():
     assert before.keys() == after.keys()
     assert after["requests_created"] - before["requests_created"] == 90.0
     assert after["start_time_seconds"] == after["errors_created"] == after["requests_created"]
+
+
+def test_garbage_collections_are_shown_by_generation_and_their_seconds_where_they_are_known():
+    known = (Generation(90, 40, 0, 0.5), Generation(9, 30, 0, 0.25), Generation(1, 20, 3, 0.0))
+    unknown = tuple(each._replace(seconds=0.0) for each in known)
+    samples = read(Still(fleet(worker(garbage=known), worker(slot=1, garbage=unknown), worker(slot=2))))
+
+    def shown(name, slot):
+        wanted = f"shmetrics_worker_gc_{name}_total"
+        found = {dict(labels)["generation"]: value for (each, labels), value in samples.items()
+                 if each == wanted and dict(labels)["worker"] == str(slot)}  # fmt: skip
+        return [found[generation] for generation in sorted(found)]
+
+    for slot in (0, 1):
+        assert shown("collections", slot) == [90.0, 9.0, 1.0]
+        assert shown("objects_collected", slot) == [40.0, 30.0, 20.0]
+        assert shown("objects_uncollectable", slot) == [0.0, 0.0, 3.0]
+        assert shown("collections", 2) == []
+    assert (shown("seconds", 0), shown("seconds", 1)) == ([0.5, 0.25, 0.0], [])
 
 
 def test_the_kernel_tells_of_a_real_process():

@@ -1,0 +1,117 @@
+"""Forms: all lines of a family but for the numbers, as prometheus_client would write them, to the byte.
+
+Names, labels and help texts stay the same from one scrape to the next. They are nearly all of a page, and putting them
+together, with their quotes and in their order, is nearly all of the work; so it is done once.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from prometheus_client.core import Exemplar, Metric, Sample
+
+from shmetrics.exporters.prometheus.names import go_float
+
+_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_LARGE: Final = 1e6
+"""From here on a number is written with an exponent, where it is no sooner in Python."""
+_MOST_REMEMBERED: Final = 1 << 14
+_TEXT_TYPES: Final = {
+    "counter": ("_total", "counter"),
+    "info": ("_info", "gauge"),
+    "stateset": ("", "gauge"),
+    "gaugehistogram": ("", "histogram"),
+    "unknown": ("", "untyped"),
+}
+"""What the text format makes of the types that it does not have: suffix and type."""
+_LATE: Final = ("_created", "_gcount", "_gsum")
+"""Samples that only OpenMetrics knows: the text format has them as gauges at the end of a family."""
+
+
+class Form:
+    """The lines of a family with these samples, whatever their numbers are. See `has_form`."""
+
+    def __init__(self, family: Metric) -> None:
+        lines = [f"{_series(sample).replace('%', '%%')} %s\n" for sample in family.samples]
+        suffix, kind = _TEXT_TYPES.get(family.type, ("", family.type))
+        late: dict[str, list[int]] = {family.name + suffix: [] for suffix in _LATE}
+        self._order: list[int] = []
+        """The samples in the order of the text format."""
+        for at, sample in enumerate(family.samples):
+            late.get(sample.name, self._order).append(at)
+        text = [_text_head(family, family.name + suffix, kind), *(lines[at] for at in self._order)]
+        for name, more in late.items():
+            if more:
+                text += [_text_head(family, name, "gauge"), *(lines[at] for at in more)]
+                self._order += more
+        self._is_in_order = self._order == sorted(self._order)
+        self._text = "".join(text)
+        self._openmetrics = "".join([_openmetrics_head(family), *lines])
+
+    def text(self, numbers: Sequence[str]) -> str:
+        """In the text format, with the samples' numbers, `written`."""
+        return self._text % tuple(numbers if self._is_in_order else [numbers[at] for at in self._order])
+
+    def openmetrics(self, numbers: Sequence[str]) -> str:
+        """In OpenMetrics; a number may have an exemplar `shown` behind it."""
+        return self._openmetrics % tuple(numbers)
+
+
+def has_form(family: Metric) -> bool:
+    """Whether every name in a family is one that every Prometheus can read; of others prometheus_client makes more."""
+    names = {family.name, *(sample.name for sample in family.samples)}
+    labels = {label for sample in family.samples for label in sample.labels}
+    return all(map(_NAME.fullmatch, names)) and all(map(_LABEL.fullmatch, labels))
+
+
+def written(numbers: Iterable[float]) -> list[str]:
+    """Samples' numbers, as both formats have them."""
+    return [_written[each] if each else repr(float(each)) for each in numbers]
+
+
+class _Written(dict[float, str]):
+    """Numbers as they are written: most are on a page several times, or on the next one again.
+
+    Not for 0.0 and -0.0, which are equal. What else is equal is written alike, whatever its type.
+    """
+
+    def __missing__(self, number: float) -> str:
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        value = float(number)
+        self[number] = text = repr(value) if -_LARGE < value < _LARGE else go_float(value)
+        return text
+
+
+_written: Final = _Written()
+
+
+def shown(exemplar: Exemplar) -> str:
+    """What OpenMetrics has of an exemplar, behind its sample's number."""
+    text = f" # {_braced(exemplar.labels)} {go_float(exemplar.value)}"
+    return text if exemplar.timestamp is None else f"{text} {exemplar.timestamp}"
+
+
+def _series(sample: Sample) -> str:
+    return f"{sample.name}{_braced(sample.labels)}" if sample.labels else sample.name
+
+
+def _braced(labels: dict[str, str]) -> str:
+    return "{" + ",".join([f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items())]) + "}"
+
+
+def _text_head(family: Metric, name: str, kind: str) -> str:
+    documentation = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
+    return f"# HELP {name} {documentation}\n# TYPE {name} {kind}\n".replace("%", "%%")
+
+
+def _openmetrics_head(family: Metric) -> str:
+    head = f"# HELP {family.name} {_escaped(family.documentation)}\n# TYPE {family.name} {family.type}\n"
+    if family.unit:
+        head += f"# UNIT {family.name} {family.unit}\n"
+    return head.replace("%", "%%")
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

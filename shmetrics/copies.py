@@ -1,0 +1,259 @@
+"""Copies of slots: one attempt to bring home a consistent copy of each of some slots, all at once.
+
+Nothing read is trusted: indices are masked, counts are checked, a slot that cannot be right is reported and skipped.
+
+Why the copies are right without a lock. The owner stores a record first and the commit word after it, so every row
+before ``head`` is whole. Rows are overwritten oldest first: with ``h2`` the commit word *after* the copy, the owner may
+just be storing record ``h2`` over row ``h2 - capacity``, so exactly the rows above that are untouched. The folded copy
+that ``fold`` names is written to again only by the fold after the next, and by then ``fold`` has changed.
+
+Why all at once. A numpy call costs as much for one slot as for sixty-four. Each step of the protocol is taken for every
+slot before the next step is, in the order that it has for a single one: what lies between "before" and "after" is only
+longer, a millisecond or so, and a slot that changes in it is copied again by itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shmetrics import exemplars
+from shmetrics.cells import Cells
+from shmetrics.families import Exemplar
+from shmetrics.folded import Areas, Rows, flaws
+from shmetrics.layout import (
+    BOARD,
+    CLAIMED,
+    EXEMPLAR,
+    EXEMPLARS,
+    FOLDED,
+    FREE,
+    OWNER,
+    RECORD,
+    offset_of,
+)
+from shmetrics.locks import is_locked, slot_byte
+from shmetrics.segment import Segment
+from shmetrics.slots import (
+    CACHE_HITS,
+    CACHE_MISSES,
+    DROPPED,
+    ERRORS,
+    FOLD,
+    GENERATION,
+    HEAD,
+    RING,
+    STATE,
+    UNCOUNTED,
+    Hot,
+    hot_flaw,
+)
+
+CHANGED: Final = "it changed while it was copied"
+"""Why there is no copy of a slot: to be tried again."""
+HALF_CLAIMED: Final = "it is being claimed, or its claimant died half-way"
+"""Why there is none of a FREE slot: it holds nothing that counts."""
+
+_AREA_WORDS: Final = FOLDED.itemsize // 8
+_ROW_WORDS: Final = RECORD.itemsize // 8
+_EXEMPLAR_WORDS: Final = EXEMPLAR.itemsize // 8
+_FLOAT: Final = np.dtype(np.float64)
+_NO_ROWS: Final = np.empty(0, RECORD)
+
+
+class Owner(NamedTuple):
+    """Whose slot it is: the fields of ``layout.OWNER``, as they were found."""
+
+    state: int
+    generation: int
+    pid: int
+    start_ticks: int
+    guard: int
+    claimed_at: float
+    ended_at: float
+    heartbeat: float
+    role: bytes
+    collections: NDArray[np.uint64]
+    collected: NDArray[np.uint64]
+    uncollectable: NDArray[np.uint64]
+    collecting_ns: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class SlotCopy:
+    """One slot at one instant. ``rows`` are the records `first` to `head`: the window, the one before it, the tail."""
+
+    slot: int
+    claimed: bool
+    alive: bool
+    generation: int
+    owner: Owner
+    hot: Hot
+    area: NDArray[np.void]
+    """``layout.FOLDED``, zero-dimensional: what was folded."""
+    first: int
+    rows: Rows
+    board: Any
+    """``layout.BOARD``, zero-dimensional; None where no request was ever shown on it."""
+    cells: Cells
+    """Those of custom metrics, up to the last that the catalog names."""
+    exemplars: tuple[Exemplar, ...] = ()
+
+
+class Copier:
+    """Makes copies of one hub's slots. Any thread may call, several at once; a read-only mapping will do."""
+
+    def __init__(self, segment: Segment, clock: Callable[[], float]) -> None:
+        dims = segment.layout
+        self._segment = segment
+        self._clock = clock
+        self._words: NDArray[np.uint64] = np.ndarray(
+            (dims.max_workers, dims.slot.itemsize // 8), np.uint64, segment.memory, dims.slots_offset
+        )
+        """Every slot as 8-byte words; numpy loads each element of a column whole."""
+        self._start = {part: offset_of(dims.slot, part) // 8 for part in ("board", "folded", "cells", "exemplars")}
+
+    def used(self) -> list[int]:
+        """The slots that were ever claimed."""
+        used: list[int] = np.flatnonzero(self._words[:, GENERATION]).tolist()
+        return used
+
+    def attempt(self, slots: list[int], areas: Areas, extent: int) -> list[SlotCopy | str]:
+        """One attempt at each of these slots, one at least.
+
+        Returns for each a copy, or why there is none: CHANGED, HALF_CLAIMED, or what is impossible about it.
+        ``areas``: room for their folded areas, shape (len(slots),), all zero. ``extent``: how many cells of custom
+        metrics to copy.
+        """
+        segment, fence = self._segment, self._segment.fence
+        before = self._versions(slots)
+        fence()
+        # Now, since by the time the retired area is copied it may know the incarnation that is being claimed.
+        retired = segment.retired(segment.retired_index)["folded_generation"][slots].tolist()
+        self._copy_areas(slots, [fold for _, _, fold in before], areas)
+        owners = self._copy_part(slots, 0, OWNER, 1)[:, 0].tolist()
+        boards = self._copy_part(slots, self._start["board"], BOARD, 1)
+        cells = self._copy_part(slots, self._start["cells"], _FLOAT, extent)
+        shown = self._copy_exemplars(slots)
+        fence()
+        hots = self._copy_hot(slots)
+        problems = [
+            hot_flaw(hot, segment.layout.capacity) if state in (FREE, CLAIMED) else f"its state is {state}"
+            for (state, _, _), hot in zip(before, hots, strict=True)
+        ]
+        firsts, rows = self._copy_rows(slots, hots, problems)
+        fence()
+        heads = self._words[slots, HEAD].tolist()
+        now = self._clock()
+        impossible = _areas_flaws(areas, [hot.folded for hot in hots], now)
+        fence()
+        after = self._versions(slots)
+        has_board = np.any(boards.view(np.uint64), axis=1).tolist()
+        descriptor = segment.descriptor if any(state == CLAIMED for state, _, _ in before) else -1
+
+        found: list[SlotCopy | str] = []
+        for at, slot in enumerate(slots):
+            (state, generation, _), hot, first = before[at], hots[at], firsts[at]
+            is_lapped = first <= heads[at] - segment.layout.capacity
+            problem = problems[at] or impossible.get(at) or (_rows_flaw(rows[at], now) if len(rows[at]) else None)
+            if state == FREE and generation != retired[at]:
+                found.append(HALF_CLAIMED)
+            elif after[at] != before[at] or (is_lapped and problems[at] is None):
+                found.append(CHANGED)
+            elif problem is not None:
+                found.append(HALF_CLAIMED if state == FREE else problem)
+            else:
+                found.append(
+                    SlotCopy(
+                        slot=slot,
+                        claimed=state == CLAIMED,
+                        alive=state == CLAIMED and is_locked(descriptor, slot_byte(slot)),
+                        generation=generation,
+                        owner=Owner(*owners[at]),
+                        hot=hot,
+                        area=areas[at, ...],
+                        first=first,
+                        rows=rows[at],
+                        board=boards[at, 0] if has_board[at] else None,
+                        cells=cells[at],
+                        exemplars=shown[at],
+                    )
+                )
+        return found
+
+    def _versions(self, slots: list[int]) -> list[tuple[int, int, int]]:
+        """What tells whether a slot was claimed, freed or folded: its state, generation and fold word."""
+        return list(zip(*(self._words[slots, word].tolist() for word in (STATE, GENERATION, FOLD)), strict=True))
+
+    def _copy_hot(self, slots: list[int]) -> list[Hot]:
+        """The hot words, the commit words first: then the counters count no less than the records do."""
+        words = (HEAD, FOLD, ERRORS, CACHE_HITS, CACHE_MISSES, DROPPED, UNCOUNTED)
+        return [Hot(*values) for values in zip(*(self._words[slots, word].tolist() for word in words), strict=True)]
+
+    def _copy_part(self, slots: list[int], start: int, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+        """Private copies of `count` elements from a word on: shape (len(slots), count)."""
+        words = self._words[slots, start : start + count * dtype.itemsize // 8]
+        copy: NDArray[Any] = words.view(dtype) if count else np.empty((len(slots), 0), dtype)
+        return copy
+
+    def _copy_areas(self, slots: list[int], folds: list[int], areas: Areas) -> None:
+        """Copy what the fold words name. Where they say that nothing was folded yet nothing is looked at."""
+        targets = areas.view(np.uint64).reshape(len(slots), _AREA_WORDS)
+        for target, slot, fold in zip(targets, slots, folds, strict=True):
+            if fold >> 1:
+                start = self._start["folded"] + (fold & 1) * _AREA_WORDS
+                target[:] = self._words[slot, start : start + _AREA_WORDS]
+
+    def _copy_exemplars(self, slots: list[int]) -> list[tuple[Exemplar, ...]]:
+        start, end = self._start["exemplars"], self._start["exemplars"] + EXEMPLARS * _EXEMPLAR_WORDS
+        has_any = np.any(self._words[slots, start:end:_EXEMPLAR_WORDS], axis=1).tolist()
+        return [
+            exemplars.read(self._words[slot, start:end].view(np.uint8), self._segment.fence) if has else ()
+            for slot, has in zip(slots, has_any, strict=True)
+        ]
+
+    def _copy_rows(self, slots: list[int], hots: list[Hot], problems: list[str | None]) -> tuple[list[int], list[Rows]]:
+        """Of each slot the number of the first row that is wanted, and all rows from there on.
+
+        None where there is a problem.
+        """
+        window = self._segment.layout.window_size
+        firsts = [
+            max(0, min(hot.folded, hot.head - window - 1)) if problem is None else hot.head
+            for hot, problem in zip(hots, problems, strict=True)
+        ]
+        rows = [
+            self._copy_ring(slot, first, hot.head) if first < hot.head else _NO_ROWS
+            for slot, first, hot in zip(slots, firsts, hots, strict=True)
+        ]
+        return firsts, rows
+
+    def _copy_ring(self, slot: int, first: int, head: int) -> Rows:
+        """Rows `first` to `head`: in one piece or two."""
+        capacity, ring = self._segment.layout.capacity, self._words[slot, RING // 8 :]
+        start, count = (first & (capacity - 1)) * _ROW_WORDS, (head - first) * _ROW_WORDS
+        upper = min(count, capacity * _ROW_WORDS - start)
+        rows = np.empty(count, np.uint64)
+        rows[:upper] = ring[start : start + upper]
+        rows[upper:] = ring[: count - upper]
+        return rows.view(RECORD)
+
+
+def _areas_flaws(areas: Areas, folded: list[int], now: float) -> dict[int, str]:
+    """`flaws` of the areas that are not empty."""
+    some = [at for at, count in enumerate(folded) if count]
+    if len(some) == len(folded):
+        return flaws(areas, folded, now)
+    if not some:
+        return {}
+    copies = areas.view(np.uint64).reshape(len(areas), _AREA_WORDS)[some].view(FOLDED)[:, 0]
+    found = flaws(copies, [folded[at] for at in some], now)
+    return {some[at]: flaw for at, flaw in found.items()}
+
+
+def _rows_flaw(rows: Rows, now: float) -> str | None:
+    """What is impossible about committed rows, or None: one from the future would hide the seconds of all others."""
+    late = bool((rows["time"] > now + 1.0).any())
+    return "a record in its ring is from the future" if late else None

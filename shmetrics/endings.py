@@ -1,0 +1,64 @@
+"""How workers ended: what only the process that waited for one can tell, for the obituary that somebody will write.
+
+The word waits in the notes of the dead worker's slot until it is reaped; and if it was reaped already, it goes into the
+obituary, which then did not know.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from shmetrics import doorbell, slots
+from shmetrics.layout import FREE
+from shmetrics.locks import REGISTRY, ByteLock
+from shmetrics.obituaries import Obituaries
+from shmetrics.obituary import ending_word
+from shmetrics.segment import Segment
+
+PATIENCE: Final = 0.1
+"""Seconds that `report_end` waits for REGISTRY, at most; whoever has it has it for a millisecond."""
+
+
+def report_end(
+    segment: Segment,
+    pid: int,
+    exit_code: int,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Say how the worker process `pid` ended, and wake the aggregator; whether a dead worker of that pid was found.
+
+    For whoever has waited for the process: an arbiter, a pool. ``segment``: attached for writing. ``exit_code``: as
+    `subprocess` has it, a status from 0 to 255 or minus a signal's number; ``os.waitstatus_to_exitcode`` makes it of
+    what ``os.waitpid`` returns. ValueError for one that cannot be, and nothing else is raised.
+    """
+    word = ending_word(exit_code)
+    if not word:
+        raise ValueError(
+            f"an exit code is from -64 to 255, and {exit_code!r} is not; os.waitstatus_to_exitcode makes one of a wait "
+            f"status"
+        )
+    found = False
+    try:
+        with ByteLock(segment.descriptor, REGISTRY) as registry:
+            if registry.acquire(PATIENCE, clock, sleep):
+                found = _note(segment, pid, word, clock()) or Obituaries(segment).amend(pid, exit_code, clock())
+    except OSError:  # no descriptors are left to lock with
+        found = False
+    doorbell.ring(segment)
+    return found
+
+
+def _note(segment: Segment, pid: int, word: int, now: float) -> bool:
+    """Leave the word in each slot of a dead worker of that pid. The caller holds REGISTRY, so no slot changes hands."""
+    owners, found = segment.slots["owner"], False
+    for slot in np.flatnonzero((owners["state"] != FREE) & (owners["pid"] == pid)).tolist():
+        if not slots.is_alive(segment, slot):
+            segment.slots["notes"]["ended_at"][slot] = now
+            segment.fence()
+            slots.words_of(segment, slot)[slots.ENDING] = word
+            found = True
+    return found

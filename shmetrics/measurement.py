@@ -1,0 +1,219 @@
+"""One request being measured, from its start to the one record that it becomes; and what is being measured now.
+
+A request knows nothing of where it comes from: the wrappers of servers make one for each of theirs, and
+`PerformanceMetrics.request` one for what comes otherwise. Stages (`stages`) add their times to the request they are in,
+which they find in the context: a context variable that holds the innermost *span*, a request or a stage of one.
+"""
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Final, cast
+
+from shmetrics.recorder import Recorder
+from shmetrics.slots import ERRORS
+
+_MOST_SPENT: Final = 64
+"""Times that a request keeps one by one, before it adds them up."""
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an exception is the application's failure, and not somebody's way of stopping it.
+
+    CancelledError of asyncio, Cancelled of trio, GreenletExit and GeneratorExit are all no `Exception`.
+    """
+    return isinstance(error, (Exception, SystemExit, KeyboardInterrupt))
+
+
+class Source:
+    """Where requests are recorded, and by what clock: what each of them needs, looked up once."""
+
+    def __init__(self, recorder: Recorder, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
+        self.recorder = recorder
+        self.enter, self.leave, self.record = recorder.enter, recorder.leave, recorder.record
+
+
+class Span:
+    """What takes time: a request, or a stage of one."""
+
+    recorder: Recorder
+    """Of which hub it is."""
+    before: "Span | None" = None
+    """What was the innermost span when this one began. Always older, so that there are no circles."""
+    done: bool = False
+    owner: object = None
+    """Who ends it, where that has to find it."""
+    request: "RequestMeasurement | None" = None
+    """Of which request a stage is; None outside of any, and for a request itself: that would be a circle."""
+
+
+_current: Final[ContextVar[Span | None]] = ContextVar("shmetrics_span", default=None)
+
+
+def innermost(recorder: Recorder) -> Span | None:
+    """The innermost span of a hub that is under way in this context."""
+    span = _current.get()
+    while span is not None and (span.done or span.recorder is not recorder):
+        span = span.before
+    return span
+
+
+def innermost_of(owner: object) -> Span | None:
+    """The innermost span under way in this context that ``owner`` began."""
+    span = _current.get()
+    while span is not None and (span.done or span.owner is not owner):
+        span = span.before
+    return span
+
+
+def begin(span: Span) -> None:
+    """From now on ``span`` is the innermost one of this context."""
+    before = _current.get()
+    if before is not None:
+        span.before = before
+    _current.set(span)
+
+
+def end(span: Span) -> None:
+    """It is over. Spans may end in any order, as generators make them, and in another context than they began in."""
+    span.done = True
+    if _current.get() is span:
+        before = span.before
+        while before is not None and before.done:
+            before = before.before
+        _current.set(before)
+
+
+class Steps:
+    """Something that runs in steps, a generator say: within a step its own innermost span counts, between them not."""
+
+    __slots__ = ("_others", "_own")
+
+    def __init__(self, own: Span) -> None:
+        self._own: Span | None = own
+        self._others: Span | None = None
+        own.before = _current.get()
+
+    def __enter__(self) -> None:
+        self._others = _current.get()
+        _current.set(self._own)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._own = _current.get()
+        _current.set(self._others)
+
+
+class RequestMeasurement(Span):
+    """One request being measured. The application may add what it knows; `finish` records it, once.
+
+    Threads that work on the same request may all run stages in it. The rest is for whoever serves the request.
+    Making one is on the path of every request, so what most requests leave as it is stands in the class.
+    """
+
+    batch_size: float | None = None
+    """Samples in this request; None for what stages said, and for 1 where they said nothing."""
+    preprocessing_time: float = 0.0
+    """Seconds, to which those of the stages are added."""
+    quantization_time: float = 0.0
+    """Seconds, to which those of the stages are added."""
+    inference_time: float | None = None
+    """Seconds, to which those of the stages are added. None, and no such stage: all that the others leave."""
+    elapsed: float = 0.0
+    """Seconds from its start to its end; 0.0 before."""
+
+    _failed = False
+    _discarded = False
+    _spent: list[tuple[str, float]] | None = None
+
+    def __init__(self, source: Source, label: str = "") -> None:
+        self._source = source
+        self.recorder = source.recorder
+        self._ticket = source.enter(label)
+        self._start = source.clock()
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What its times are taken by."""
+        return self._source.clock
+
+    def spend(self, measure: str, amount: float) -> None:
+        """Add to a measure: a stage's seconds by its name, or samples as "batch_size". Any thread may call.
+
+        Appending to a list is atomic, and so is taking from it: a sum that threads change would lose some.
+        """
+        spent = self._spent
+        if spent is None:
+            spent = cast(list[tuple[str, float]], self.__dict__.setdefault("_spent", []))
+        spent.append((measure, amount))
+        if len(spent) > _MOST_SPENT:
+            spent.extend(_sums(spent).items())
+
+    def fail(self) -> None:
+        """Count this request as an error, once, before or after it was recorded."""
+        if self.done and not self._failed and not self._discarded:
+            self.recorder.add(ERRORS, 1)
+        self._failed = True
+
+    def discard(self) -> None:
+        """Do not record this request: a health check, say."""
+        self._discarded = True
+
+    def finish(self) -> None:
+        """Record the request, once."""
+        if self.done:
+            return
+        source = self._source
+        self.elapsed = elapsed = source.clock() - self._start
+        end(self)
+        if not self._discarded:
+            try:
+                inference, preprocessing, quantization = (
+                    self.inference_time,
+                    self.preprocessing_time,
+                    self.quantization_time,
+                )
+                batch_size = self.batch_size
+                if self._spent is not None:
+                    inference, batch_size, preprocessing, quantization = self._with_stages(self._spent)
+                elif inference is None:
+                    rest = elapsed - preprocessing - quantization
+                    inference = rest if rest > 0.0 else 0.0
+                source.record(inference, 1 if batch_size is None else batch_size, preprocessing, quantization)
+            except Exception as error:  # noqa: BLE001  the application's objects do this arithmetic, and may raise anything
+                self.recorder.mention(
+                    "request", f"a request's measurements cannot be recorded, only its time: {error!r}"
+                )
+                source.record(elapsed, 1, 0.0, 0.0)
+            if self._failed:
+                self.recorder.add(ERRORS, 1)
+        source.leave(self._ticket)
+
+    def _with_stages(self, spent: list[tuple[str, float]]) -> tuple[float, float | None, float, float]:
+        """The four measures of the record, with what the stages took."""
+        sums = _sums(spent)
+        samples = sums.pop("batch_size", None)
+        took = {stage: max(0.0, seconds) for stage, seconds in sums.items()}  # negative where stages overlapped
+        preprocessing = self.preprocessing_time + took.pop("preprocessing", 0.0)
+        quantization = self.quantization_time + took.pop("quantization", 0.0)
+        inference = self.inference_time
+        if "inference" in took:
+            inference = (inference or 0.0) + took.pop("inference")
+        elif inference is None:
+            inference = max(0.0, self.elapsed - preprocessing - quantization - sum(took.values()))
+        return inference, samples if self.batch_size is None else self.batch_size, preprocessing, quantization
+
+
+def _sums(spent: list[tuple[str, float]]) -> dict[str, float]:
+    """Take out all of it, added up."""
+    sums: dict[str, float] = {}
+    while spent:
+        try:
+            measure, amount = spent.pop()
+        except IndexError:  # another thread took it
+            break
+        sums[measure] = sums.get(measure, 0.0) + amount
+    return sums

@@ -1,0 +1,22 @@
+"""How a record is packed into its 64 bytes: ``layout.RECORD``, by `struct`."""
+
+import struct
+from typing import Final
+
+from shmetrics.layout import RECORD
+
+# time, inference, batch, preprocessing, quantization; errors, hits, misses. Native order ("@"), so that each number is
+# stored whole. pack_into zeroes its target first, which is harmless: the record is not committed yet.
+_RECORD: Final = struct.Struct("@5d3Q")
+pack_into: Final = _RECORD.pack_into
+SHIFT: Final = 6
+"""A record's index, shifted left by so much, is its offset."""
+assert _RECORD.size == RECORD.itemsize == 1 << SHIFT
+
+
+def check_numbers(args: tuple[object, ...]) -> None:
+    """Raise the TypeError for measurements that cannot be stored."""
+    try:
+        _RECORD.pack(0.0, *args, 0, 0, 0)
+    except struct.error as error:
+        raise TypeError(f"measurements must be real numbers, not {args!r} ({error})") from None

@@ -1,0 +1,1 @@
+"""Tests of the rules over a fleet, and of who is told."""

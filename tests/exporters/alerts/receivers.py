@@ -1,0 +1,148 @@
+"""Tiny real servers that receive alerts, on loopback: a web server that can be flaky, and an SMTP sink."""
+
+import email
+import email.policy
+import json
+import socketserver
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from shmetrics.alerting.alert import Alert
+
+PATIENCE = 30.0
+
+
+def alert(**fields):
+    """An alert as receivers get it."""
+    known = {
+        "type": "HighErrorRate",
+        "severity": "critical",
+        "state": "firing",
+        "message": "hub resnet: error rate over 5m is 12 %, above 5 %",
+        "current_value": 0.12,
+        "threshold": 0.05,
+        "timestamp": 1.7e9 + 60,
+        "hub": "resnet",
+        "labels": {"worker": "3"},
+        "annotations": {"runbook_url": "https://example.org/r"},
+        "started_at": 1.7e9,
+        "highest_severity": "critical",
+    }
+    return Alert(**{**known, **fields})
+
+
+class WebSink:
+    """What a web server was sent; it answers with `statuses`, one after the other, and then with 200."""
+
+    def __init__(self, statuses=(), silent=False):
+        self.statuses, self.silent = list(statuses), silent
+        self.requests = []
+        self.released = threading.Event()
+
+    @property
+    def bodies(self):
+        return [json.loads(body) for _, _, body in self.requests]
+
+    def answer(self, request):
+        length = int(request.headers["Content-Length"])
+        self.requests.append((request.path, dict(request.headers), request.rfile.read(length)))
+        if self.silent:
+            self.released.wait(PATIENCE)
+            return
+        status = self.statuses.pop(0) if self.statuses else 200
+        if status is None:  # the connection breaks
+            request.connection.close()
+            return
+        request.send_response(status)
+        if 300 <= status < 400:
+            request.send_header("Location", "/elsewhere")
+        request.send_header("Content-Length", "4")
+        request.end_headers()
+        request.wfile.write(b"said")
+
+
+@contextmanager
+def web_sink(statuses=(), *, port=0, silent=False):
+    """A running web server; yields what it was sent, with its `url`."""
+    sink = WebSink(statuses, silent)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            sink.answer(self)
+
+        do_GET = do_POST
+
+        def log_message(self, *arguments):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request, client_address):
+            pass  # the client went away, as it should
+
+    with Server(("127.0.0.1", port), Handler) as server:
+        sink.port = server.server_port
+        sink.url = f"http://127.0.0.1:{server.server_port}/hook/secret"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield sink
+        finally:
+            sink.released.set()
+            server.shutdown()
+            thread.join()
+
+
+class SmtpSink:
+    """What an SMTP server was sent. ``answers``: a command to what it is answered, once each."""
+
+    def __init__(self, answers=()):
+        self.answers = list(answers)
+        self.letters, self.commands = [], []
+
+    def converse(self, stream):
+        stream.write(b"220 sink\r\n")
+        while line := stream.readline().decode().strip():
+            verb = line.split()[0].upper()
+            self.commands.append(line)
+            if self.answers and self.answers[0][0] == verb:
+                stream.write(f"{self.answers.pop(0)[1]}\r\n".encode())
+            elif verb == "DATA":
+                stream.write(b"354 go on\r\n")
+                lines = []
+                while (text := stream.readline()) != b".\r\n":
+                    lines.append(text)
+                self.letters.append(email.message_from_bytes(b"".join(lines), policy=email.policy.default))
+                stream.write(b"250 taken\r\n")
+            else:
+                stream.write(b"221 bye\r\n" if verb == "QUIT" else b"250 sink\r\n")
+            if verb == "QUIT":
+                return
+
+
+@contextmanager
+def smtp_sink(*answers):
+    """A running SMTP server; yields what it was sent, with its `port`."""
+    sink = SmtpSink(answers)
+
+    class Handler(socketserver.StreamRequestHandler):
+        wbufsize = 0
+
+        def handle(self):
+            class Stream:
+                write, readline = self.wfile.write, self.rfile.readline
+
+            sink.converse(Stream)
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        sink.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield sink
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,1 @@
+"""Tests of the gunicorn hooks, under real gunicorns."""

@@ -1,0 +1,158 @@
+"""ASGI middleware: measures every request of any ASGI application.
+
+    app = MetricsMiddleware(app, metrics)
+
+The time of a request runs from the call of the application until it hands the last part of the response to the server,
+streaming included. A status of 5xx, an exception and a response that stays incomplete are errors; a client that went
+away and a cancellation are not, and are counted apart. An application that knows more says so in stages, or itself:
+
+    scope["shmetrics.request"].batch_size = 16
+
+What it does not say is inference time. WebSockets are counted and timed apart from requests (`asgi_websocket`). Metrics
+never raise into a request, and no await is added to it. This needs no framework and no event loop, only ASGI 3
+(https://asgi.readthedocs.io/en/latest/specs/main.html).
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Final
+
+from shmetrics.measurement import begin
+from shmetrics.metrics import PerformanceMetrics
+from shmetrics.workers.asgi_websocket import (
+    Application,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    WebSocketMetrics,
+    serve_websocket,
+)
+from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, STATUSES, HttpMiddleware, HttpRequest
+from shmetrics.workers.routes import route_of_scope
+
+_BODY: Final = ("http.response.body", "http.response.zerocopysend", "http.response.pathsend")
+"""Messages with a part of a response, those of extensions too; the last has no "more_body"."""
+_WEBSOCKET_KEY: Final = "shmetrics.websocket"
+
+
+class MetricsMiddleware(HttpMiddleware):
+    """Wraps an ASGI 3 application. One object serves all tasks and threads of a process, and children of fork.
+
+    Arguments as `HttpMiddleware` takes them.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        metrics: PerformanceMetrics,
+        *,
+        skip_paths: Collection[str] = (),
+        http_metrics: bool = True,
+        buckets: Sequence[float] = HTTP_BUCKETS,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
+        self._app = app
+        self._websockets = WebSocketMetrics(metrics, clock) if http_metrics else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or the application's life from its startup to its shutdown."""
+        if scope["type"] != "http":
+            await self._serve_other(scope, receive, send)
+            return
+        if (self._skips or REQUEST_KEY in scope) and self._passes(scope.get(REQUEST_KEY), scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        request = scope[REQUEST_KEY] = HttpRequest(self._source, scope["method"], scope["path"])
+        exchange = _Exchange(request, scope, receive, send)
+        begin(request)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            exchange.end(error)
+            raise
+        if not request.done:
+            exchange.end(None)
+
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what is no request."""
+        kind = scope["type"]
+        if kind == "websocket" and self._websockets is not None and _WEBSOCKET_KEY not in scope:
+            scope[_WEBSOCKET_KEY] = True
+            await serve_websocket(self._app, scope, receive, send, self._websockets)
+            return
+        if kind == "lifespan":
+            self.metrics.claim()  # now, so that no request waits for the slot
+        await self._app(scope, receive, send)
+
+
+class _Exchange:
+    """A request and its response, on their way through: the server's own messages, and what it gives to await.
+
+    The request, which the scope knows, knows nothing of this: a circle would be left to the garbage collector.
+    """
+
+    __slots__ = ("_receive", "_request", "_scope", "_send", "gone")
+
+    def __init__(self, request: HttpRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        self._request = request
+        self._scope, self._receive, self._send = scope, receive, send
+        self.gone = False
+        """Whether the client went away before the response was complete."""
+
+    async def receive(self) -> Message:
+        """Hand the application what the client sent."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self._request.done:
+            self.gone = True
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Hand the server what the application sends. A response is recorded before its last part is on its way.
+
+        So what a client has got is counted, even when this process is killed at that very moment.
+        """
+        if message["type"] not in _BODY or message.get("more_body", False):
+            return self._send_on(message)
+        request = self._request
+        if request.first_byte is not None and message.get("body"):
+            request.sent()
+        self._finish()
+        return self._send(message)
+
+    async def _send_on(self, message: Message) -> None:
+        """The same, as long as there is more to come."""
+        request = self._request
+        if message["type"] == "http.response.start":
+            if not request.status:
+                request.status = status = STATUSES.get(message["status"], "")
+                if status[:1] == "5":
+                    request.fail()
+        elif message.get("body"):
+            request.route = request.route or route_of_scope(self._scope)
+            request.sent()
+        try:
+            await self._send(message)
+        except OSError:  # by which servers say that the client has gone
+            self.gone = True
+            raise
+
+    def end(self, error: BaseException | None) -> None:
+        """The application has raised, or returned without having completed its response."""
+        request = self._request
+        if self.gone or error is None:
+            if not self.gone:
+                request.fail_unanswered()
+            self._finish()
+        elif not request.done or not isinstance(error, OSError):  # then, the server's, about the last part most likely
+            request.route = request.route or route_of_scope(self._scope)
+            request.end(error)
+
+    def _finish(self) -> None:
+        request = self._request
+        if self.gone:
+            request.aborted = DISCONNECT  # whatever is raised: frameworks raise that too
+        if not request.route:
+            request.route = route_of_scope(self._scope)
+        request.finish()
