@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager, suppress
 
 import pytest
+from gunicorn.config import Config
 
 from shmetrics import Hub, PerformanceMetrics, guards, naming, segment, slots
 from shmetrics.aggregator import Aggregator
@@ -227,6 +228,7 @@ class SilentWorker:
     """What of an arbiter or a worker the hooks use."""
 
     pid = 1
+    cfg = Config()
 
     @property
     def log(self):
