@@ -16,8 +16,8 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from shmetrics.alerting.alert import Alert
-from shmetrics.alerting.outbox import ROOM, Backoff, OutboxFigures, RefusedError
-from shmetrics.exporters.alerts.posting import TIMEOUT, check_url, host_of, post
+from shmetrics.alerting.outbox import ROOM, Backoff, OutboxFigures, started
+from shmetrics.exporters.alerts.posting import TIMEOUT, check_headers, check_url, host_of, post
 
 RESEND: Final = 60.0
 """Seconds between two sends of an alert that fires."""
@@ -52,7 +52,7 @@ class Alertmanager:
     ) -> None:
         self.name = name
         self._url = check_url(url).rstrip("/") + "/api/v2/alerts"
-        self._headers = dict(headers or {})
+        self._headers = check_headers(headers or {})
         self._source_url = source_url
         self._resend, self._timeout, self._room = resend, timeout, room
         self._backoff = Backoff() if backoff is None else backoff
@@ -90,8 +90,7 @@ class Alertmanager:
     def _start(self) -> None:
         self._closing = False
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"shmetrics-{self.name}", daemon=True)
-            self._thread.start()
+            self._thread = started(self._run, self.name)
         self._changed.notify_all()
 
     @property
@@ -103,17 +102,20 @@ class Alertmanager:
                 self.name, waiting, self._sent, self._failed, self._lost, self._failing_since, self._last_error
             )
 
+    def hurry(self) -> None:
+        """Tell what is new in one more try, and end: `close` without waiting for it."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
     def close(self, patience: float) -> None:
         """Tell what is new, for so many seconds at most, and stop.
 
         What still fires is not said to be over: whoever watches next goes on with it, and else it ends by itself.
         """
-        thread = self._thread
-        if thread is not None:
-            with self._changed:
-                self._closing = True
-                self._changed.notify_all()
-            thread.join(patience)
+        self.hurry()
+        if self._thread is not None:
+            self._thread.join(patience)
 
     def _run(self) -> None:
         due = self._clock()
@@ -128,7 +130,7 @@ class Alertmanager:
                 self._is_new = False
             try:
                 self._post(active, ended)
-            except (OSError, RefusedError) as error:
+            except Exception as error:  # noqa: BLE001  what is active must be sent again, whatever went wrong once
                 due = self._clock() + self._note_failure(error)
                 with self._changed:
                     self._is_new = True

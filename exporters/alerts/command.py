@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -34,27 +35,32 @@ class Command:
     def __call__(self, alert: Announcement) -> None:
         """Run it. OSError when it cannot be run, fails, or takes too long."""
         told = {f"SHMETRICS_ALERT_{name}": _variable(alert[key]) for key, name in _VARIABLES.items()}
-        with subprocess.Popen(
-            self._arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **told},
-            start_new_session=True,
-        ) as process:
+        # A file rather than a pipe, whose end is not reached while something is left running in the background.
+        with (
+            tempfile.TemporaryFile() as complaints,
+            subprocess.Popen(
+                self._arguments,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                env={**os.environ, **told},
+                start_new_session=True,
+            ) as process,
+        ):
             try:
-                _, said = process.communicate(json.dumps(dict(alert)).encode(), self._timeout)
+                process.communicate(json.dumps(dict(alert)).encode(), self._timeout)
             except subprocess.TimeoutExpired:
                 raise OSError(f"{self._arguments[0]} took longer than {self._timeout:g} s and was killed") from None
             finally:
                 if process.poll() is None:
                     with suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)  # our own child's session, which it leads
-        if process.returncode != 0:
-            text = said[:_MOST_OF_OUTPUT].decode("utf-8", "replace").strip()
-            raise OSError(
-                f"{self._arguments[0]} ended with status {process.returncode}" + (f": {text}" if text else "")
-            )
+            if process.returncode != 0:
+                complaints.seek(0)
+                text = complaints.read(_MOST_OF_OUTPUT).decode("utf-8", "replace").strip()
+                raise OSError(
+                    f"{self._arguments[0]} ended with status {process.returncode}" + (f": {text}" if text else "")
+                )
 
 
 def _variable(value: object) -> str:

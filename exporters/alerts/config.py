@@ -7,7 +7,7 @@ variables.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from shmetrics.alerting.definition import RuleFile
 from shmetrics.alerting.dispatch import Dispatch, Follower
@@ -97,6 +97,7 @@ def _receiver(fields: Fields, environ: Mapping[str, str] | None) -> tuple[_Commo
 
 
 _Maker = Callable[[], object]
+_Value = TypeVar("_Value")
 
 
 def _secret(fields: Fields, key: str, common: _Common, *, required: bool = False) -> str | None:
@@ -116,12 +117,28 @@ def _secret(fields: Fields, key: str, common: _Common, *, required: bool = False
     return value
 
 
+def _url(fields: Fields, common: _Common) -> str | None:
+    url = _secret(fields, "url", common, required=True)
+    return None if url is None else _checked(fields, "url", lambda: posting.check_url(url))
+
+
 def _headers(fields: Fields, common: _Common) -> dict[str, str]:
     headers, token = fields.table("headers"), _secret(fields, "token", common)
-    for name, value in headers.items():
-        if "\n" in name + value or "\r" in name + value:
-            fields.complain("headers", f"header {name!r} must be one line")
-    return headers if token is None else {**headers, "Authorization": f"Bearer {token}"}
+    _checked(fields, "headers", lambda: posting.check_headers(headers))
+    if token is None:
+        return headers
+    authorization = {"Authorization": f"Bearer {token}"}
+    _checked(fields, "token", lambda: posting.check_headers(authorization))
+    return {**headers, **authorization}
+
+
+def _checked(fields: Fields, key: str, check: Callable[[], _Value]) -> _Value | None:
+    """What `check` returns; None where it raises, which is complained of at the key, or at `key`_env."""
+    try:
+        return check()
+    except ValueError as error:
+        fields.complain(key if fields.has(key) else f"{key}_env", str(error))
+        return None
 
 
 def _log(fields: Fields, _common: _Common) -> _Maker | None:
@@ -130,19 +147,19 @@ def _log(fields: Fields, _common: _Common) -> _Maker | None:
 
 
 def _webhook(fields: Fields, common: _Common) -> _Maker | None:
-    url, headers = _secret(fields, "url", common, required=True), _headers(fields, common)
+    url, headers = _url(fields, common), _headers(fields, common)
     timeout = fields.seconds("timeout", posting.TIMEOUT, low=0.01) or posting.TIMEOUT
     return None if url is None else lambda: Webhook(url, headers=headers, timeout=timeout)
 
 
 def _slack(fields: Fields, common: _Common) -> _Maker | None:
-    url = _secret(fields, "url", common, required=True)
+    url = _url(fields, common)
     timeout = fields.seconds("timeout", posting.TIMEOUT, low=0.01) or posting.TIMEOUT
     return None if url is None else lambda: Slack(url, timeout=timeout)
 
 
 def _alertmanager(fields: Fields, common: _Common) -> _Maker | None:
-    url, headers = _secret(fields, "url", common, required=True), _headers(fields, common)
+    url, headers = _url(fields, common), _headers(fields, common)
     timeout = fields.seconds("timeout", posting.TIMEOUT, low=0.01) or posting.TIMEOUT
     resend = fields.seconds("resend", alertmanager.RESEND, low=0.1) or alertmanager.RESEND
     source_url = fields.text("source_url", "") or ""
@@ -168,6 +185,10 @@ def _email(fields: Fields, common: _Common) -> _Maker | None:
     tls = fields.choice("tls", mail.TLS, "starttls") or "starttls"
     user, password = fields.text("user"), _secret(fields, "password", common)
     timeout = fields.seconds("timeout", posting.TIMEOUT, low=0.01) or posting.TIMEOUT
+    if user is None and password is not None:
+        fields.complain("user", "`password` needs `user` beside it")
+    if user is not None and password is None and not fields.has("password_env"):
+        fields.complain("password", "`user` needs `password` or `password_env` beside it")
     if host is None or sender is None:
         return None
     return lambda: Mail(host, sender, to, port=port, tls=tls, user=user, password=password, timeout=timeout)

@@ -32,7 +32,7 @@ class Mail:
     ) -> None:
         if tls not in TLS:
             raise ValueError(f"tls must be one of {', '.join(TLS)}, not {tls!r}")
-        if not to or any("@" not in address or "\n" in address for address in (*to, sender)):
+        if not to or any("@" not in address or not address.isprintable() for address in (*to, sender)):
             raise ValueError(f"mail needs addresses such as ops@example.org, not {[sender, *to]}")
         if user is not None and tls == "never":
             raise ValueError('a password is not sent unencrypted; use tls = "starttls"')

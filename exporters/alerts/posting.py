@@ -1,6 +1,7 @@
 """HTTP for receivers: one POST, with a time-out, that either arrived or raises. Any thread may call."""
 
 import http.client
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,6 +16,9 @@ TIMEOUT: Final = 10.0
 _TRY_AGAIN: Final = (408, 425, 429)
 """Client errors that time may heal; those of servers (5xx) are others."""
 _MOST_OF_ANSWER: Final = 200
+_URL: Final = re.compile(r"[!-~]+")
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE: Final = re.compile(r"[ -~\t]*")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -29,11 +33,31 @@ _opener: Final = urllib.request.build_opener(_NoRedirects)
 
 
 def check_url(url: str) -> str:
-    """`url`, or ValueError where nothing can be posted to it."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"a URL must be like https://example.org/hook, not {url!r}")
+    """`url`, or ValueError where nothing can be posted to it; the message has no more of it than the host."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError as error:  # a port that is none, or half an IPv6 address
+        raise ValueError(f"a URL must be like https://example.org/hook; of this one, {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError(f"a URL must be like https://example.org/hook, and this begins {url[:12]!r}")
+    if parts.username is not None:
+        raise ValueError(f"a URL with a user in it is not supported; write https://{parts.hostname}, and the user as "
+                         "a header: Authorization = \"Basic ...\"")  # fmt: skip
+    if not _URL.fullmatch(url):
+        raise ValueError(f"the URL of {parts.hostname} has a space or another character that must be written as %20 "
+                         "and the like; a host that is not ASCII as xn--...")  # fmt: skip
     return url
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """A copy of `headers`, or ValueError where one cannot be sent."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot be a header's name: wanted letters, digits and -, such as X-Team")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"header {name!r} must be one line of ASCII")
+    return dict(headers)
 
 
 def host_of(url: str) -> str:
@@ -53,8 +77,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> N
         with _opener.open(request, timeout=timeout):
             return
     except urllib.error.HTTPError as error:
-        with error:
-            said = error.read(_MOST_OF_ANSWER).decode("utf-8", "replace").strip()
+        said = _said(error)
         text = f"{host_of(url)} answered {error.code} {error.reason}" + (f": {said}" if said else "")
         if error.code >= 500 or error.code in _TRY_AGAIN:
             raise OSError(text) from None
@@ -65,3 +88,12 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> N
         raise OSError(f"{host_of(url)} did not answer within {timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
         raise OSError(f"{host_of(url)}: {type(error).__name__}: {error}") from None
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """The beginning of the answer's body, as far as it comes."""
+    with error:
+        try:
+            return error.read(_MOST_OF_ANSWER).decode("utf-8", "replace").strip()
+        except (OSError, http.client.HTTPException):
+            return ""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from shmetrics.alerting.outbox import Announcement, Backoff
-from shmetrics.exporters.alerts.posting import TIMEOUT, check_url, post
+from shmetrics.exporters.alerts.posting import TIMEOUT, check_headers, check_url, post
 
 SCHEMA: Final = 1
 """What ``schema`` says in every body. Raised when a key changes its meaning or goes; a new key does not raise it."""
@@ -16,7 +16,7 @@ class Webhook:
 
     def __init__(self, url: str, *, headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT) -> None:
         self._url = check_url(url)
-        self._headers = dict(headers or {})
+        self._headers = check_headers(headers or {})
         self._timeout = timeout
         self.backoff = Backoff()
 

@@ -19,6 +19,9 @@ class Follower(Protocol):
     def follow(self, active: Sequence[Alert]) -> None:
         """What fires now and is not silenced. Never waits."""
 
+    def hurry(self) -> None:
+        """Begin to close; waits for nothing."""
+
     def close(self, patience: float) -> None:
         """Send what there is to send, for so many seconds at most."""
 
@@ -82,6 +85,8 @@ class Dispatch:
         """Deliver what is queued, for so many seconds at most; all do so at the same time."""
         deadline = time.monotonic() + patience
         everybody: list[Outbox | Follower] = [*(outbox for _, _, outbox in self._outboxes), *self._followers]
+        for each in everybody:
+            each.hurry()
         for each in everybody:
             each.close(max(0.0, deadline - time.monotonic()))
 

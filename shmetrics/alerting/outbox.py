@@ -61,6 +61,17 @@ class OutboxFigures:
     last_error: str
 
 
+def started(run: Callable[[], None], name: str) -> threading.Thread | None:
+    """A daemon thread that runs; None where the system has no thread left, which the next alert asks for again."""
+    thread = threading.Thread(target=run, name=f"shmetrics-{name}", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        _log.warning("alerts to %s, pid %d: wait until there is a thread for them: %s", name, os.getpid(), error)
+        return None
+    return thread
+
+
 class Outbox:
     """Calls ``send(alert)`` for each alert put in, one after the other, in a daemon thread of its own.
 
@@ -105,8 +116,7 @@ class Outbox:
             self._queue.append(alert)
             self._closing = self._given_up = False
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"shmetrics-{self.name}", daemon=True)
-                self._thread.start()
+                self._thread = started(self._run, self.name)
             self._changed.notify_all()
 
     @property
@@ -123,17 +133,21 @@ class Outbox:
                 self._last_error,
             )
 
+    def hurry(self) -> None:
+        """Wait for no second try any more, and end once the queue is empty: `close` without waiting for it."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
     def close(self, patience: float) -> None:
         """Send what is queued, for so many seconds at most, with one more try for each; what is left then is lost.
 
         It can be used again.
         """
+        self.hurry()
         thread = self._thread
-        if thread is None:
+        if thread is None or thread is threading.current_thread():  # a handler may stop the monitoring
             return
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
         thread.join(patience)
         with self._changed:
             left = len(self._queue) + self._sending
@@ -168,7 +182,7 @@ class Outbox:
             except RefusedError as error:
                 self._note_failure(error, lost=True)
                 return
-            except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's handler raises stops nobody
+            except BaseException as error:  # noqa: BLE001  whatever the user's handler raises stops nobody
                 failures += 1
                 backoff = None if self._closing else self._backoff
                 self._note_failure(error, lost=backoff is None)
@@ -187,7 +201,7 @@ class Outbox:
                     self._failures = 0
                 return
 
-    def _note_failure(self, error: Exception | SystemExit, *, lost: bool) -> None:
+    def _note_failure(self, error: BaseException, *, lost: bool) -> None:
         with self._changed:
             self._failed += 1
             self._failures += 1

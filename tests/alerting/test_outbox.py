@@ -3,11 +3,14 @@
 import logging
 import sys
 import threading
+from asyncio import CancelledError
 
 import pytest
 
+from shmetrics.alerting.dispatch import Dispatch
 from shmetrics.alerting.outbox import Backoff, Outbox, RefusedError
 from tests.cli import until
+from tests.exporters.alerts.receivers import alert
 from tests.processes import in_forked_child
 
 PATIENCE = 30.0
@@ -53,7 +56,10 @@ def test_it_works_on_after_a_close(make):
     assert got == [0, 1]
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), RecursionError()])
+ERRORS = [ValueError("no"), SystemExit(1), RecursionError(), CancelledError(), KeyboardInterrupt()]
+
+
+@pytest.mark.parametrize("error", ERRORS)
 def test_a_handler_that_raises_gets_the_next_alert_all_the_same(make, error, caplog):
     got = []
 
@@ -69,6 +75,35 @@ def test_a_handler_that_raises_gets_the_next_alert_all_the_same(make, error, cap
     assert (outbox.figures.sent, outbox.figures.failed, outbox.figures.lost) == (2, 1, 1)
     assert "alerts to pager, pid" in caplog.text
     assert type(error).__name__ in caplog.text
+
+
+def test_a_handler_may_close_its_own_outbox_and_what_is_queued_is_sent_all_the_same(make):
+    got = []
+
+    def send(alert):
+        outbox.close(PATIENCE)
+        got.append(alert["number"])
+
+    outbox = make(send)
+    put(outbox, 3)
+    until(lambda: outbox.figures.sent == 3)
+    assert (got, outbox.figures.lost) == ([0, 1, 2], 0)
+
+
+def test_without_a_thread_to_be_had_alerts_wait_for_the_next(make, monkeypatch, caplog):
+    got = []
+    outbox = make(lambda alert: got.append(alert["number"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        put(outbox, 1)
+    assert (outbox.figures.queued, "wait until there is a thread" in caplog.text) == (1, True)
+    put(outbox, 1, start=1)
+    outbox.close(PATIENCE)
+    assert got == [0, 1]
+
+
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
 
 
 class Gate:
@@ -200,3 +235,20 @@ def test_closing_gives_what_waits_one_more_try_and_does_not_wait_for_its_turn(ma
     until(lambda: outbox.figures.failed == 2)
     outbox.close(PATIENCE)
     assert (outbox.figures.lost, outbox.figures.queued) == (2, 0)
+
+
+def test_a_handler_that_hangs_does_not_take_the_last_try_of_the_others():
+    hanging, tried, dispatch = Gate(), [], Dispatch()
+
+    def fails_once(alert):
+        tried.append(alert)
+        if len(tried) == 1:
+            raise OSError("not yet")
+
+    dispatch.register(hanging, "hangs")
+    slow = dispatch.register(fails_once, "fails once", backoff=Backoff(first=3600.0, most=3600.0))
+    dispatch.announce([alert()])
+    until(lambda: hanging.entered.is_set() and slow.figures.failed == 1)
+    dispatch.close(0.5)
+    hanging.open.set()
+    assert (slow.figures.sent, slow.figures.lost) == (1, 0)

@@ -11,6 +11,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from shmetrics.alerting.alert import Alert
 
 PATIENCE = 30.0
+GARBAGE = (
+    b"",
+    b"\x00\xffgarbage\r\n\r\n",
+    b"HTTP/1.1 500 no\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"HTTP/1.1 500 no\r\nContent-Length: 1000\r\n\r\nabc",
+    b"HTTP/1.1 200 " + b"x" * 70_000,
+    b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+)
+"""Answers that make no sense."""
 
 
 def alert(**fields):
@@ -33,7 +42,10 @@ def alert(**fields):
 
 
 class WebSink:
-    """What a web server was sent; it answers with `statuses`, one after the other, and then with 200."""
+    """What a web server was sent; it answers with `statuses`, one after the other, and then with 200.
+
+    A status may be None, where the connection breaks, or the bytes of an answer that makes no sense.
+    """
 
     def __init__(self, statuses=(), silent=False):
         self.statuses, self.silent = list(statuses), silent
@@ -53,6 +65,10 @@ class WebSink:
         status = self.statuses.pop(0) if self.statuses else 200
         if status is None:  # the connection breaks
             request.connection.close()
+            return
+        if isinstance(status, bytes):  # the whole answer
+            request.wfile.write(status)
+            request.close_connection = True
             return
         request.send_response(status)
         if 300 <= status < 400:

@@ -8,7 +8,7 @@ from shmetrics.alerting.outbox import Backoff
 from shmetrics.exporters.alerts import Alertmanager
 from tests.cli import until
 from tests.exporters import services
-from tests.exporters.alerts.receivers import PATIENCE, alert, web_sink
+from tests.exporters.alerts.receivers import GARBAGE, PATIENCE, alert, web_sink
 
 WORKERS = [alert(labels={"worker": str(slot)}) for slot in (3, 4)]
 
@@ -49,6 +49,12 @@ class TestWhatIsSent:
                 "generatorURL": "",
             }
         ]
+
+    def test_answers_that_make_no_sense_are_failures_and_the_next_try_tells_all(self, sink, client):
+        sink.statuses = list(GARBAGE)
+        client.follow([WORKERS[0]])
+        until(lambda: client.figures.sent == 1)
+        assert (client.figures.failed, len(sink.bodies[-1])) == (len(GARBAGE), 1)
 
     def test_one_that_is_over_is_sent_with_its_end_once_and_the_others_as_they_are(self, sink, client):
         client.follow(WORKERS)

@@ -45,6 +45,12 @@ def test_one_that_takes_too_long_is_killed_with_all_that_it_started():
     assert time.monotonic() - start < 30.0
 
 
+def test_what_it_leaves_running_in_the_background_is_neither_waited_for_nor_a_failure():
+    start = time.monotonic()
+    Command(["/bin/sh", "-c", "sleep 60 & exit 0"], timeout=30.0)(alert().as_dict())
+    assert time.monotonic() - start < 20.0
+
+
 @pytest.mark.parametrize("arguments", [[], [""], ["a", 1]])
 def test_what_is_no_command_is_refused(arguments):
     with pytest.raises(ValueError, match="a command is a list"):

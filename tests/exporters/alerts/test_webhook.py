@@ -8,7 +8,7 @@ from shmetrics.alerting.dispatch import Dispatch
 from shmetrics.alerting.outbox import Backoff, RefusedError
 from shmetrics.exporters.alerts import Slack, Webhook
 from tests.cli import until
-from tests.exporters.alerts.receivers import PATIENCE, alert, web_sink
+from tests.exporters.alerts.receivers import GARBAGE, PATIENCE, alert, web_sink
 
 
 def test_the_body_is_the_alert_and_a_schema():
@@ -32,6 +32,12 @@ def test_what_will_never_work_is_refused_and_redirects_are_not_followed(status):
     with web_sink([status]) as sink, pytest.raises(RefusedError, match=f"answered {status}"):
         Webhook(sink.url)({})
     assert len(sink.requests) == 1
+
+
+@pytest.mark.parametrize("answer", GARBAGE)
+def test_an_answer_that_makes_no_sense_is_worth_another_try(answer):
+    with web_sink([answer]) as sink, pytest.raises(OSError, match=r"127\.0\.0\.1:\d+"):
+        Webhook(sink.url)({})
 
 
 def test_a_connection_that_breaks_is_worth_another_try():
