@@ -125,8 +125,10 @@ def _entry(rule: Rule, severity: str, names: "_Names") -> str:
         lines.append(f"    for: {_duration(rule.hold)}")
     if rule.keep_firing_for:
         lines.append(f"    keep_firing_for: {_duration(rule.keep_firing_for)}")
-    lines.append(f"    labels: {_yaml({'severity': severity, **rule.labels})}")
-    lines.append(f"    annotations: {_yaml({'summary': _summary(rule), **rule.annotations})}")
+    labels = {name: _literal(value) for name, value in rule.labels.items()}
+    annotations = {name: _literal(value) for name, value in rule.annotations.items()}
+    lines.append(f"    labels: {_yaml({'severity': severity, **labels})}")
+    lines.append(f"    annotations: {_yaml({'summary': _summary(rule), **annotations})}")
     return "\n".join(lines)
 
 
@@ -318,10 +320,16 @@ def _summary(rule: Rule) -> str:
     threshold = "" if limit is None else shown(limit, unit)
     if rule.summary:
         filled = {"value": value, "threshold": threshold, "worker": "{{ $labels.worker }}", "hub": "{{ $labels.job }}"}
-        return re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], rule.summary)
+        parts = re.split(r"\{(\w+)\}", rule.summary)  # texts and, between them, names
+        return "".join(filled[part] if at % 2 else _literal(part) for at, part in enumerate(parts))
     worker = " {{ $labels.worker }}" if isinstance(rule.source, WorkerStatistic | Finding) else ""
     side = "above" if rule.above is not None else "below"
     return f"{rule.source.words}{worker} is {value}, {side} {threshold}"
+
+
+def _literal(text: str) -> str:
+    """A text that Prometheus, which takes it for a template, leaves as it is."""
+    return text.replace("{", '{{"{"}}')
 
 
 class _Names:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from shmetrics.alerting import slo
 from shmetrics.alerting.fields import Fields, Page, meant
 from shmetrics.alerting.locate import lines_of
-from shmetrics.alerting.rules import COOLDOWN, SEVERITIES, Rule, RuleError
+from shmetrics.alerting.rules import COOLDOWN, NAME, SEVERITIES, Rule, RuleError
 from shmetrics.alerting.silences import DAYS, Silence
 from shmetrics.alerting.sources import (
     FINDINGS,
@@ -94,7 +94,7 @@ def read(path: str) -> RuleFile:
     try:
         with open(path, "rb") as file:
             data = file.read()
-        text = data.decode()
+        text = data.decode("utf-8-sig")  # some editors begin files with a mark
     except OSError as error:
         raise RulesError(f"{path}: cannot be read: {error.strerror}; give the path of a file of rules") from None
     except UnicodeDecodeError as error:
@@ -111,6 +111,8 @@ def parse(text: str, path: str = "rules.toml") -> RuleFile:
         at = _AT.search(str(error))
         reason = _AT.sub("", str(error)).strip()
         raise RulesError(f"{path}:{at[1] if at else 1}: this is not TOML: {reason}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+        raise RulesError(f"{path}:1: there is something in this file that no rule needs: {error}") from None
     page = Page(path, lines_of(text))
     tables = _tables(page, content)
     defaults = _defaults(page, content.get("defaults", {}))
@@ -219,6 +221,9 @@ def _rule(fields: Fields, defaults: _Defaults) -> list[Rule]:
     summary, annotations = fields.text("summary", "") or "", fields.table("annotations")
     if not fields.finish() or name is None or source is None:
         return []
+    if thresholds["below"] == 0.0 and not isinstance(source, CustomMetric):
+        fields.complain("below", f"{source.words} is never below 0")
+        return []
     if thresholds["above"] is None and thresholds["below"] is None and not isinstance(source, Finding):
         fields.complain("above", "say when it fires: `above` or `below` is missing")
         return []
@@ -290,6 +295,11 @@ def _statistic(fields: Fields, key: str) -> Source | None:
 def _metric(fields: Fields, name: str) -> Source | None:
     of = fields.text("of", "value") or "value"
     series = fields.table("series")
+    for key, text in (("metric", name.replace(":", "_")), *(("series", label) for label in series)):
+        if not NAME.fullmatch(text):
+            fields.complain(key, f"{text!r} cannot be the name of a metric or label: letters, digits and _, no digit "
+                                 f"first; which series of a metric, `series` says")  # fmt: skip
+            return None
     window = fields.seconds("window", 60.0, low=1.0) or 60.0
     if of not in OF and not re.fullmatch(r"p\d{1,2}(\.\d+)?", of):
         fields.complain("of", f"`of` must be one of {', '.join(OF)}, or a percentile such as p95, not {of!r}"
@@ -400,10 +410,14 @@ def _instant(fields: Fields, key: str) -> float | None:
     value = fields.raw(key)
     if value is None:
         return None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
     if isinstance(value, datetime):
-        return value.timestamp()
-    if isinstance(value, date):
-        return datetime.combine(value, time()).timestamp()
+        try:
+            return value.timestamp()
+        except (ValueError, OverflowError):
+            fields.complain(key, f"`{key}` is too far away, in the year {value.year}")
+            return None
     fields.complain(key, f"`{key}` must be a date and time such as 2026-01-31T08:00:00 (no quotes), not {value!r}")
     return None
 
@@ -416,5 +430,8 @@ def _daily(fields: Fields) -> tuple[time, time] | None:
     hours = [int(part) for part in match.groups()] if match else []
     if not match or not (hours[0] < 24 and hours[2] < 24 and hours[1] < 60 and hours[3] < 60):
         fields.complain("daily", f'`daily` must be two times such as "02:00-04:00", not {text!r}')
+        return None
+    if hours[:2] == hours[2:]:
+        fields.complain("daily", f"`daily` is empty, from {text.strip()}; for whole days give `days` alone")
         return None
     return time(hours[0], hours[1]), time(hours[2], hours[3])

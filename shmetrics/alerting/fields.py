@@ -87,13 +87,15 @@ class Fields:
         value = self._take(key)
         if value is _ABSENT:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        found = _finite(value)
+        if found is None:
             self._wrong(key, "a number", value)
             return default
-        if not low <= value <= high:
-            self.complain(key, f"`{key}` must be from {low:g} to {high:g}, not {value:g}")
+        if not low <= found <= high:
+            wanted = f"from {low:g} to {high:g}" if high < math.inf else f"{low:g} or more"
+            self.complain(key, f"`{key}` must be {wanted}, not {found:g}")
             return default
-        return float(value)
+        return found
 
     def whole(self, key: str, default: int | None = None, *, low: int = 0, high: int = 1_000_000) -> int | None:
         """A whole number in a range."""
@@ -110,10 +112,7 @@ class Fields:
         value = self._take(key)
         if value is _ABSENT:
             return default
-        if isinstance(value, str):
-            found = parse_span(value)
-        else:
-            found = None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+        found = duration(value)
         if found is None or not low <= found < 1e9:
             least = "" if low == 0.0 else f", {low:g} s or more"
             self._wrong(key, f'a duration such as "90s", "5m" or "1h30m"{least}', value)
@@ -183,6 +182,21 @@ def meant(found: str, options: Sequence[str], *, code: bool = False) -> str:
     if not near:
         return ""
     return f"; did you mean `{near[0]}`?" if code else f"; did you mean {near[0]!r}?"
+
+
+def duration(value: Any) -> float | None:
+    """Seconds of ``"5m"``, ``"1h30m"``, or a number; None for what is no duration."""
+    return parse_span(value) if isinstance(value, str) else _finite(value)
+
+
+def _finite(value: Any) -> float | None:
+    """A number of TOML; None for what is none, or too large to calculate with."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
 def _short(value: Any) -> str:

@@ -6,15 +6,18 @@ recording.
 """
 
 import json
+import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Final
 
 from shmetrics.alerting.alert import Alert
 from shmetrics.alerting.definition import RuleFile, Table
 from shmetrics.alerting.engine import Engine
-from shmetrics.alerting.fields import Fields, meant
+from shmetrics.alerting.fields import Fields, duration, meant
 from shmetrics.alerting.readings import Labels
 from shmetrics.alerting.rules import SEVERITIES, Rule
 from shmetrics.alerting.slo import BurnRate
@@ -29,7 +32,7 @@ from shmetrics.alerting.sources import (
     WorkerStatistic,
     percentile,
 )
-from shmetrics.alerting.wording import parse_span, span
+from shmetrics.alerting.wording import span
 from shmetrics.errors import RulesError
 from shmetrics.families import Definition, Family, Series
 
@@ -49,6 +52,8 @@ class Step:
     figures: Mapping[str, Any]
     metrics: Mapping[str, float] = field(default_factory=dict)
     findings: Mapping[str, float] = field(default_factory=dict)
+    slow: Mapping[tuple[str, float], float] = field(default_factory=dict)
+    """Of a test: how many requests had more than so much of a measure."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +103,40 @@ class _Between:
         return float(self.last.figures.get(f"p{percent:g}_{measure}", 0.0))
 
     def share_above(self, measure: str, limit: float) -> float:
-        raise NotImplementedError("a replay has no sketches; `lacking` says so of the rule")
+        grown = (
+            self.last.slow[measure, limit] - self.first.slow[measure, limit]
+        )  # `lacking` has looked whether it is there
+        return min(1.0, grown / self.requests) if self.requests else 0.0
+
+
+class Replay:
+    """Steps, and a quick way to those that were so long, or so many requests, ago."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        # Where a clock or a total went back, nothing before it counts as later.
+        self._times = list(accumulate((step.at for step in steps), max))
+        self._totals = list(accumulate((step.figures.get("total_requests", 0) for step in steps), max))
+
+    def since(self, at: int, seconds: float) -> Step:
+        """The latest step that is so long before step `at`; the first where none is."""
+        return self._latest(self._times, self.steps[at].at - seconds, at)
+
+    def before(self, at: int, count: int) -> Step:
+        """The latest step after which so many requests came until step `at`; the first where none is."""
+        return self._latest(self._totals, self.steps[at].figures.get("total_requests", 0) - count, at)
+
+    def _latest(self, values: Sequence[float], limit: float, before: int) -> Step:
+        return self.steps[max(0, bisect_right(values, limit, hi=before) - 1)]
 
 
 class ReplayLook:
     """One look at a replay (`readings.Look`)."""
 
-    def __init__(self, hub: str, steps: Sequence[Step], at: int) -> None:
-        self._steps = steps[: at + 1]
-        self._step = steps[at]
+    def __init__(self, hub: str, replay: Replay, at: int) -> None:
+        self._replay = replay
+        self._at = at
+        self._step = replay.steps[at]
         self.hub = hub
         self.now = self.wall = self._step.at
         made_up = [_finding(kind, value) for kind, value in self._step.findings.items() if value]
@@ -115,25 +145,18 @@ class ReplayLook:
 
     def window(self, seconds: float) -> _Between:
         """From the latest step that is so long ago."""
-        return _Between(self._back(lambda step: self.now - step.at >= seconds), self._step)
+        return _Between(self._replay.since(self._at, seconds), self._step)
 
     def last(self, count: int) -> _Between:
         """From the latest step since which there were so many requests."""
-        total = self._step.figures.get("total_requests", 0)
-        return _Between(self._back(lambda step: total - step.figures.get("total_requests", 0) >= count), self._step)
+        return _Between(self._replay.before(self._at, count), self._step)
 
     def growth(self, metric: str, labels: Labels, seconds: float) -> float | None:
         """Of a counter's series."""
-        first = self._back(lambda step: self.now - step.at >= seconds)
-        if first is self._step:
+        first = self._replay.since(self._at, seconds)
+        if first.at >= self.now:
             return None
         return (self._step.metrics[metric] - first.metrics.get(metric, 0.0)) / (self.now - first.at)
-
-    def _back(self, found: Any) -> Step:
-        for step in reversed(self._steps[:-1]):
-            if found(step):
-                return step
-        return self._steps[0]
 
 
 def _family(name: str, value: float) -> Family:
@@ -148,8 +171,9 @@ def _finding(kind: str, value: float) -> dict[str, Any]:
 def announcements(file: RuleFile, steps: Sequence[Step], hub: str) -> Iterator[tuple[float, list[Alert], list[Alert]]]:
     """For each step: its time, what is announced, and what fires after it."""
     engine = Engine([rule for rule in file.rules if not lacking(rule, steps)], file.silences)
+    replay = Replay(steps)
     for at in range(1, len(steps)):
-        look = ReplayLook(hub, steps, at)
+        look = ReplayLook(hub, replay, at)
         yield look.wall, engine.judge(look), engine.active(look)
 
 
@@ -159,9 +183,10 @@ def lacking(rule: Rule, steps: Sequence[Step]) -> str:
     wanted: list[str] = []
     have = step.figures.keys()
     if isinstance(source, BurnRate):
-        if source.objective.measure is not None:
-            return "latencies of single requests, which neither recordings nor series have"
-        wanted = ["total_requests", "total_errors"]
+        promise = source.objective
+        if promise.measure is not None and (promise.measure, promise.under) not in step.slow:
+            return f'how many requests were too slow, which a test\'s `slow` says: {{ {promise.name} = "0x6 5x6" }}'
+        wanted = ["total_requests", *(["total_errors"] if promise.measure is None else [])]
     elif isinstance(source, Statistic):
         if source.window is None and source.last is None:
             wanted = [source.key]
@@ -197,8 +222,13 @@ def recorded(lines: Iterable[str], path: str) -> list[Step]:
             content = json.loads(line)
             if "event" in content:
                 continue
-            steps.append(Step(float(content["hub"]["taken_at"]), content))
-        except (ValueError, TypeError, KeyError):
+            for total in set(content) & set(_COUNTS.values()):
+                content[total] = int(content[total])
+            at = float(content["hub"]["taken_at"])
+            if not math.isfinite(at):
+                raise ValueError
+            steps.append(Step(at, content))
+        except (ValueError, TypeError, KeyError, OverflowError):
             raise RulesError(f"{path}:{number}: this is no line of `shmetrics serve --json`") from None
     if len(steps) < 2:
         raise RulesError(f"{path}: a recording has two lines of figures or more, and this has {len(steps)}")
@@ -223,11 +253,17 @@ def run_test(file: RuleFile, table: Table) -> Outcome | None:
     fields = file.fields(table, f"test number {int(table.address[-1]) + 1}")
     name = fields.text("name", required=True) or ""
     step = fields.seconds("step", 10.0, low=0.001) or 10.0
-    series = {kind: _series(fields, kind) for kind in ("series", "metrics", "findings")}
+    promises = _latency_promises(file)
+    known = {"series": (*_COUNTS, *FLEET, *HUB), "findings": FINDINGS, "metrics": (), "slow": tuple(promises)}
+    series = {kind: _series(fields, kind, names) for kind, names in known.items()}
     expected = _expectations(fields, file)
     if not fields.finish():
         return None
-    steps = _steps(series, step)
+    steps = _steps(series, step, promises)
+    late = [at for at, _ in expected if at > steps[-1].at + 1e-9]
+    if late:
+        fields.complain("expect", f"the series end at {span(steps[-1].at)}, before {span(late[0])}; make them longer")
+        return None
     for rule in file.rules:
         lack = lacking(rule, steps)
         if lack and any(rule.name in names for _, names in expected):
@@ -257,12 +293,21 @@ def _outcome(
     return Outcome(name, tuple(failures), tuple(timeline))
 
 
-def _steps(series: Mapping[str, Mapping[str, Sequence[float]]], step: float) -> list[Step]:
+def _latency_promises(file: RuleFile) -> dict[str, tuple[str, float]]:
+    """The objectives about slow requests: the measure of each, and up to where it is good."""
+    promises = [rule.source.objective for rule in file.rules if isinstance(rule.source, BurnRate)]
+    return {each.name: (each.measure, each.under) for each in promises if each.measure is not None}
+
+
+def _steps(
+    series: Mapping[str, Mapping[str, Sequence[float]]], step: float, promises: Mapping[str, tuple[str, float]]
+) -> list[Step]:
     """The fleet before the first step, and after each."""
     count = max((len(values) for each in series.values() for values in each.values()), default=0)
     totals = {total: 0 for key, total in _COUNTS.items() if key in series["series"]}
     first = {**totals, "hub": {}}
-    steps = [Step(0.0, first, dict.fromkeys(series["metrics"], 0.0), dict.fromkeys(series["findings"], 0.0))]
+    slow = dict.fromkeys((promises[name] for name in series["slow"]), 0.0)
+    steps = [Step(0.0, first, dict.fromkeys(series["metrics"], 0.0), dict.fromkeys(series["findings"], 0.0), slow)]
     for at in range(count):
         now = {kind: {name: _at(values, at) for name, values in each.items()} for kind, each in series.items()}
         for key, total in _COUNTS.items():
@@ -270,7 +315,8 @@ def _steps(series: Mapping[str, Mapping[str, Sequence[float]]], step: float) -> 
                 totals[total] += round(now["series"][key])
         plain = {name: value for name, value in now["series"].items() if name not in _COUNTS}
         hub = {name: value for name, value in plain.items() if name in HUB}
-        steps.append(Step((at + 1) * step, {**plain, **totals, "hub": hub}, now["metrics"], now["findings"]))
+        slow = {promises[name]: slow[promises[name]] + value for name, value in now["slow"].items()}
+        steps.append(Step((at + 1) * step, {**plain, **totals, "hub": hub}, now["metrics"], now["findings"], slow))
     return steps
 
 
@@ -279,12 +325,17 @@ def _at(values: Sequence[float], at: int) -> float:
     return values[min(at, len(values) - 1)]
 
 
-def _series(fields: Fields, key: str) -> dict[str, list[float]]:
-    """``{ errors = "0x6 20x12" }``: six steps of 0, then twelve of 20."""
+def _series(fields: Fields, key: str, known: Sequence[str]) -> dict[str, list[float]]:
+    """``{ errors = "0x6 20x12" }``: six steps of 0, then twelve of 20.
+
+    ``known``: what there may be; everything where it is empty.
+    """
     found: dict[str, list[float]] = {}
     for name, text in fields.table(key).items():
-        known = {"series": (*_COUNTS, *FLEET, *HUB), "findings": FINDINGS}.get(key)
-        if known and name not in known and not percentile(name):
+        if key == "slow" and name not in known:
+            fields.complain(key, f"there is no slo {name!r} with `measure` and `under`{meant(name, known)}")
+            continue
+        if known and name not in known and not (key == "series" and percentile(name)):
             fields.complain(key, f"`{key}` has no {name!r}{meant(name, known)}")
             continue
         pieces = [_PIECE.fullmatch(piece) for piece in text.split()]
@@ -298,6 +349,9 @@ def _series(fields: Fields, key: str) -> dict[str, list[float]]:
                 fields.complain(key, f"{name!r} has more than {_MOST_STEPS:,} steps")
                 break
             values += [float(piece[1])] * int(piece[2] or 1)
+        if not all(map(math.isfinite, values)) or (min(values, default=0.0) < 0.0 and key != "metrics"):
+            fields.complain(key, f"{name!r} must be finite numbers, 0 or more, not {text!r}")
+            continue
         found[name] = values or [0.0]
     return found
 
@@ -311,10 +365,14 @@ def _expectations(fields: Fields, file: RuleFile) -> list[tuple[float, dict[str,
         fields.complain("expect", "say what is to fire when: [[test.expect]] with `at` and `firing`")
         return found
     for each in value:
-        at = each.get("at") if isinstance(each, dict) else None
-        seconds = parse_span(at) if isinstance(at, str) else None
+        seconds = duration(each.get("at")) if isinstance(each, dict) else None
         firing = each.get("firing") if isinstance(each, dict) else None
-        if seconds is None or not isinstance(firing, list) or not all(isinstance(name, str) for name in firing):
+        if (
+            seconds is None
+            or each.keys() != {"at", "firing"}
+            or not isinstance(firing, list)
+            or not all(isinstance(name, str) for name in firing)
+        ):
             fields.complain("expect", 'an expectation is at = "3m" and firing = ["HighErrorRate"], or firing = []')
             continue
         wanted: dict[str, str | None] = {}

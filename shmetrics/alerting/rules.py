@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from shmetrics.alerting.readings import Reading
-from shmetrics.alerting.sources import Source
+from shmetrics.alerting.sources import CustomMetric, Source
 from shmetrics.alerting.wording import shown, span
 
 SEVERITIES: Final = ("critical", "warning", "info")
@@ -17,8 +17,9 @@ COOLDOWN: Final = 300.0
 PLACEHOLDERS: Final = ("value", "threshold", "worker", "hub")
 """What a rule's summary may name in braces."""
 
-_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+"""Of rules, metrics, labels and annotations: what Prometheus and Alertmanager take."""
+
 _OWN_LABELS: Final = ("alertname", "severity", "hub")
 _IN_BRACES: Final = re.compile(r"\{([^{}]*)\}")
 
@@ -61,7 +62,7 @@ class Rule:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise RuleError("name", f"{self.name!r} cannot be a rule's name: wanted letters, digits and _, no digit "
                                     f"first, such as \"HighErrorRate\"")  # fmt: skip
         if self.severity not in SEVERITIES:
@@ -79,9 +80,14 @@ class Rule:
         if self.min_samples is not None and self.min_samples < 0:
             raise RuleError("min_samples", f"`min_samples` must be a whole number, 0 or more, not {self.min_samples}")
         for label in self.labels:
-            if not _LABEL.fullmatch(label) or label in _OWN_LABELS:
-                raise RuleError("labels", f"{label!r} cannot be a label here: wanted letters, digits and _, and not "
+            if not NAME.fullmatch(label) or label in _OWN_LABELS or label.startswith("__"):
+                raise RuleError("labels", f"{label!r} cannot be a label here: wanted letters, digits and _, not __ at "
+                                          f"the beginning, and not "
                                           f"{', '.join(_OWN_LABELS)}, which every alert has")  # fmt: skip
+        for annotation in self.annotations:
+            if not NAME.fullmatch(annotation):
+                raise RuleError("annotations", f"{annotation!r} cannot be an annotation's name: wanted letters, digits "
+                                               f"and _, such as runbook_url")  # fmt: skip
         for name in _IN_BRACES.findall(self.summary):
             if name not in PLACEHOLDERS:
                 raise RuleError("summary", f"`summary` has {{{name}}}, which nothing fills in; there are "
@@ -101,6 +107,9 @@ class Rule:
                             f"{limit:g} % write {limit / 100:g}")  # fmt: skip
         if limit is None:
             return
+        if limit < 0.0 and not isinstance(self.source, CustomMetric):
+            raise RuleError("above" if self.above is not None else "below",
+                            f"{self.source.words} is never below 0, so {limit:g} is never right")  # fmt: skip
         beyond, side = (1.0, "above") if self.above is not None else (-1.0, "below")
         if self.clear is not None and (self.clear - limit) * beyond > 0.0:
             raise RuleError("clear", f"`clear` ({self.clear:g}) must be on the good side of `{side}` ({limit:g}): "
@@ -115,7 +124,9 @@ class Rule:
         return self.above if self.above is not None else self.below
 
     def judges(self, reading: Reading) -> bool:
-        """Whether there are samples enough."""
+        """Whether there is a value, and samples enough. A custom metric may be set to NaN, which is no value."""
+        if math.isnan(reading.value):
+            return False
         wanted = self.source.least_samples if self.min_samples is None else self.min_samples
         return reading.samples is None or reading.samples >= wanted
 

@@ -171,6 +171,19 @@ MISTAKES = {
         "[[silence]]\nfrom = 2026-03-02T10:00:00\nuntil = 2026-03-01T10:00:00", 3, "`until` must be later than `from`",
     ),
     "an instant in quotes": ("[[silence]]\nuntil = '2026-03-02'", 2, "(no quotes)"),
+    "an instant that no clock knows": ("[[silence]]\nfrom = 0001-01-01T00:00:00\ndays = ['sun']", 2, "too far away"),
+    "a night of no length": ("[[silence]]\ndaily = '22:00-22:00'", 2, "`daily` is empty, from 22:00-22:00"),
+    "a number beyond all bounds": (rule(STATISTIC, "above = 1" + 400 * "0"), 4, "`above` must be a number"),
+    "a duration beyond all bounds": (rule(STATISTIC, "above = 0.1", "for = 1" + 400 * "0"), 5, "a duration"),
+    "what is never below 0": (rule('statistic = "throughput"', "below = 0"), 4, "throughput is never below 0"),
+    "less than nothing": (rule('statistic = "throughput"', "above = -1"), 4, "is never below 0, so -1 is never right"),
+    "a metric that cannot be": (rule("metric = 'a{b=\"c\"}'", "above = 1"), 3, "which series of a metric"),
+    "a label that cannot be": (
+        rule('metric = "a"', 'series = { "b c" = "d" }', "above = 1"), 4, "'b c' cannot be the name of a metric or",
+    ),
+    "an annotation that cannot be": (
+        rule(STATISTIC, "above = 0.1", 'annotations = { "run book" = "x" }'), 5, "cannot be an annotation's name",
+    ),
     "a name twice": (
         rule(STATISTIC, "above = 0.1") + "\n" + rule(STATISTIC, "above = 0.2"),
         6,
@@ -203,6 +216,8 @@ def test_all_mistakes_are_told_at_once_by_line(tmp_path):
         (b"[[rule]\n", r":1: this is not TOML: "),
         (b"a = 1\nb = \n", r":2: this is not TOML: "),
         (b"\xff\xfe", r"is not UTF-8 \(byte 0\)"),
+        (b"a = " + 5_000 * b"9", r":1: there is something in this file that no rule needs: .*digits"),
+        (b"a = " + 5_000 * b"[", r":1: there is something in this file that no rule needs: .*recursion"),
     ],
 )
 def test_what_is_no_toml_is_refused_with_its_line(tmp_path, content, message):
@@ -210,6 +225,12 @@ def test_what_is_no_toml_is_refused_with_its_line(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(RulesError, match=message):
         load(str(path))
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    path = tmp_path / "rules.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + rule(STATISTIC, "above = 0.1").encode())
+    assert [each.name for each in load(str(path)).rules] == ["R"]
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):

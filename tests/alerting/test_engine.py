@@ -186,6 +186,12 @@ class TestNothingToJudge:
         assert story.at(1, reading(11, worker=1)) == ["over"]
         assert story.alerts[0].labels == {"worker": "0"}
 
+    def test_nan_is_no_reading_and_the_one_before_it_is_told(self):
+        story = Story()
+        story.at(0, 11)
+        assert story.at(1, math.nan) == ["over"]
+        assert story.alerts[0].current_value == 11.0
+
     def test_what_was_pending_is_forgotten(self):
         story = Story(rule(hold=10.0))
         assert [story.at(0, 11), story.at(5), story.at(10, 11)] == [[], [], []]

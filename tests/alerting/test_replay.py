@@ -5,7 +5,7 @@ import json
 import pytest
 
 from shmetrics.alerting.definition import parse
-from shmetrics.alerting.replay import announcements, lacking, recorded, run_test
+from shmetrics.alerting.replay import Replay, Step, announcements, lacking, recorded, run_test
 from shmetrics.errors import RulesError
 
 RULES = """
@@ -86,7 +86,11 @@ def test_expectations_that_are_not():
     ("text", "message"),
     [
         ("[[test]]\nname = 'a'", "say what is to fire when"),
-        (TEST + expect(("5", ["Errors"])), 'at = "3m"'),
+        (TEST + expect(("5 m", ["Errors"])), 'at = "3m"'),
+        (TEST + expect(("1h", [])), "the series end at 5m, before 1h; make them longer"),
+        (TEST + expect(("5s", [])) + "firng = []", 'an expectation is at = "3m" and firing'),
+        (TEST.replace("100x30", "1e999x30") + expect(("5s", [])), "finite numbers, 0 or more"),
+        (TEST.replace("100x30", "-1x30") + expect(("5s", [])), "finite numbers, 0 or more"),
         (TEST + expect(("5s", ["Erors"])), "there is no rule 'Erors'; did you mean 'Errors'?"),
         (TEST + expect(("5s", ["Errors:critcal"])), "no severity 'critcal'; did you mean 'critical'?"),
         (TEST.replace("0x6 20x6 0x18", "0-6") + expect(("5s", [])), "must be numbers such as"),
@@ -104,6 +108,54 @@ def test_a_test_that_is_not_written_right_is_told_with_its_line(text, message):
     (told,) = file.page.report()
     assert told.startswith("rules.toml:")
     assert message in told
+
+
+LATENCY = """
+[[slo]]
+name = "Fast"
+objective = 0.99
+measure = "total_time"
+under = 0.25
+"""
+SLOW = """
+[[test]]
+name = "ten minutes in which nearly every request is slow"
+step = "1m"
+series = { requests = "100x180" }
+slow = { Fast = "0x60 90x10 0x110" }
+"""
+
+
+def test_an_objective_about_latencies_is_tested_by_how_many_requests_were_slow():
+    file = parse(LATENCY + SLOW + expect(("60m", []), ("70m", ["Fast_burn_1h:critical", "Fast_burn_6h", "Fast_burn_3d"]),
+                                         ("180m", ["Fast_burn_3d"])))  # fmt: skip
+    outcome = run_test(file, file.tests[0])
+    assert file.page.report() == []
+    assert outcome.failures == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            SLOW.replace("slow = { Fast", "slow = { Fasst"),
+            "no slo 'Fasst' with `measure` and `under`; did you mean",
+        ),
+        (SLOW.replace("slow = {", "metrics = {"), "how many requests were too slow, which a test's `slow` says"),
+    ],
+)
+def test_slow_requests_without_their_objective_and_the_other_way_round_are_told(text, message):
+    file = parse(LATENCY + text + expect(("60m", ["Fast_burn_1h"])))
+    run_test(file, file.tests[0])
+    (told,) = file.page.report()
+    assert message in told
+
+
+def test_a_day_that_was_recorded_is_replayed_in_a_moment():
+    steps = [Step(float(at), {"total_requests": 9 * at, "total_errors": 0, "hub": {}}) for at in range(86_400)]
+    replay = Replay(steps)
+    assert [replay.since(at, 3600.0).at for at in (10, 3600, 86_399)] == [0.0, 0.0, 82_799.0]
+    assert [replay.before(at, 50).at for at in (3, 6, 86_399)] == [0.0, 0.0, 86_393.0]
 
 
 def figures(second, **more):
@@ -134,6 +186,8 @@ def test_a_recording_is_replayed_at_its_own_time():
         (["{"], "f:1: this is no line of `shmetrics serve --json`"),
         (['{"hub": 3}'], "f:1: this is no line"),
         (["[]", ""], "f:1: this is no line"),
+        ([json.dumps(figures(1, total_errors="x"))], "f:1: this is no line"),
+        (['{"hub": {"taken_at": NaN}}'], "f:1: this is no line"),
         ([json.dumps(figures(1))], "two lines of figures or more, and this has 1"),
     ],
 )

@@ -26,6 +26,7 @@ RATE = Statistic("error_rate", window=300.0)
         ({"min_samples": -1}, "min_samples", "0 or more"),
         ({"labels": {"severity": "x"}}, "labels", "which every alert has"),
         ({"labels": {"a-b": "x"}}, "labels", "cannot be a label"),
+        ({"labels": {"__name__": "x"}}, "labels", "not __ at the beginning"),
         ({"summary": "{valeu} is high"}, "summary", "has {valeu}, which nothing fills in"),
         ({"source": RATE, "above": 5.0}, "above", "never right; for 5 % write 0.05"),
     ],

@@ -89,6 +89,12 @@ def test_texts_of_all_kinds_are_quoted_right(tmp_path):
     assert "SUCCESS: 1 rules found" in services.promtool("check", "rules", str(path))
 
 
+def test_braces_are_no_templates_there_as_they_are_none_here(tmp_path):
+    text = "[[rule]]\nname = 'R'\nstatistic = 'error_rate'\nabove = 0.5\nlabels = { team = '{{ x' }\n"
+    path = write(tmp_path, text + "summary = '{{value}} {'\nannotations = { a = '{{ nothing }} }} {{' }\n")
+    assert "SUCCESS: 1 rules found" in services.promtool("check", "rules", str(path))
+
+
 @pytest.mark.parametrize("match", ["job", 'job="a', "job=a", '{job="a"}', 'job="a"} or up{x="y"'])
 def test_what_is_no_matcher_is_refused(match):
     with pytest.raises(ValueError, match="label matchers must be like"):
