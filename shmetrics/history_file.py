@@ -36,7 +36,6 @@ APPLICATION: Final = int.from_bytes(b"shmh", "big")
 """SQLite's application_id, by which our files are known."""
 VERSION: Final = 1
 """SQLite's user_version: of the tables below, and of `history.TIERS`."""
-_MAGIC: Final = b"SQLite format 3\0"
 _APPLICATION_AT: Final = slice(68, 72)
 """Where a file has it (https://www.sqlite.org/fileformat.html)."""
 _PATIENCE: Final = 0.2
@@ -274,7 +273,7 @@ def _connect(path: str, *, writable: bool) -> sqlite3.Connection:
 
 
 def _check_file(path: str) -> None:
-    """HistoryFileError unless the file is not there, or empty, or its first bytes say that it is ours.
+    """HistoryFileError unless the file is not there, or empty, or has our mark, whatever else is wrong with it.
 
     A damaged file is put aside, and what is not ours must not be: somebody may have named the wrong file.
     """
@@ -286,7 +285,7 @@ def _check_file(path: str) -> None:
         raise HistoryFileError("it is not a regular file; name another")
     with open(path, "rb") as file:
         head = file.read(_APPLICATION_AT.stop)
-    if head and not (head.startswith(_MAGIC) and int.from_bytes(head[_APPLICATION_AT], "big") == APPLICATION):
+    if head and int.from_bytes(head[_APPLICATION_AT], "big") != APPLICATION:
         raise HistoryFileError(
             "it is not a history that shmetrics wrote, or its beginning is damaged; remove it, or name another file"
         )

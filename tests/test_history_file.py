@@ -203,12 +203,13 @@ def test_it_can_be_read_beside_the_leader(path):
 # Not outliving --------------------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_file_is_put_aside_and_a_new_one_begins(path):
+@pytest.mark.parametrize("damaged", [slice(4096, None), slice(0, 68), slice(0, 16)])
+def test_a_damaged_file_is_put_aside_and_a_new_one_begins(path, damaged):
     leader, feed = Leader(path), Feed()
     run(leader, feed, 100, 170)
     leader.file.close()
     content = bytearray(path.read_bytes())
-    content[4096:] = bytes(len(content) - 4096)
+    content[damaged] = bytes(len(content[damaged]))
     path.write_bytes(content)
     heir = Leader(path)
     (message,) = heir.said

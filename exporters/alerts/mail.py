@@ -1,5 +1,6 @@
 """E-mail by SMTP: one message for each alert."""
 
+import logging
 import smtplib
 import ssl
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from shmetrics.exporters.alerts.posting import TIMEOUT
 TLS: Final = ("starttls", "always", "never")
 """``starttls``: encrypt before anything is said (port 587); ``always``: from the first byte (465); ``never`` (25)."""
 PORTS: Final = {"starttls": 587, "always": 465, "never": 25}
+
+
+_log: Final = logging.getLogger("shmetrics")
 
 
 class Mail:
@@ -51,7 +55,7 @@ class Mail:
                     server.starttls(context=ssl.create_default_context())
                 if self._user is not None:
                     server.login(self._user, self._password or "")
-                server.send_message(letter)
+                refused = server.send_message(letter)
         except smtplib.SMTPAuthenticationError as error:  # may be set right; nothing is lost meanwhile
             raise OSError(f"{self._host} does not accept user and password: {_text(error)}") from None
         except smtplib.SMTPRecipientsRefused as error:
@@ -63,6 +67,9 @@ class Mail:
             raise kind(f"{self._host} answered {error.smtp_code}: {_text(error)}") from None
         except (OSError, smtplib.SMTPException) as error:
             raise OSError(f"{self._host}:{self._port}: {type(error).__name__}: {error}") from None
+        if refused:  # by others it was taken, so another try would tell these twice
+            codes = [code for code, _ in refused.values()]
+            _log.warning("%s refuses %s: %s; the others were told", self._host, ", ".join(refused), codes)
 
     def _connection(self) -> smtplib.SMTP:
         if self._tls == "always":

@@ -127,8 +127,8 @@ slow = { Fast = "0x60 90x10 0x110" }
 
 
 def test_an_objective_about_latencies_is_tested_by_how_many_requests_were_slow():
-    file = parse(LATENCY + SLOW + expect(("60m", []), ("70m", ["Fast_burn_1h:critical", "Fast_burn_6h", "Fast_burn_3d"]),
-                                         ("180m", ["Fast_burn_3d"])))  # fmt: skip
+    at_once = ["Fast_burn_1h:critical", "Fast_burn_6h", "Fast_burn_3d"]
+    file = parse(LATENCY + SLOW + expect(("60m", []), ("70m", at_once), ("180m", ["Fast_burn_3d"])))
     outcome = run_test(file, file.tests[0])
     assert file.page.report() == []
     assert outcome.failures == ()

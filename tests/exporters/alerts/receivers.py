@@ -4,6 +4,8 @@ import email
 import email.policy
 import json
 import socketserver
+import ssl
+import subprocess
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -110,17 +112,23 @@ def web_sink(statuses=(), *, port=0, silent=False):
 
 
 class SmtpSink:
-    """What an SMTP server was sent. ``answers``: a command to what it is answered, once each."""
+    """What an SMTP server was sent. ``answers``: a command to what it is answered, once each.
 
-    def __init__(self, answers=()):
+    ``offers``: what it says that it can, after EHLO. ``encrypted``: those of the commands that nobody could overhear.
+    """
+
+    def __init__(self, answers=(), offers=()):
         self.answers = list(answers)
-        self.letters, self.commands = [], []
+        self.offers = offers
+        self.letters, self.commands, self.encrypted = [], [], []
 
     def converse(self, stream):
         stream.write(b"220 sink\r\n")
         while line := stream.readline().decode().strip():
             verb = line.split()[0].upper()
             self.commands.append(line)
+            if stream.is_encrypted:
+                self.encrypted.append(line)
             if self.answers and self.answers[0][0] == verb:
                 stream.write(f"{self.answers.pop(0)[1]}\r\n".encode())
             elif verb == "DATA":
@@ -130,6 +138,14 @@ class SmtpSink:
                     lines.append(text)
                 self.letters.append(email.message_from_bytes(b"".join(lines), policy=email.policy.default))
                 stream.write(b"250 taken\r\n")
+            elif verb == "EHLO":
+                lines = ["sink", *self.offers]
+                stream.write("".join(f"250-{each}\r\n" for each in lines).encode() + b"250 HELP\r\n")
+            elif verb == "STARTTLS" and "STARTTLS" in self.offers:
+                stream.write(b"220 go on\r\n")
+                stream.encrypt()
+            elif verb == "AUTH":
+                stream.write(b"235 welcome\r\n")
             else:
                 stream.write(b"221 bye\r\n" if verb == "QUIT" else b"250 sink\r\n")
             if verb == "QUIT":
@@ -137,21 +153,42 @@ class SmtpSink:
 
 
 @contextmanager
-def smtp_sink(*answers):
-    """A running SMTP server; yields what it was sent, with its `port`."""
-    sink = SmtpSink(answers)
+def smtp_sink(*answers, offers=(), certificate=None, at_once=False):
+    """A running SMTP server; yields what it was sent, with its `port`.
 
-    class Handler(socketserver.StreamRequestHandler):
-        wbufsize = 0
+    ``certificate``: a file with it and its key, for encryption, with `at_once` from the first byte.
+    """
+    sink = SmtpSink(answers, offers)
+
+    class Handler(socketserver.BaseRequestHandler):
+        is_encrypted = False
 
         def handle(self):
-            class Stream:
-                write, readline = self.wfile.write, self.rfile.readline
+            self.open()
+            if at_once:
+                self.encrypt()
+            sink.converse(self)
 
-            sink.converse(Stream)
+        def open(self):
+            self.file = self.request.makefile("rwb", buffering=0)
+            self.write, self.readline = self.file.write, self.file.readline
+
+        def encrypt(self):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.request = context.wrap_socket(self.request, server_side=True)
+            self.is_encrypted = True
+            self.open()
+
+        def finish(self):
+            self.file.close()
+            self.request.close()
 
     class Server(socketserver.ThreadingTCPServer):
         allow_reuse_address = True
+
+        def handle_error(self, request, client_address):
+            pass  # the client went away, as it should
 
     with Server(("127.0.0.1", 0), Handler) as server:
         sink.port = server.server_address[1]
@@ -162,3 +199,15 @@ def smtp_sink(*answers):
         finally:
             server.shutdown()
             thread.join()
+
+
+def certificate_in(directory):
+    """A file with a new certificate of 127.0.0.1 that nobody has signed but itself, and its key."""
+    path = directory / "server.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", directory / "certificate.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_text(path.read_text() + (directory / "certificate.pem").read_text())
+    return path

@@ -1,12 +1,14 @@
 """E-mail, against a real SMTP server."""
 
+import base64
+import shutil
 import socket
 
 import pytest
 
 from shmetrics.alerting.outbox import RefusedError
 from shmetrics.exporters.alerts import Mail
-from tests.exporters.alerts.receivers import alert, smtp_sink
+from tests.exporters.alerts.receivers import alert, certificate_in, smtp_sink
 
 
 def mail(sink, **options):
@@ -63,6 +65,13 @@ def test_what_a_server_will_never_take_is_refused_and_all_else_tried_again(answe
         mail(sink)(alert().as_dict())
 
 
+def test_of_several_addresses_one_that_is_refused_is_in_the_log_and_the_others_are_told(caplog):
+    with smtp_sink(("RCPT", "550 nobody")) as sink:
+        mail(sink)(alert().as_dict())
+    assert len(sink.letters) == 1
+    assert "127.0.0.1 refuses ops@example.org: [550]; the others were told" in caplog.text
+
+
 def test_a_server_that_is_gone_is_worth_another_try():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -74,6 +83,53 @@ def test_a_server_that_does_not_encrypt_gets_nothing_where_encryption_is_wanted(
     with smtp_sink() as sink, pytest.raises(OSError, match=r"SMTPNotSupportedError"):
         mail(sink, tls="starttls", user="me", password="secret")(alert().as_dict())
     assert not any("MAIL" in command or "AUTH" in command for command in sink.commands)
+
+
+SECRET = {"user": "me", "password": "sesame"}
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    return certificate_in(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes the certificate, is not installed")
+class TestEncryption:
+    """By a server whose certificate the system trusts, or does not."""
+
+    PLAIN = "AUTH PLAIN " + base64.b64encode(b"\0me\0sesame").decode()
+
+    @pytest.fixture
+    def trusted(self, certificate, monkeypatch):
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        return certificate
+
+    @pytest.mark.parametrize(("tls", "openly"), [("starttls", ["EHLO", "STARTTLS"]), ("always", [])])
+    def test_user_password_and_letter_are_sent_encrypted(self, trusted, tls, openly):
+        offers = ("STARTTLS", "AUTH PLAIN LOGIN") if tls == "starttls" else ("AUTH PLAIN LOGIN",)
+        with smtp_sink(offers=offers, certificate=trusted, at_once=tls == "always") as sink:
+            mail(sink, tls=tls, **SECRET)(alert().as_dict())
+        assert [line.split()[0].upper() for line in sink.commands[: len(openly)]] == openly
+        assert sink.encrypted == sink.commands[len(openly) :]
+        assert self.PLAIN in sink.encrypted
+        assert [letter["To"] for letter in sink.letters] == ["ops@example.org, ml@example.org"]
+
+    @pytest.mark.parametrize("tls", ["starttls", "always"])
+    def test_a_certificate_that_nobody_trusts_gets_nothing_and_may_be_set_right(self, certificate, tls):
+        with (
+            smtp_sink(offers=("STARTTLS",), certificate=certificate, at_once=tls == "always") as sink,
+            pytest.raises(OSError, match="SSLCertVerificationError"),
+        ):
+            mail(sink, tls=tls, **SECRET)(alert().as_dict())
+        assert (sink.encrypted, sink.letters) == ([], [])
+
+    def test_a_password_that_is_not_accepted_may_be_set_right_and_is_not_told(self, trusted):
+        with (
+            smtp_sink(("AUTH", "535 no"), offers=("AUTH PLAIN",), certificate=trusted, at_once=True) as sink,
+            pytest.raises(OSError, match="does not accept user and password: no") as caught,
+        ):
+            mail(sink, tls="always", **SECRET)(alert().as_dict())
+        assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
