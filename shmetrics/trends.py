@@ -188,8 +188,11 @@ def _normal_between(low: float, high: float, mean: float, deviation: float) -> f
 
 def _variation(values: NDArray[np.float64], chance: float = 0.0) -> float:
     """Standard deviation over mean, less `chance`, the square of what it would be by chance alone."""
-    mean = float(values.mean()) if len(values) else 0.0
-    return math.sqrt(max(0.0, (float(values.std()) / mean) ** 2 - chance)) if mean > 0.0 else 0.0
+    most = float(values.max(initial=0.0))
+    if most <= 0.0:
+        return 0.0
+    scaled = values / most  # whatever the unit, and whatever nonsense somebody recorded, a square is finite
+    return math.sqrt(max(0.0, float(scaled.std() / scaled.mean()) ** 2 - chance))
 
 
 # The test -------------------------------------------------------------------------------------------------------------

@@ -269,3 +269,8 @@ def test_the_slopes_interval_has_the_true_one_in_it_two_times_in_three():
         test = mann_kendall(times, 0.1 * times + rng.normal(size=60))
         inside += abs(test.slope - 0.1) <= test.slope_error
     assert 0.58 <= inside / SERIES <= 0.80
+
+
+@pytest.mark.parametrize("latency", [1e200, np.linspace(0.01, 1e300, LENGTH), np.r_[np.full(LENGTH - 1, 0.01), 1e300]])
+def test_latencies_that_nobody_has_make_figures_all_the_same(latency):
+    json.dumps(analyze(samples_of(np.full(LENGTH, 50.0), latency)), allow_nan=False)
