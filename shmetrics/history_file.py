@@ -7,6 +7,9 @@ bounded. Each bin is a row with a column for every figure, for whoever wants to 
 Times are monotonic while the machine stays up. Those from before the last boot are moved to where the wall clock says
 that they were; they are left out where that is not before now.
 
+A disk that does not answer keeps nobody waiting: with `in_background` transactions are made by a thread of their own,
+of copies, and while one lasts no other begins. Only opening the file is waited for.
+
 Whatever happens to the file, the aggregator goes on: a damaged one is put aside and a new one begun; one that is not
 known to be ours is left alone, and nothing is kept. ``say`` is told, in a sentence.
 """
@@ -15,11 +18,12 @@ import math
 import os
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +45,9 @@ _APPLICATION_AT: Final = slice(68, 72)
 _PATIENCE: Final = 0.2
 """Seconds to wait for another process that has the file locked; the next minute is another chance."""
 
+_LAST_PATIENCE: Final = 5.0
+"""Seconds that `close` waits for the disk; twice at most."""
+
 _INDEX: Final = np.dtype("<u2")
 _COUNT: Final = np.dtype("<u4")
 _TOTAL: Final = np.dtype("<u8")
@@ -60,6 +67,18 @@ CREATE TABLE totals (seconds REAL PRIMARY KEY, at REAL, latency_max REAL, figure
 bin of a resolution begins that has not ended, and those of the last look, where ``seconds`` is 0."""
 _SELECT: Final = "SELECT * FROM bins WHERE seconds = ? ORDER BY number"
 _INSERT: Final = f"INSERT OR REPLACE INTO bins VALUES ({', '.join('?' * (7 + len(COLUMNS)))})"
+_DELETE: Final = "DELETE FROM bins WHERE seconds = ? AND number < ?"
+
+_Statement = tuple[str, list[tuple[Any, ...]]]
+"""SQL, and the rows that it is run for."""
+
+
+class _Batch(NamedTuple):
+    """What one transaction writes."""
+
+    statements: list[_Statement]
+    added: list[int]
+    """How many bins of each resolution are in the file after it."""
 
 
 class HistoryFile:
@@ -69,7 +88,7 @@ class HistoryFile:
         path: the file; it is made where there is none.
         history: of the aggregator, before its first tick. What the file has is put into it.
         hub: the hub's name; a file is of one name, also when the hub is made anew.
-        say: told what an operator should know.
+        say: told what an operator should know; from another thread where saving is done `in_background`.
 
     Nothing here raises for what is wrong with the file.
 
@@ -82,6 +101,7 @@ class HistoryFile:
         hub: str,
         *,
         say: Callable[[str], None],
+        in_background: bool = False,
         boot: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -97,6 +117,9 @@ class HistoryFile:
         self._saved = [0] * len(history.tiers)
         """How many bins of each resolution are in the file; and what to add to a bin's number to get the row's."""
         self._ahead = [0] * len(history.tiers)
+        self._in_background = in_background
+        self._writing: threading.Thread | None = None
+        """What the thread needs is its own until it ends: the connection, and the two above."""
         self._connection: sqlite3.Connection | None = None
         try:
             self._connection = self._opened()
@@ -145,48 +168,77 @@ class HistoryFile:
         if self._connection is None or latest is None or (latest.taken_at < self._due and not now):
             return
         self._due = latest.taken_at + SAVE_SECONDS
+        if not self._is_idle(0.0):
+            self._tell(f"the history is not saved in {self._path}, and will be once it can: its disk does not answer")
+            return
+        batch = self._batch(latest.taken_at_wall - latest.taken_at)
+        if not self._in_background:
+            self._store(self._connection, batch)
+            return
+        self._writing = threading.Thread(
+            target=self._store, args=(self._connection, batch), name="shmetrics-history", daemon=True
+        )
         try:
-            self._write(self._connection, latest.taken_at_wall - latest.taken_at)
+            self._writing.start()
+        except RuntimeError as error:  # no thread is to be had
+            self._writing = None
+            self._tell(f"the history is not saved in {self._path}, and will be once it can: {error}")
+
+    def _is_idle(self, patience: float) -> bool:
+        """Whether no transaction is being made, or ends within so many seconds."""
+        if self._writing is not None:
+            self._writing.join(patience)
+            if self._writing.is_alive():
+                return False
+            self._writing = None
+        return True
+
+    def _store(self, connection: sqlite3.Connection, batch: "_Batch") -> None:
+        """One transaction."""
+        try:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                for statement, rows in batch.statements:
+                    connection.executemany(statement, rows)
+            self._saved = batch.added
         except (sqlite3.Error, UnicodeDecodeError) as error:
             if _is_damage(error):
                 self._begin_anew(str(error))
             else:
                 self._tell(f"the history is not saved in {self._path}, and will be once it can: {error}")
 
-    def _write(self, connection: sqlite3.Connection, to_wall: float) -> None:
-        """One transaction: the bins that ended since the last one, and where those that have not ended begin."""
+    def _batch(self, to_wall: float) -> "_Batch":
+        """Copies of the bins that ended since the last transaction, and of where those begin that have not ended."""
         tiers = self._history.tiers
-        added = [tier.added for tier in tiers]
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            for tier, saved, ahead in zip(tiers, self._saved, self._ahead, strict=True):
-                connection.executemany(_INSERT, _rows(tier, saved, ahead, to_wall))
-                connection.execute(
-                    "DELETE FROM bins WHERE seconds = ? AND number < ?", (tier.step, ahead + tier.added - tier.rows)
-                )
-            state = self._history.state()
-            if state is not None:
-                self._write_state(connection, state, to_wall)
-        self._saved = added
+        statements: list[_Statement] = []
+        for tier, saved, ahead in zip(tiers, self._saved, self._ahead, strict=True):
+            statements += [
+                (_INSERT, list(_rows(tier, saved, ahead, to_wall))),
+                (_DELETE, [(tier.step, ahead + tier.added - tier.rows)]),
+            ]
+        state = self._history.state()
+        if state is not None:
+            statements += self._state_statements(state, to_wall)
+        return _Batch(statements, [tier.added for tier in tiers])
 
-    def _write_state(self, connection: sqlite3.Connection, state: State, to_wall: float) -> None:
+    def _state_statements(self, state: State, to_wall: float) -> "list[_Statement]":
         about: dict[str, Any] = self._about | {
             "to_wall": to_wall,
             "created_at": state.created_at,
             "minimum": self._history.minimum.astype(_FIGURE).tobytes(),
             "maximum": self._history.maximum.astype(_FIGURE).tobytes(),
         }
-        connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
         steps = (0.0, *(tier.step for tier in self._history.tiers))
-        connection.executemany(
-            "INSERT OR REPLACE INTO totals VALUES (?, ?, ?, ?, ?)",
-            [
-                (step, totals.at, latency_max, totals.figures.astype(_FIGURE).tobytes(), _totals_blob(totals.buckets))
-                for step, totals, latency_max in zip(
-                    steps, (state.now, *state.starts), (0.0, *state.latency_max), strict=True
-                )
-            ],
-        )
+        totals = [
+            (step, totals.at, latency_max, totals.figures.astype(_FIGURE).tobytes(), _totals_blob(totals.buckets))
+            for step, totals, latency_max in zip(
+                steps, (state.now, *state.starts), (0.0, *state.latency_max), strict=True
+            )
+        ]
+        return [
+            ("INSERT OR REPLACE INTO about VALUES (?, ?)", list(about.items())),
+            ("INSERT OR REPLACE INTO totals VALUES (?, ?, ?, ?, ?)", totals),
+        ]
 
     def _tell(self, message: str) -> None:
         """Say what was not said last."""
@@ -195,9 +247,11 @@ class HistoryFile:
             self._say(message)
 
     def close(self) -> None:
-        """Save, and let the file go."""
+        """Save, and let the file go; a disk that does not answer for some seconds keeps what it has."""
+        self._is_idle(_LAST_PATIENCE)
         self.save(now=True)
-        self._disconnect()
+        if self._is_idle(_LAST_PATIENCE):
+            self._disconnect()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -251,8 +305,9 @@ def _connect(path: str, *, writable: bool) -> sqlite3.Connection:
     _check_file(path)
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     connection = sqlite3.connect(
-        f"file:{quoted}?mode={'rwc' if writable else 'ro'}", uri=True, timeout=_PATIENCE, isolation_level=None
-    )
+        f"file:{quoted}?mode={'rwc' if writable else 'ro'}", uri=True, timeout=_PATIENCE, isolation_level=None,
+        check_same_thread=False,  # one thread at a time, and not always the same
+    )  # fmt: skip
     try:
         if not _is_empty(connection):
             (version,) = connection.execute("PRAGMA user_version").fetchone()

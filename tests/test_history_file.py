@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import sqlite3
+import threading
 import time
 from contextlib import closing
 
@@ -13,10 +14,12 @@ import pytest
 from shmetrics.errors import HistoryFileError
 from shmetrics.history import TIERS, History
 from shmetrics.history_file import APPLICATION, SAVE_SECONDS, HistoryFile, read
+from tests.cli import until
 from tests.processes import forked
 from tests.ticks import Feed
 
 SMALL = ((1.0, 8, 512), (10.0, 6, 512), (60.0, 5, 512))
+PATIENCE = 30.0
 BEHIND = 1.7e9
 """What forged wall clocks are ahead of monotonic ones by."""
 
@@ -24,7 +27,7 @@ BEHIND = 1.7e9
 class Leader:
     """A process that leads: a history, its file, and what it said."""
 
-    def __init__(self, path, *, hub="resnet", boot="this", at=10_000.0, wall=None, tiers=SMALL):
+    def __init__(self, path, *, hub="resnet", boot="this", at=10_000.0, wall=None, tiers=SMALL, in_background=False):
         self.history = History(tiers)
         self.said = []
         self.file = HistoryFile(
@@ -32,6 +35,7 @@ class Leader:
             self.history,
             hub,
             say=self.said.append,
+            in_background=in_background,
             boot=boot,
             clock=lambda: at,
             wall=lambda: at + BEHIND if wall is None else wall,
@@ -198,6 +202,45 @@ def test_it_can_be_read_beside_the_leader(path):
     assert read(str(path), "resnet").window(60.0).requests == 9
     leader.file.close()
     assert read(str(path), "resnet").window(60.0).requests == 9
+
+
+class Disk:
+    """Answers no longer, until it does."""
+
+    def __init__(self, connection):
+        self.asked, self.answers = threading.Event(), threading.Event()
+        connection.set_trace_callback(self.wait)
+
+    def wait(self, statement):
+        self.asked.set()
+        self.answers.wait(PATIENCE)
+
+
+def test_a_disk_that_does_not_answer_keeps_nobody_waiting_and_has_it_all_once_it_does(path):
+    leader, feed = Leader(path, in_background=True), Feed()
+    disk = Disk(leader.file._connection)
+    run(leader, feed, 100, 165)
+    assert disk.asked.wait(PATIENCE)
+    assert leader.said == [
+        f"the history is not saved in {path}, and will be once it can: its disk does not answer",
+    ]
+    disk.answers.set()
+    until(lambda: not leader.file._writing.is_alive())
+    run(leader, feed, 166, 230)
+    leader.file.close()
+    assert Leader(path).history.window(300.0).requests == 130
+
+
+def test_a_disk_that_never_answers_does_not_keep_the_leader_from_ending(path, monkeypatch):
+    monkeypatch.setattr("shmetrics.history_file._LAST_PATIENCE", 0.05)
+    leader, feed = Leader(path, in_background=True), Feed()
+    disk = Disk(leader.file._connection)
+    run(leader, feed, 100, 105)
+    leader.file.close()
+    assert "its disk does not answer" in leader.said[-1]
+    disk.answers.set()
+    until(lambda: not leader.file._writing.is_alive())
+    leader.file.close()
 
 
 # Not outliving --------------------------------------------------------------------------------------------------------

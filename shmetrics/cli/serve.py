@@ -188,7 +188,7 @@ def _history_file(options: argparse.Namespace, hub: Segment, aggregator: Aggrega
     def say(message: str) -> None:
         _say(options, hub.name, "history", message, message=message)
 
-    return HistoryFile(options.history, aggregator.history, hub.name, say=say)
+    return HistoryFile(options.history, aggregator.history, hub.name, say=say, in_background=True)
 
 
 def _say(options: argparse.Namespace, hub: str, event: str, text: str, **more: object) -> None:
