@@ -139,7 +139,12 @@ def _yaml(value: str | dict[str, str]) -> str:
     text = writable(value)
     if text.isprintable():
         return "'" + text.replace("'", "''") + "'"
-    return json.dumps(text, ensure_ascii=False)
+    return "".join(each if each.isprintable() else _escaped(each) for each in json.dumps(text, ensure_ascii=False))
+
+
+def _escaped(character: str) -> str:
+    """As YAML writes it, which takes fewer characters as they are than JSON does."""
+    return f"\\U{ord(character):08X}"
 
 
 def _duration(seconds: float) -> str:
