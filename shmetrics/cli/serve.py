@@ -16,6 +16,7 @@ from shmetrics.aggregator import STANDBY_INTERVAL, Aggregator
 from shmetrics.alerting.alert import Alert
 from shmetrics.alerting.leader import LeaderAlerts
 from shmetrics.cli import render
+from shmetrics.cli.handling import handling
 from shmetrics.cli.options import (
     add_directory,
     add_history,
@@ -78,7 +79,11 @@ def arguments_of_aggregator(options: argparse.Namespace) -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Lead, or stand by until it is our turn; until SIGTERM (status 0) or SIGINT (status 130)."""
-    signal.signal(signal.SIGTERM, _stop)
+    with handling((signal.SIGTERM,), _stop):
+        return _aggregate(options)
+
+
+def _aggregate(options: argparse.Namespace) -> int:
     hub = segment.attach(hub_name(options), writable=True)
     with Aggregator(hub, stuck_after=options.stuck_after) as aggregator, ExitStack() as beside:
         alerts = None if options.rules is None else _alerts(beside, options.rules, hub, aggregator)
