@@ -1,4 +1,4 @@
-"""Fixtures: names of this test alone, clean-up, and that every test leaves /dev/shm and signal handlers as they were."""
+"""Fixtures: names of one test alone, clean-up, and that every test leaves /dev/shm and signal handlers as they were."""
 
 import itertools
 import os
