@@ -15,7 +15,6 @@ from shmetrics.cli.options import add_json, add_seconds
 from shmetrics.demo.run import Demo, Outcome
 from shmetrics.statistics import Statistics
 
-HELP: Final = "see it work: gunicorn with four workers under load, one of them killed"
 EXAMPLES: Final = """\
   shmetrics demo
   shmetrics demo --seconds 30

@@ -37,7 +37,6 @@ from shmetrics.statistics import Statistics
 if TYPE_CHECKING:
     from shmetrics.history_file import HistoryFile
 
-HELP: Final = "run the aggregator: reap dead workers, sample once a second, print a line, serve Prometheus"
 EXAMPLES: Final = """\
   shmetrics serve resnet
   shmetrics serve resnet --port 9464          and http://127.0.0.1:9464/metrics, /healthz, /readyz
