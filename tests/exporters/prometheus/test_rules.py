@@ -84,7 +84,8 @@ def test_an_empty_export_is_a_file_all_the_same(tmp_path):
 
 
 def test_texts_of_all_kinds_are_quoted_right(tmp_path):
-    text = "[[rule]]\nname = 'R'\nstatistic = 'error_rate'\nabove = 0.5\nsummary = \"it's\\n'{value}'\\u0007\\u007f\\u0085\\ufeff\\uffff é😀\"\n"
+    summary = r"it's\n'{value}'\u0007\u007f\u0085\ufeff\uffff é😀"
+    text = f"[[rule]]\nname = 'R'\nstatistic = 'error_rate'\nabove = 0.5\nsummary = \"{summary}\"\n"
     path = write(tmp_path, text + "annotations = { a = \"x: 'y' # z\" }\n")
     assert "SUCCESS: 1 rules found" in services.promtool("check", "rules", str(path))
 
