@@ -221,8 +221,9 @@ def _rule(fields: Fields, defaults: _Defaults) -> list[Rule]:
     summary, annotations = fields.text("summary", "") or "", fields.table("annotations")
     if not fields.finish() or name is None or source is None:
         return []
-    if thresholds["below"] == 0.0 and not isinstance(source, CustomMetric):
-        fields.complain("below", f"{source.words} is never below 0")
+    below = thresholds["below"]  # what is above -1 always fires, which may be meant: a sign of life
+    if below is not None and below <= 0.0 and not isinstance(source, CustomMetric):
+        fields.complain("below", f"{source.words} is never below 0, so this would never fire")
         return []
     if thresholds["above"] is None and thresholds["below"] is None and not isinstance(source, Finding):
         fields.complain("above", "say when it fires: `above` or `below` is missing")

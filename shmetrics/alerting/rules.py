@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from shmetrics.alerting.readings import Reading
-from shmetrics.alerting.sources import CustomMetric, Source
+from shmetrics.alerting.sources import Source
 from shmetrics.alerting.wording import shown, span
 
 SEVERITIES: Final = ("critical", "warning", "info")
@@ -107,9 +107,6 @@ class Rule:
                             f"{limit:g} % write {limit / 100:g}")  # fmt: skip
         if limit is None:
             return
-        if limit < 0.0 and not isinstance(self.source, CustomMetric):
-            raise RuleError("above" if self.above is not None else "below",
-                            f"{self.source.words} is never below 0, so {limit:g} is never right")  # fmt: skip
         beyond, side = (1.0, "above") if self.above is not None else (-1.0, "below")
         if self.clear is not None and (self.clear - limit) * beyond > 0.0:
             raise RuleError("clear", f"`clear` ({self.clear:g}) must be on the good side of `{side}` ({limit:g}): "

@@ -175,8 +175,8 @@ MISTAKES = {
     "a night of no length": ("[[silence]]\ndaily = '22:00-22:00'", 2, "`daily` is empty, from 22:00-22:00"),
     "a number beyond all bounds": (rule(STATISTIC, "above = 1" + 400 * "0"), 4, "`above` must be a number"),
     "a duration beyond all bounds": (rule(STATISTIC, "above = 0.1", "for = 1" + 400 * "0"), 5, "a duration"),
-    "what is never below 0": (rule('statistic = "throughput"', "below = 0"), 4, "throughput is never below 0"),
-    "less than nothing": (rule('statistic = "throughput"', "above = -1"), 4, "is never below 0, so -1 is never right"),
+    "what is never below 0": (rule('statistic = "throughput"', "below = 0"), 4, "throughput is never below 0, so"),
+    "less than nothing": (rule('statistic = "throughput"', "below = -1"), 4, "so this would never fire"),
     "a metric that cannot be": (rule("metric = 'a{b=\"c\"}'", "above = 1"), 3, "which series of a metric"),
     "a label that cannot be": (
         rule('metric = "a"', 'series = { "b c" = "d" }', "above = 1"), 4, "'b c' cannot be the name of a metric or",

@@ -41,9 +41,9 @@ window = "10s"
 above = 0.25
 
 [[rule]]
-name = "Idle"
-statistic = "current_throughput"
-below = -1
+name = "ManyDead"
+statistic = "slots_dead"
+above = 1000
 
 [[receiver]]
 type = "alertmanager"
