@@ -13,7 +13,7 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from math import isnan
+from math import inf, isnan
 from types import BuiltinFunctionType
 from typing import Any, Final
 
@@ -217,11 +217,17 @@ class Counter(Instrument):
 
         ``exemplar``: labels that tell of which request, a trace id say; 128 characters at most (ValueError).
         """
-        if amount is not _ONE and not 0.0 <= amount < math.inf:
-            raise ValueError(f"counter {self.definition.name!r} can only grow, by a finite number, not by {amount!r}")
+        if amount is not _ONE and (0.0 <= amount < inf) is not True:
+            amount = self._checked(amount)
         if exemplar is not None:
             self._perform(self._keep, 0, amount, exemplars.checked(exemplar))
         self._add(1, amount)
+
+    def _checked(self, amount: float) -> float:
+        """An amount that cannot be added, or is no number of Python's: of numpy's, comparisons are no bool."""
+        if not 0.0 <= amount < inf:
+            raise ValueError(f"counter {self.definition.name!r} can only grow, by a finite number, not by {amount!r}")
+        return float(amount)  # what is added to a float32 is one, so that the sum would stand still at 2^24
 
 
 class Gauge(Instrument):

@@ -97,6 +97,24 @@ def test_when_cells_run_out_no_series_is_created(catalog):
     assert place(catalog, define(catalog), "narrow").cell == 206
 
 
+def test_what_is_too_large_says_nothing_of_what_is_smaller(catalog):
+    counter = define(catalog)
+    wide = define(catalog, Definition("wide", "histogram", labels=("x",), buckets=tuple(map(float, range(400)))))
+    for metric, label in ((counter, "x" * 20_000), (counter, "x" * 7_000), (wide, "a")):
+        for _ in range(2):
+            with pytest.raises(FullError):
+                place(catalog, metric, label)
+        assert place(catalog, counter, f"after {label:.1}{len(label)}")
+    assert catalog.refused == 6
+
+
+def test_texts_that_no_hub_has_room_for_are_an_error_of_whoever_defines_them(catalog):
+    with pytest.raises(ValueError, match=r"'long'.* take 20,\d+ bytes; no hub has room for more than 16,\d+"):
+        define(catalog, Definition("long", "counter", help="x" * 20_000))
+    assert catalog.refused == 0
+    assert place(catalog, define(catalog), "x")
+
+
 def test_the_overflow_series_is_created_while_there_is_room(catalog):
     counter = define(catalog)
     catalog.reserve_overflow(counter, patience=0.0)

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 
+import numpy as np
 import pytest
 
 from shmetrics import CustomMetrics, Hub, PerformanceMetrics, slots
@@ -130,6 +131,13 @@ class TestChanging:
             counter.inc(amount)
         assert value(custom, "c") == 0.0
 
+    @pytest.mark.parametrize("kind", [np.float32, np.float16, np.int8])
+    def test_a_counter_loses_nothing_of_numpys_small_numbers(self, custom, kind):
+        counter = custom.counter("c")
+        counter.inc(2.0**53 - 1)
+        counter.inc(kind(1))
+        assert value(custom, "c") == 2.0**53
+
     def test_gauges_go_up_and_down_where_that_has_a_meaning(self, custom):
         gauge = custom.gauge("g", merge="live_sum")
         gauge.set(5)
@@ -214,7 +222,8 @@ class TestRoom:
     def test_labels_longer_than_an_entry_can_be_overflow(self, custom):
         counter = custom.counter("c", labels=["text"])
         counter.labels("x" * 100_000).inc()
-        assert by_labels(custom, "c") == {(OVERFLOW,): 1.0}
+        counter.labels("short").inc()
+        assert by_labels(custom, "c") == {(OVERFLOW,): 1.0, ("short",): 1.0}
 
     def test_a_process_keeps_no_more_instruments_than_there_can_be_series(self, custom):
         counter = custom.counter("c", labels=["n"])
