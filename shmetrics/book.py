@@ -35,7 +35,7 @@ class Metric(Generic[_Kind]):
         if not definition.labels:
             self.labels()
 
-    def labels(self, *values: object, **named: object) -> _Kind:
+    def labels(self, /, *values: object, **named: object) -> _Kind:
         """The instrument of the series with these label values, in order or by name. Keep it: that is the fast way.
 
         ValueError for other labels than the metric's. Values become texts.
@@ -56,7 +56,7 @@ class Metric(Generic[_Kind]):
                 self._known[key] = known
         return known
 
-    def key(self, *values: object, **named: object) -> tuple[str, ...]:
+    def key(self, /, *values: object, **named: object) -> tuple[str, ...]:
         """Label values as the catalog has them; ValueError for other labels than the metric's."""
         return self._key(values, named)
 

@@ -17,6 +17,7 @@ from shmetrics.exporters.prometheus import encoding
 from shmetrics.exporters.prometheus.buckets import Buckets
 from shmetrics.exporters.prometheus.collector import PrometheusExporter
 from shmetrics.exporters.prometheus.shared import Source
+from shmetrics.exporters.prometheus.sums import LawfulSums
 
 _VERSIONS = ("", "0.0.1", "0.0.4", "1.0.0")
 """Versions of the two formats that we can write, or that say nothing."""
@@ -32,10 +33,10 @@ def render(
     ``names``: only samples of these names, as ``name[]`` in a scrape asks for; all when empty. ``buckets``: as
     `PrometheusExporter` takes them. Raises what the source's ``snapshot()`` raises, and ValueError for bad buckets.
     """
-    exporter = narrowed(PrometheusExporter(metrics_or_hub, registry=None, buckets=buckets), names)
+    exporter = PrometheusExporter(metrics_or_hub, registry=None, buckets=buckets)
     if openmetrics:
-        return encoding.openmetrics(exporter, generate_openmetrics)
-    return encoding.text(exporter, generate_latest)
+        return encoding.openmetrics(narrowed(LawfulSums(exporter), names), generate_openmetrics)
+    return encoding.text(narrowed(exporter, names), generate_latest)
 
 
 def narrowed(collector: Collector, names: Collection[str]) -> Collector:
@@ -80,7 +81,10 @@ def negotiated(collector: Collector, names: Collection[str], accept: str, accept
     """
     theirs, content_type = choose_encoder(_understood(accept))
     is_openmetrics = content_type.startswith("application/openmetrics-text")
-    body = (encoding.openmetrics if is_openmetrics else encoding.text)(narrowed(collector, names), theirs)
+    if is_openmetrics:
+        body = encoding.openmetrics(narrowed(LawfulSums(collector), names), theirs)
+    else:
+        body = encoding.text(narrowed(collector, names), theirs)
     if "gzip" in dict(_choices(accept_encoding)):
         return Page(content_type, "gzip", gzip.compress(body, _COMPRESSION, mtime=0))
     return Page(content_type, None, body)
