@@ -140,12 +140,12 @@ class Catalog:
         known = contents.index.get((metric, labels))
         if known is not None and (info is None or known.info == info):
             return known
-        if self._is_known_to_be_too_large(metric, labels, contents):
+        if self._is_too_large(metric, labels, contents):
             self.count_refusal()
             raise FullError
         return None
 
-    def _is_known_to_be_too_large(self, metric: int, labels: tuple[str, ...], contents: Contents) -> bool:
+    def _is_too_large(self, metric: int, labels: tuple[str, ...], contents: Contents) -> bool:
         """Whether a series can find no room where one that is no larger found none, and nothing was removed since.
 
         So that a hub that is full costs no lock for each write of a series that is new. A small one is not judged by a
@@ -207,10 +207,12 @@ class Catalog:
     def _replace_series(
         self, metric: int, labels: tuple[str, ...], info: dict[str, str] | None, registry: ByteLock
     ) -> Placement:
-        before = self.contents().index.get((metric, labels))
+        contents = self.contents()
         made = self._add_series(metric, labels, info or {}, registry)
-        if before is not None:
-            self._remove(before, registry)
+        if (metric, labels) in contents.index:  # and perhaps another, whose successor's author died here
+            for placement in contents.series.values():
+                if (placement.metric, placement.labels) == (metric, labels):
+                    self._remove(placement, registry)
         return made
 
     def _add_series(self, metric: int, labels: tuple[str, ...], info: dict[str, str], registry: ByteLock) -> Placement:

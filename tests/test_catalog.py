@@ -143,6 +143,17 @@ def test_an_info_series_that_says_something_else_takes_the_place_of_the_one_befo
     assert catalog.contents().series == {second.serial: second}
 
 
+def test_an_info_series_whose_author_died_before_it_removed_the_one_before_goes_with_the_next(hub, catalog):
+    info = define(catalog, Definition("build", "info"))
+    place(catalog, info, info={"version": "1"})
+    with ByteLock(hub.descriptor, REGISTRY) as registry:
+        assert registry.try_acquire()
+        catalog._add_series(info, (), {"version": "2"}, registry)
+    assert len(catalog.contents().series) == 2
+    last = place(catalog, info, info={"version": "3"})
+    assert catalog.contents().series == {last.serial: last}
+
+
 def test_serial_numbers_that_somebody_overwrote_are_not_believed(hub, catalog):
     counter = define(catalog)
     catalog._words[8] = 0  # last_serial
