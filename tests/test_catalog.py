@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 
 import pytest
 
@@ -11,7 +12,7 @@ from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError
 from shmetrics.families import OVERFLOW, Definition
 from shmetrics.forks import ForkedError
 from shmetrics.locks import REGISTRY, ByteLock, RegistryBusyError
-from tests.processes import START_METHODS, forked, run_in_processes
+from tests.processes import PATIENCE, START_METHODS, forked, run_in_processes
 
 REQUESTS = Definition("requests_total", "counter", labels=("model",))
 LATENCY = Definition("latency", "histogram", buckets=(0.1, 1.0))
@@ -216,6 +217,30 @@ def test_who_waits_for_the_registry_stops_waiting_when_another_process_has_made_
         waiter = Catalog(hub, clock=clock, sleep=sleep)
         assert waiter.define(REQUESTS, patience=2.0) == 1
         assert 1000.5 < clock.now < 1000.6
+
+
+def test_changes_of_two_threads_that_overlap_leave_both_free_to_change_again(catalog):
+    begun, both, one, none = (threading.Event() for _ in range(4))
+    made = []
+
+    def overlap():
+        with catalog._changing():
+            begun.set()
+            assert both.wait(PATIENCE)
+        one.set()
+        assert none.wait(PATIENCE)
+        made.append(define(catalog))
+
+    thread = threading.Thread(target=overlap)
+    thread.start()
+    assert begun.wait(PATIENCE)
+    with catalog._changing():
+        both.set()
+        assert one.wait(PATIENCE)
+    none.set()
+    thread.join(PATIENCE)
+    assert made == [define(catalog)]
+    assert place(catalog, made[0], "a").labels == ("a",)
 
 
 def test_what_somebody_stored_before_it_died_in_a_change_is_seen(hub, catalog):
