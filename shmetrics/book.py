@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 from shmetrics.catalog import Catalog, FullError
 from shmetrics.entries import Contents
 from shmetrics.families import Definition
-from shmetrics.instruments import KINDS, Instrument, as_text
+from shmetrics.instruments import KINDS, MOST_WAITING, Instrument, as_text
 from shmetrics.locks import RegistryBusyError
 from shmetrics.segment import Segment
 from shmetrics.writer import Writer
@@ -35,7 +35,7 @@ class Metric(Generic[_Kind]):
         if not definition.labels:
             self.labels()
 
-    def labels(self, *values: object, **named: object) -> _Kind:
+    def labels(self, /, *values: object, **named: object) -> _Kind:
         """The instrument of the series with these label values, in order or by name. Keep it: that is the fast way.
 
         ValueError for other labels than the metric's. Values become texts.
@@ -51,12 +51,11 @@ class Metric(Generic[_Kind]):
             known = self._make(key)
             if not known.overflows:  # else there would be no end of them
                 if len(self._known) >= self._most:
-                    self.settle()
-                    self._known.clear()
-                self._known[key] = known
+                    self._let_go()
+                known = self._known.setdefault(key, known)  # another thread's, where that came first
         return known
 
-    def key(self, *values: object, **named: object) -> tuple[str, ...]:
+    def key(self, /, *values: object, **named: object) -> tuple[str, ...]:
         """Label values as the catalog has them; ValueError for other labels than the metric's."""
         return self._key(values, named)
 
@@ -81,15 +80,11 @@ class Metric(Generic[_Kind]):
         if known is not None and known.waits:
             known.settle()
 
-    def settle(self) -> None:
-        """Find places for what waits."""
-        for instrument in self.waiting:
-            instrument.settle()
-
-    @property
-    def waiting(self) -> list[Instrument]:
-        """The instruments whose changes wait for a place."""
-        return [instrument for instrument in list(self._known.values()) if instrument.waits]
+    def _let_go(self) -> None:
+        """Forget the instruments of the series there are: `labels` makes them anew. Nothing is waited for here."""
+        for key, instrument in list(self._known.items()):
+            if not instrument.waits or len(self._known) >= MOST_WAITING:
+                self._known.pop(key, None)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -108,6 +103,7 @@ class Book:
         self._writer = writer
         self._most = segment.layout.max_series
         self._metrics: dict[str, Metric[Any]] = {}
+        self._waiting: set[Instrument] = set()
 
     def contents(self) -> Contents:
         """The metrics and series of the hub."""
@@ -125,7 +121,10 @@ class Book:
                                      f"overflow it; create the hub with a larger max_series")  # fmt: skip
             except RegistryBusyError:
                 self._writer.mention("busy", "another process holds the registry; metrics are defined when it lets go")
-            known = self._metrics[definition.name] = self._metric(definition)
+            made = self._metric(definition)
+            known = self._metrics.setdefault(definition.name, made)  # another thread's, where that came first
+            if known.definition != definition:
+                known = self._metrics[definition.name] = made
         return known
 
     def agree(self, definition: Definition) -> Metric[Any] | None:
@@ -153,12 +152,17 @@ class Book:
             contents = self.catalog.contents()
             serial = contents.metric(name)
             if serial:
-                known = self._metrics[name] = self._metric(contents.metrics[serial])
+                known = self._metrics.setdefault(name, self._metric(contents.metrics[serial]))
         return known
+
+    @property
+    def waiting(self) -> list[Instrument]:
+        """The instruments whose changes wait for a place."""
+        return [instrument for instrument in list(self._waiting) if instrument.waits]
 
     def settle(self, deadline: float | None = None) -> None:
         """Find places for what waits, until `deadline` on the monotonic clock. At the orderly end of a process."""
-        waiting = [instrument for metric in list(self._metrics.values()) for instrument in metric.waiting]
+        waiting = self.waiting
         if not waiting:
             return
         deadline = time.monotonic() + DEFINITION_PATIENCE if deadline is None else deadline
@@ -174,9 +178,9 @@ class Book:
 
     def _metric(self, definition: Definition) -> Metric[Any]:
         kind = KINDS[definition.kind]
-        writer, catalog = self._writer, self.catalog
+        writer, catalog, waiting = self._writer, self.catalog, self._waiting
 
         def make(labels: tuple[str, ...]) -> Instrument:
-            return kind(writer, catalog, definition, labels)
+            return kind(writer, catalog, definition, labels, waiting=waiting)
 
         return Metric(definition, cast(Any, make), self._most)

@@ -6,12 +6,14 @@ still the one it was, and cells that carry another number are leftovers of a ser
 each entry once, however often others change the catalog, and none that it wrote itself.
 """
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,8 @@ _ATTEMPTS: Final = 20
 _FIRST_PAUSE: Final = 0.02
 """Seconds before the second try for REGISTRY, at most: who has it often defines next what we do."""
 
+_NEVER: Final = sys.maxsize
+
 _Found = TypeVar("_Found")
 
 
@@ -41,6 +45,14 @@ class FullError(Exception):
 
 class ReentrantError(RegistryBusyError):
     """A signal handler tried to change what this very thread is changing. Internal."""
+
+
+class _Full(NamedTuple):
+    """The least that found no room, at one state of the catalog."""
+
+    changes: int = -1
+    cells: int = _NEVER
+    blocks: int = _NEVER
 
 
 class Catalog:
@@ -65,8 +77,9 @@ class Catalog:
         self._words = memoryview(segment.memory)[start : start + size].cast("Q")
         self.serials = self._words[_BLOCKS:]
         """Of the entry that starts at block b, the serial number is at ``b * BLOCK_WORDS``."""
-        self._full_at = -1
-        self._changing_in = 0
+        self._full = _Full()
+        self._changers: set[tuple[int, int]] = set()
+        """Process and thread of whoever is in a change, or waits to be."""
 
     def contents(self) -> Contents:
         """What is in it now. One load, unless something changed."""
@@ -129,10 +142,21 @@ class Catalog:
         known = contents.index.get((metric, labels))
         if known is not None and (info is None or known.info == info):
             return known
-        if self._full_at == contents.changes:
+        if self._is_too_large(metric, labels, contents):
             self.count_refusal()
             raise FullError
         return None
+
+    def _is_too_large(self, metric: int, labels: tuple[str, ...], contents: Contents) -> bool:
+        """Whether a series can find no room where one that is no larger found none, and nothing was removed since.
+
+        So that a hub that is full costs no lock for each write of a series that is new. A small one is not judged by a
+        large one: a value of too many characters must not send all others to the overflow series.
+        """
+        definition, full = contents.metrics.get(metric), self._full
+        if full.changes != contents.changes or definition is None:
+            return False
+        return entries.run_length(definition) >= full.cells or entries.least_blocks(labels) >= full.blocks
 
     def _found_or_made(
         self, find: Callable[[], _Found | None], make: Callable[[ByteLock], _Found], patience: float
@@ -157,23 +181,26 @@ class Catalog:
     @contextmanager
     def _changing(self) -> Iterator[ByteLock]:
         """The lock for a change. A change within a change of the same thread, by a signal handler, is refused."""
-        thread = threading.get_ident()
-        if self._changing_in == thread:
+        changer = os.getpid(), threading.get_ident()
+        if changer in self._changers:
             raise ReentrantError
-        outer, self._changing_in = self._changing_in, thread
         try:
+            self._changers.add(changer)
             with ByteLock(self._segment.descriptor, REGISTRY) as registry:
                 yield registry
         except OSError as error:  # no descriptors are left to lock with
             raise RegistryBusyError from error
         finally:
-            self._changing_in = outer
+            self._changers.discard(changer)
 
     # From here on the caller holds REGISTRY ---------------------------------------------------------------------------
 
     def _add_metric(self, definition: Definition, overflow: bool, registry: ByteLock) -> int:
-        before = self.contents()
-        serial, block, blocks = self._add(registry, entries.of_definition(definition))
+        before, payload = self.contents(), entries.of_definition(definition)
+        if entries.blocks_of(len(payload)) > entries.MOST_BLOCKS:
+            raise ValueError(f"the texts of metric {definition.name!r}, its help and all, take {len(payload):,} bytes; "
+                             f"no hub has room for more than {entries.MOST_BLOCKS * entries.PAYLOAD:,}")  # fmt: skip
+        serial, block, blocks = self._add(registry, payload)
         self._remember(before, serial, block, Entry(blocks, definition))
         if overflow and definition.labels:
             self._add_series(serial, _overflow(definition), {}, registry)
@@ -182,18 +209,21 @@ class Catalog:
     def _replace_series(
         self, metric: int, labels: tuple[str, ...], info: dict[str, str] | None, registry: ByteLock
     ) -> Placement:
-        before = self.contents().index.get((metric, labels))
+        contents = self.contents()
         made = self._add_series(metric, labels, info or {}, registry)
-        if before is not None:
-            self._remove(before, registry)
+        if (metric, labels) in contents.index:  # and perhaps another, whose successor's author died here
+            for placement in contents.series.values():
+                if (placement.metric, placement.labels) == (metric, labels):
+                    self._remove(placement, registry)
         return made
 
     def _add_series(self, metric: int, labels: tuple[str, ...], info: dict[str, str], registry: ByteLock) -> Placement:
         before = self.contents()
         definition = before.metrics.get(metric)
-        cell = -1 if definition is None else before.used_cells.find(bytes(entries.run_length(definition)))
+        length = 0 if definition is None else entries.run_length(definition)
+        cell = -1 if definition is None else before.used_cells.find(bytes(length))
         if cell < 0:
-            self._refuse()
+            self._refuse(cells=length)
         serial, block, blocks = self._add(registry, entries.of_series(metric, labels, cell, info))
         placement = Placement(serial, metric, labels, cell, block, info, blocks)
         self._remember(before, serial, block, Entry(blocks, placement))
@@ -209,7 +239,7 @@ class Catalog:
         block = contents.used_blocks.find(bytes(count)) if count <= entries.MOST_BLOCKS else -1
         serial = max(words[_LAST_SERIAL], contents.last_serial) + 1
         if block < 0 or serial >= entries.MOST_SERIAL:
-            self._refuse()
+            self._refuse(blocks=count)
         data = entries.in_blocks(payload).view("u1")
         start = (_BLOCKS + block * BLOCK_WORDS) * 8
         raw, fence, changes = self._raw, self._segment.fence, words[_CHANGES] | 1
@@ -244,9 +274,13 @@ class Catalog:
         words[_CHANGES] = (changes + 1) % 2**64
         return True
 
-    def _refuse(self) -> NoReturn:
+    def _refuse(self, *, cells: int = _NEVER, blocks: int = _NEVER) -> NoReturn:
+        """Find no room for so many cells, or so many blocks, and remember it."""
         self.count_refusal()
-        self._full_at = self._words[_CHANGES]
+        changes, known = self._words[_CHANGES], self._full
+        if known.changes == changes:
+            cells, blocks = min(cells, known.cells), min(blocks, known.blocks)
+        self._full = _Full(changes, cells, blocks)
         raise FullError
 
     def count_refusal(self) -> None:

@@ -28,7 +28,6 @@ from shmetrics.entries import Contents, Placement, run_length
 from shmetrics.families import LIVE, OVERFLOW, Definition
 
 Cells = NDArray[np.float64]
-_MOST: Final = 2.0**63
 _FUTURE: Final = 1.0
 """Seconds by which a time may be ahead of the reader's."""
 
@@ -39,7 +38,7 @@ class Rule(IntEnum):
     NONE = 0
     SERIAL = auto()
     COUNT = auto()
-    """Added up; not negative, and less than _MOST."""
+    """Added up; finite and not negative."""
     SUM = auto()
     MIN = auto()
     MAX = auto()
@@ -190,7 +189,7 @@ class Plan:
             if self._needs_time.any():
                 times = rows[:, self._first[self._needs_time] + 1]
                 valid[:, self._needs_time] &= (times > 0.0) & (times < now + _FUTURE)
-            possible = (rows >= 0.0) & (rows < _MOST)
+            possible = (rows >= 0.0) & (rows < np.inf)
         possible |= ~self._is_count
         if not possible.all():
             for row, cell in zip(*np.nonzero(~possible), strict=True):

@@ -5,7 +5,7 @@ Definitions and series are the hub's: defined in any process at any time, seen b
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from shmetrics.book import Metric
@@ -69,15 +69,16 @@ class CustomMetrics:
         """
         if metric_type == "histogram" and buckets is None:
             buckets = DEFAULT_BUCKETS
-        if isinstance(labels, str) or isinstance(states, str):
-            raise ValueError(f"labels and states of {name!r} must be lists of texts, not one text")
+        for what, texts in (("labels", labels), ("states", states)):
+            if isinstance(texts, str) or not isinstance(texts, Iterable):
+                raise ValueError(f"the {what} of metric {name!r} must be a list of texts, not {texts!r}")
         definition = Definition(
             name=name,
             kind=metric_type,
             help=description,
             unit=unit,
             labels=tuple(labels),
-            buckets=bounds(buckets or ()),
+            buckets=bounds(() if buckets is None else buckets),
             merge=merge or ("last" if metric_type == "gauge" else ""),
             states=tuple(states),
             expire_after=_seconds(expire_after),
@@ -217,8 +218,7 @@ def _figures(definition: Definition, series: Series) -> dict[str, Any]:
     match definition.kind:
         case "histogram":
             figures |= {"count": series.count, "sum": _finite(series.sum)}
-            figures["buckets"] = dict(zip([f"{bound:g}" for bound in definition.buckets] + ["+Inf"], series.buckets,
-                                          strict=True))  # fmt: skip
+            figures["buckets"] = dict(zip([*map(_bound, definition.buckets), "+Inf"], series.buckets, strict=True))
         case "summary":
             figures |= {"count": series.count, "sum": _finite(series.sum)}
         case "ratio":
@@ -231,6 +231,12 @@ def _figures(definition: Definition, series: Series) -> dict[str, Any]:
         case _:
             figures["value"] = _finite(series.value)
     return figures
+
+
+def _bound(number: float) -> str:
+    """A bucket's bound as a key: short, where that is no other's."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 def _finite(number: float) -> float | None:

@@ -77,8 +77,6 @@ class Contents:
     flaws: tuple[str, ...] = ()
     serials: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64), compare=False)
     """Of the entry that starts at each block; 0 where none does."""
-    has_doubles: bool = field(default=False, compare=False)
-    """Whether a metric has two series with the same label values: one is about to be removed."""
 
     @classmethod
     def blank(cls, blocks: int, cells: int) -> "Contents":
@@ -88,6 +86,11 @@ class Contents:
     def metric(self, name: str) -> int:
         """Serial number of the metric of that name; 0 where there is none."""
         return self.names.get(name, 0)
+
+    @property
+    def has_doubles(self) -> bool:
+        """Whether a metric has two series with the same label values: one is about to be removed."""
+        return len(self.series) > len(self.index)
 
     @property
     def last_serial(self) -> int:
@@ -118,6 +121,11 @@ def of_series(metric: int, labels: tuple[str, ...], cell: int, info: dict[str, s
 def blocks_of(payload: int) -> int:
     """How many blocks a payload of so many bytes takes."""
     return max(1, -(-payload // PAYLOAD))
+
+
+def least_blocks(labels: tuple[str, ...]) -> int:
+    """Fewer blocks than this a series with these label values cannot take."""
+    return blocks_of(sum(map(len, labels)))
 
 
 def in_blocks(payload: bytes) -> np.ndarray[Any, np.dtype[np.void]]:
@@ -163,13 +171,17 @@ def _kept(known: Contents, serials: NDArray[np.uint64]) -> Contents | None:
     if not len(gone):
         return known
     numbers = [int(number) for number in known.serials[gone]]
-    if known.has_doubles or not all(number in known.series for number in numbers):
+    if not all(number in known.series for number in numbers):
         return None
     series, index = dict(known.series), dict(known.index)
     used_blocks, used_cells = bytearray(known.used_blocks), bytearray(known.used_cells)
     for number in numbers:
         placement = series.pop(number)
-        del index[placement.metric, placement.labels]
+        key = placement.metric, placement.labels
+        if index[key] is placement:
+            if known.has_doubles:  # then another may have to take its place
+                return None
+            del index[key]
         length = run_length(known.metrics[placement.metric])
         used_blocks[placement.block : placement.block + placement.blocks] = bytes(placement.blocks)
         used_cells[placement.cell : placement.cell + length] = bytes(length)
@@ -195,7 +207,7 @@ def _extended(known: Contents, changes: int, serials: NDArray[np.uint64], entry_
         metrics, names = dict(metrics), dict(names)
     if any(isinstance(content, Placement) for _, content in found):
         series, index = dict(series), dict(index)
-    used_cells, doubles = bytearray(known.used_cells), known.has_doubles
+    used_cells = bytearray(known.used_cells)
     for serial, content in sorted(found, key=lambda each: each[0]):
         if isinstance(content, str):
             flaws.append(content)
@@ -210,13 +222,10 @@ def _extended(known: Contents, changes: int, serials: NDArray[np.uint64], entry_
             length = run_length(metrics[content.metric])
             used_cells[content.cell : content.cell + length] = b"\1" * length
             series[serial] = content
-            doubles |= (content.metric, content.labels) in index
             index[content.metric, content.labels] = content
         else:
             flaws.append(_NO_SERIES.format(serial))
-    return Contents(
-        changes, metrics, names, series, index, used_blocks, used_cells, tuple(flaws), serials, has_doubles=doubles
-    )
+    return Contents(changes, metrics, names, series, index, used_blocks, used_cells, tuple(flaws), serials)
 
 
 def _fits(placement: Placement, metrics: dict[int, Definition], used_cells: bytearray) -> bool:

@@ -4,8 +4,10 @@ Whether a series changed is seen by comparing what two looks show, so a change c
 changed in the very instant of the removal goes with the series: expiry is for what is over.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from shmetrics.catalog import Catalog
 from shmetrics.families import OVERFLOW, Series
@@ -13,6 +15,14 @@ from shmetrics.locks import RegistryBusyError
 from shmetrics.snapshot import Snapshot
 
 _Key = tuple[str, tuple[str, ...]]
+
+
+def _comparable(series: Series) -> Series:
+    """A series that equals what it equalled before: one NaN is another's equal only where it is the same object."""
+    if math.isnan(series.value) or math.isnan(series.sum):
+        value, total = (math.nan if math.isnan(number) else number for number in (series.value, series.sum))
+        return replace(series, value=value, sum=total)
+    return series
 
 
 class Expiry:
@@ -33,7 +43,7 @@ class Expiry:
             shown: dict[_Key, list[Series]] = {}
             for series in family.series:
                 if OVERFLOW not in series.labels:
-                    shown.setdefault((family.definition.name, series.labels), []).append(series)
+                    shown.setdefault((family.definition.name, series.labels), []).append(_comparable(series))
             for key, state in shown.items():
                 before, since = self._known.get(key, (None, now))
                 known[key] = (state, since if state == before else now)

@@ -5,7 +5,7 @@ The rules for names are those of Prometheus (https://prometheus.io/docs/concepts
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,6 +60,7 @@ class Definition:
         for what, text in (("help", self.help), ("unit", self.unit)):
             if not isinstance(text, str):
                 raise ValueError(f"the {what} of metric {self.name!r} must be a text, not {text!r}")
+            self._check_characters(what, text)
         self._check_labels()
         self._check_buckets()
         self._check_rest()
@@ -77,6 +78,14 @@ class Definition:
             )
         if len(set(self.labels)) < len(self.labels):
             raise ValueError(f"metric {self.name!r} has a label twice: {', '.join(self.labels)}")
+
+    def _check_characters(self, what: str, text: str) -> None:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the {what} of metric {self.name!r} has half of a character in it, a surrogate: {text!r}"
+            ) from None
 
     def _check_buckets(self) -> None:
         if self.kind != "histogram":
@@ -103,6 +112,8 @@ class Definition:
                              f"and nothing else has any")  # fmt: skip
         if any(not isinstance(state, str) for state in self.states) or len(set(self.states)) < len(self.states):
             raise ValueError(f"the states of {self.name!r} must be different texts, not {list(self.states)}")
+        for state in self.states:
+            self._check_characters("state", state)
         if not isinstance(self.expire_after, float) or not 0.0 <= self.expire_after < math.inf:
             raise ValueError(f"expire_after of {self.name!r} must be seconds, 0.0 or more, not {self.expire_after!r}")
 
@@ -122,11 +133,13 @@ def is_label_name(name: object) -> bool:
 
 def bounds(buckets: Sequence[float | str]) -> tuple[float, ...]:
     """Bucket bounds as a definition has them: floats, without the +Inf that goes without saying."""
+    if not isinstance(buckets, Iterable):
+        raise ValueError(f"buckets must be a list of numbers, not {buckets!r}")
     numbers = []
     for bound in buckets:
         try:
             numbers.append(float(bound))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"buckets must be numbers, and one is {bound!r}") from None
     return tuple(numbers[:-1] if numbers and numbers[-1] == math.inf else numbers)
 

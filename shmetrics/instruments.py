@@ -13,7 +13,7 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from math import isnan
+from math import inf, isnan
 from types import BuiltinFunctionType
 from typing import Any, Final
 
@@ -29,11 +29,15 @@ PATIENCE: Final = 0.05
 """Seconds that the first write to a new series may wait for REGISTRY; once it was in vain, later ones do not."""
 RETRY_INTERVAL: Final = 0.25
 """Seconds between tries to find a place for a series."""
+MOST_WAITING: Final = 10_000
+"""Instruments that are kept until their changes have a place; of more than that, changes may be lost."""
 _ONE: Final = 1.0  # the default amount; anything else is looked at
 
 
 class Instrument:
     """One series of a metric, in this process. Any thread, greenlet or signal handler may call any method.
+
+    ``waiting``: where it adds itself while its changes wait for a place, whoever may have let go of it by then.
 
     Nothing here raises for want of room, or because another process holds REGISTRY: what finds no room goes to the
     metric's overflow series, and what finds no place yet is kept in this process until it does.
@@ -46,6 +50,7 @@ class Instrument:
         definition: Definition,
         labels: tuple[str, ...],
         *,
+        waiting: set[Instrument],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.definition = definition
@@ -56,6 +61,7 @@ class Instrument:
         self._perform = writer.perform
         self._catalog = catalog
         self._serials = catalog.serials
+        self._waiting = waiting
         self._clock = clock
         self._keep_nothing()
         self._patience = PATIENCE
@@ -130,6 +136,8 @@ class Instrument:
             self._keep_nothing()
         if self._in_catalog[0] != self._serial and not self._place():
             self._cells, self._first = self._own, 0
+            if len(self._waiting) < MOST_WAITING:
+                self._waiting.add(self)
             return
         cells, first = self._writer.cells, self._cell
         if cells[first] != self._serial:
@@ -139,6 +147,7 @@ class Instrument:
         if self.waits:
             self._move(self._own, cells, first)
         self._cells, self._first = cells, first
+        self._waiting.discard(self)
 
     def _keep_nothing(self) -> None:
         self._owner = os.getpid()
@@ -160,7 +169,7 @@ class Instrument:
         # Where a framework made sleep a switch to other greenlets, waiting here would keep them all from writing.
         patience = self._patience if isinstance(time.sleep, BuiltinFunctionType) else 0.0
         try:
-            metric = self._catalog.define(self.definition, patience=patience)
+            metric = self._catalog.define(self.definition, patience=patience, overflow=True)
             found = self._catalog.place(metric, self.labels, patience=patience)
         except ReentrantError:
             return False
@@ -217,11 +226,17 @@ class Counter(Instrument):
 
         ``exemplar``: labels that tell of which request, a trace id say; 128 characters at most (ValueError).
         """
-        if amount is not _ONE and not 0.0 <= amount < math.inf:
-            raise ValueError(f"counter {self.definition.name!r} can only grow, by a finite number, not by {amount!r}")
+        if amount is not _ONE and (0.0 <= amount < inf) is not True:
+            amount = self._checked(amount)
         if exemplar is not None:
             self._perform(self._keep, 0, amount, exemplars.checked(exemplar))
         self._add(1, amount)
+
+    def _checked(self, amount: float) -> float:
+        """An amount that cannot be added, or is no number of Python's: of numpy's, comparisons are no bool."""
+        if not 0.0 <= amount < inf:
+            raise ValueError(f"counter {self.definition.name!r} can only grow, by a finite number, not by {amount!r}")
+        return float(amount)  # what is added to a float32 is one, so that the sum would stand still at 2^24
 
 
 class Gauge(Instrument):

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 
 import pytest
 
@@ -11,7 +12,7 @@ from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError
 from shmetrics.families import OVERFLOW, Definition
 from shmetrics.forks import ForkedError
 from shmetrics.locks import REGISTRY, ByteLock, RegistryBusyError
-from tests.processes import START_METHODS, forked, run_in_processes
+from tests.processes import PATIENCE, START_METHODS, forked, run_in_processes
 
 REQUESTS = Definition("requests_total", "counter", labels=("model",))
 LATENCY = Definition("latency", "histogram", buckets=(0.1, 1.0))
@@ -97,6 +98,24 @@ def test_when_cells_run_out_no_series_is_created(catalog):
     assert place(catalog, define(catalog), "narrow").cell == 206
 
 
+def test_what_is_too_large_says_nothing_of_what_is_smaller(catalog):
+    counter = define(catalog)
+    wide = define(catalog, Definition("wide", "histogram", labels=("x",), buckets=tuple(map(float, range(400)))))
+    for metric, label in ((counter, "x" * 20_000), (counter, "x" * 7_000), (wide, "a")):
+        for _ in range(2):
+            with pytest.raises(FullError):
+                place(catalog, metric, label)
+        assert place(catalog, counter, f"after {label:.1}{len(label)}")
+    assert catalog.refused == 6
+
+
+def test_texts_that_no_hub_has_room_for_are_an_error_of_whoever_defines_them(catalog):
+    with pytest.raises(ValueError, match=r"'long'.* take 20,\d+ bytes; no hub has room for more than 16,\d+"):
+        define(catalog, Definition("long", "counter", help="x" * 20_000))
+    assert catalog.refused == 0
+    assert place(catalog, define(catalog), "x")
+
+
 def test_the_overflow_series_is_created_while_there_is_room(catalog):
     counter = define(catalog)
     catalog.reserve_overflow(counter, patience=0.0)
@@ -123,6 +142,17 @@ def test_an_info_series_that_says_something_else_takes_the_place_of_the_one_befo
     assert place(catalog, info, info={"version": "1"}) == first
     second = place(catalog, info, info={"version": "2"})
     assert catalog.contents().series == {second.serial: second}
+
+
+def test_an_info_series_whose_author_died_before_it_removed_the_one_before_goes_with_the_next(hub, catalog):
+    info = define(catalog, Definition("build", "info"))
+    place(catalog, info, info={"version": "1"})
+    with ByteLock(hub.descriptor, REGISTRY) as registry:
+        assert registry.try_acquire()
+        catalog._add_series(info, (), {"version": "2"}, registry)
+    assert len(catalog.contents().series) == 2
+    last = place(catalog, info, info={"version": "3"})
+    assert catalog.contents().series == {last.serial: last}
 
 
 def test_serial_numbers_that_somebody_overwrote_are_not_believed(hub, catalog):
@@ -187,6 +217,30 @@ def test_who_waits_for_the_registry_stops_waiting_when_another_process_has_made_
         waiter = Catalog(hub, clock=clock, sleep=sleep)
         assert waiter.define(REQUESTS, patience=2.0) == 1
         assert 1000.5 < clock.now < 1000.6
+
+
+def test_changes_of_two_threads_that_overlap_leave_both_free_to_change_again(catalog):
+    begun, both, one, none = (threading.Event() for _ in range(4))
+    made = []
+
+    def overlap():
+        with catalog._changing():
+            begun.set()
+            assert both.wait(PATIENCE)
+        one.set()
+        assert none.wait(PATIENCE)
+        made.append(define(catalog))
+
+    thread = threading.Thread(target=overlap)
+    thread.start()
+    assert begun.wait(PATIENCE)
+    with catalog._changing():
+        both.set()
+        assert one.wait(PATIENCE)
+    none.set()
+    thread.join(PATIENCE)
+    assert made == [define(catalog)]
+    assert place(catalog, made[0], "a").labels == ("a",)
 
 
 def test_what_somebody_stored_before_it_died_in_a_change_is_seen(hub, catalog):

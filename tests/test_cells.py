@@ -161,7 +161,12 @@ def test_cells_that_another_series_left_behind_count_nowhere():
     assert series.value == 1.0
 
 
-@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, -math.inf, 2.0**63])
+def test_a_counter_may_count_more_than_a_word_can_hold():
+    (series,) = merged(plan_of("counter"), worker(cells(1e19)), worker(cells(1e300)))
+    assert series.value == 1e300
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, -math.inf])
 def test_counts_that_cannot_be_take_their_series_of_that_worker_with_them_and_no_other(value):
     (series,) = merged(plan_of("counter"), worker(cells(value)), worker(cells(2.0)))
     assert series.value == 2.0

@@ -87,7 +87,7 @@ def _count(metrics, busy, waits, free):
     metrics.claim()
     busy.wait(PATIENCE)
     counter.labels("new").inc(3)
-    assert counter.waiting
+    assert metrics.book.waiting
     waits.set()
     free.wait(PATIENCE)
 

@@ -263,6 +263,22 @@ def test_when_one_of_two_with_the_same_labels_goes_the_other_counts():
     assert changing.look().index[1, ()].info == {"v": "1"}
 
 
+def test_when_the_earlier_of_two_with_the_same_labels_goes_nothing_is_read_again():
+    changing = Changing()
+    changing.add(of_definition(definition("info")))
+    changing.add(of_series(1, (), 0, {"v": "1"}))
+    earlier = changing.look().index[1, ()]
+    changing.add(of_series(1, (), 0, {"v": "2"}))
+    changing.remove(earlier)
+    assert changing.look().index[1, ()].info == {"v": "2"}
+    assert changing.looked_at == [2]
+    changing.add(of_series(1, (), 0, {"v": "3"}))
+    changing.look()
+    changing.remove(changing.known.series[3])
+    assert changing.look().index[1, ()].info == {"v": "3"}
+    assert changing.looked_at == []
+
+
 @settings(max_examples=200, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32 - 1))
 def test_what_is_known_after_any_changes_is_what_the_catalog_says(seed):

@@ -1,5 +1,7 @@
 """A series that nobody changed for as long as its definition says is removed, and no other."""
 
+import math
+
 import pytest
 
 from shmetrics import CustomMetrics, PerformanceMetrics, segment
@@ -55,6 +57,19 @@ def test_a_gauge_that_is_set_to_what_it_was_stays(custom, aggregator, clock):
         aggregator.tick()
         clock.now += AFTER / 10
     assert len(custom.get_all_metrics()["g"]["series"]) == 1
+
+
+def test_what_is_no_number_and_not_changed_goes_too(custom, aggregator, clock):
+    custom.gauge("g", labels=["a"], expire_after=AFTER).labels("nan").set(math.nan)
+    summary = custom.summary("s", labels=["a"], expire_after=AFTER)
+    for label, values in (("idle", (math.inf, -math.inf)), ("busy", (math.inf, -math.inf))):
+        for value in values:
+            summary.labels(label).observe(value)
+    for _ in range(12):
+        aggregator.tick()
+        clock.now += AFTER / 10
+        summary.labels("busy").observe(1.0)
+    assert (shown(custom, "g"), shown(custom, "s")) == (set(), {("busy",)})
 
 
 def test_without_an_expiry_nothing_goes(custom, aggregator, clock):

@@ -137,6 +137,7 @@ class PrometheusExporter:
         if self._epoch is None:  # once, so that a creation time stays the same to the last bit from scrape to scrape
             self._epoch = snapshot.taken_at_wall - snapshot.taken_at
         names, hidden = Names(), 0
+        names.take(hub.hidden_families(0, self._prefix))  # it comes last, when all else has its name
         for name, family in self._named(snapshot, self._epoch):
             if family is not None and names.take(family):
                 yield family

@@ -116,7 +116,7 @@ _Shown = Sequence[tuple[list[str], Series]]
 
 def _counter(name: str, definition: Definition, labels: Sequence[str], series: _Shown) -> Metric:
     name = name.removesuffix("_total")
-    family = CounterMetricFamily(name, writable(definition.help), labels=labels, unit=_unit(name, definition))
+    family = CounterMetricFamily(name, definition.help, labels=labels, unit=_unit(name, definition))
     for values, each in series:
         if each.value >= 0.0:  # shared memory is not trusted; parsers refuse a page for less
             family.samples.append(
@@ -131,7 +131,7 @@ def _counter(name: str, definition: Definition, labels: Sequence[str], series: _
 
 
 def _gauge(name: str, definition: Definition, labels: Sequence[str], series: _Shown) -> Metric:
-    family = GaugeMetricFamily(name, writable(definition.help), labels=labels, unit=_unit(name, definition))
+    family = GaugeMetricFamily(name, definition.help, labels=labels, unit=_unit(name, definition))
     for values, each in series:
         family.add_metric(values, each.value)
     return family
@@ -139,7 +139,7 @@ def _gauge(name: str, definition: Definition, labels: Sequence[str], series: _Sh
 
 def _histogram(name: str, definition: Definition, labels: Sequence[str], series: _Shown) -> Metric:
     """What ``HistogramMetricFamily.add_metric`` makes of each series, with less ado: these are most of a page."""
-    family = HistogramMetricFamily(name, writable(definition.help), labels=labels, unit=_unit(name, definition))
+    family = HistogramMetricFamily(name, definition.help, labels=labels, unit=_unit(name, definition))
     bounds = [go_float(bound) for bound in (*definition.buckets, float("inf"))]
     bucket, count, total = f"{name}_bucket", f"{name}_count", f"{name}_sum"
     for values, each in series:
@@ -161,7 +161,7 @@ def _histogram(name: str, definition: Definition, labels: Sequence[str], series:
 
 
 def _summary(name: str, definition: Definition, labels: Sequence[str], series: _Shown) -> Metric:
-    family = SummaryMetricFamily(name, writable(definition.help), labels=labels, unit=_unit(name, definition))
+    family = SummaryMetricFamily(name, definition.help, labels=labels, unit=_unit(name, definition))
     for values, each in series:
         if each.count >= 0.0:
             family.add_metric(values, each.count, each.sum)  # type: ignore[arg-type]  # any number is written
@@ -169,7 +169,7 @@ def _summary(name: str, definition: Definition, labels: Sequence[str], series: _
 
 
 def _info(name: str, definition: Definition, labels: Sequence[str], series: _Shown) -> Metric:
-    family = InfoMetricFamily(name.removesuffix("_info"), writable(definition.help), labels=labels)
+    family = InfoMetricFamily(name.removesuffix("_info"), definition.help, labels=labels)
     for values, each in series:
         said = {key: writable(value) for key, value in each.info.items() if key not in labels}
         family.add_metric(values, said)
@@ -177,9 +177,9 @@ def _info(name: str, definition: Definition, labels: Sequence[str], series: _Sho
 
 
 def _enum(name: str, definition: Definition, labels: Sequence[str], series: _Shown) -> Metric:
-    family = StateSetMetricFamily(name, writable(definition.help), labels=labels)
+    family = StateSetMetricFamily(name, definition.help, labels=labels)
     for values, each in series:
-        family.add_metric(values, {writable(state): state == each.state for state in definition.states})
+        family.add_metric(values, {state: state == each.state for state in definition.states})
     return family
 
 

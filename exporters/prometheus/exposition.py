@@ -17,9 +17,12 @@ from shmetrics.exporters.prometheus import encoding
 from shmetrics.exporters.prometheus.buckets import Buckets
 from shmetrics.exporters.prometheus.collector import PrometheusExporter
 from shmetrics.exporters.prometheus.shared import Source
+from shmetrics.exporters.prometheus.sums import LawfulSums
 
 _VERSIONS = ("", "0.0.1", "0.0.4", "1.0.0")
 """Versions of the two formats that we can write, or that say nothing."""
+_PLAIN = ("text/plain", "text/*", "*/*")
+"""Names of the text format."""
 _COMPRESSION = 4
 """Half a millisecond for a page that level 9 takes three for, and a tenth larger."""
 
@@ -32,10 +35,10 @@ def render(
     ``names``: only samples of these names, as ``name[]`` in a scrape asks for; all when empty. ``buckets``: as
     `PrometheusExporter` takes them. Raises what the source's ``snapshot()`` raises, and ValueError for bad buckets.
     """
-    exporter = narrowed(PrometheusExporter(metrics_or_hub, registry=None, buckets=buckets), names)
+    exporter = PrometheusExporter(metrics_or_hub, registry=None, buckets=buckets)
     if openmetrics:
-        return encoding.openmetrics(exporter, generate_openmetrics)
-    return encoding.text(exporter, generate_latest)
+        return encoding.openmetrics(narrowed(LawfulSums(exporter), names), generate_openmetrics)
+    return encoding.text(narrowed(exporter, names), generate_latest)
 
 
 def narrowed(collector: Collector, names: Collection[str]) -> Collector:
@@ -76,30 +79,47 @@ class Page(NamedTuple):
 def negotiated(collector: Collector, names: Collection[str], accept: str, accept_encoding: str) -> Page:
     """The page for a request with these headers, either "" when it had none.
 
-    OpenMetrics for whoever asks for a version of it that we write, else the text format, which everybody reads.
+    OpenMetrics for whoever asks for a version of it that we write, and does not like the text format better; else that,
+    which everybody reads.
     """
     theirs, content_type = choose_encoder(_understood(accept))
     is_openmetrics = content_type.startswith("application/openmetrics-text")
-    body = (encoding.openmetrics if is_openmetrics else encoding.text)(narrowed(collector, names), theirs)
-    if "gzip" in dict(_choices(accept_encoding)):
+    if is_openmetrics:
+        body = encoding.openmetrics(narrowed(LawfulSums(collector), names), theirs)
+    else:
+        body = encoding.text(narrowed(collector, names), theirs)
+    if any(choice.name == "gzip" for choice in _choices(accept_encoding)):
         return Page(content_type, "gzip", gzip.compress(body, _COMPRESSION, mtime=0))
     return Page(content_type, None, body)
 
 
 def _understood(accept: str) -> str:
-    """What of an Accept header we can serve: prometheus_client promises any version it is asked for."""
+    """What of an Accept header we can serve: prometheus_client promises any version it is asked for, whatever its q."""
+    choices = [choice for choice in _choices(accept) if choice.parameters.get("version", "") in _VERSIONS]
+    least = max((choice.weight for choice in choices if choice.name in _PLAIN), default=0.0)
     return ",".join(
-        ";".join([name, *(f"{key}={value}" for key, value in parameters.items())])
-        for name, parameters in _choices(accept)
-        if parameters.get("version", "") in _VERSIONS
+        ";".join([choice.name, *(f"{key}={value}" for key, value in choice.parameters.items())])
+        for choice in choices
+        if choice.weight >= least
     )
 
 
-def _choices(header: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The choices in an Accept or Accept-Encoding header, each in lower case with its parameters; none with ``q=0``."""
+class _Choice(NamedTuple):
+    """One of those in an Accept or Accept-Encoding header, in lower case."""
+
+    name: str
+    parameters: dict[str, str]
+    weight: float
+
+
+def _choices(header: str) -> Iterator[_Choice]:
+    """All of them but those with ``q=0``; what is no weight is 1."""
     for choice in header.lower().split(","):
         name, *rest = (part.strip() for part in choice.split(";"))
-        parameters = dict(part.partition("=")[::2] for part in rest)
-        weight = parameters.get("q", "1")
-        if name and weight.strip("0.") != "":
-            yield name, parameters
+        parameters = {key: value.strip('"') for key, _, value in (part.partition("=") for part in rest)}
+        try:
+            weight = float(parameters.get("q", "1"))
+        except ValueError:
+            weight = 1.0
+        if name and weight > 0.0:
+            yield _Choice(name, parameters, weight)

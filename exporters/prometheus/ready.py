@@ -24,6 +24,8 @@ class Shape:
             family.unit,
         )
         self.form = Form(family)
+        ends = [sample.name.removeprefix(family.name) for sample in family.samples]
+        self.has_sums = ends.count("_sum") == ends.count("_count")
 
 
 class Ready(Metric):
@@ -39,6 +41,8 @@ class Ready(Metric):
         self.name, self.documentation = shape.name, shape.documentation
         self.type, self.unit = shape.type, shape.unit
         self.form = shape.form
+        self.has_sums = shape.has_sums
+        """Whether each count has a sum beside it."""
         self.numbers = numbers
         self.has_exemplars = has_exemplars
         self._build = build

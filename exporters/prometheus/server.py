@@ -4,7 +4,9 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -18,7 +20,9 @@ from shmetrics.exporters.prometheus.wsgi import make_wsgi_app
 _PATIENCE: Final = 10.0
 """Seconds a client may keep a connection waiting."""
 _CONNECTIONS: Final = 32
-"""Connections at once; whoever comes on top is turned away, so that idle clients cannot fill the process."""
+"""Connections at once, so that idle clients cannot fill the process."""
+_FAIR_SHARE: Final = 1.0
+"""Seconds after which a connection gives way to one that comes on top; before, that one is turned away."""
 _POLL: Final = 0.1
 """Seconds that `close` may take."""
 
@@ -77,13 +81,17 @@ class _Handler(WSGIRequestHandler):
 
 
 class _ThreadingServer(socketserver.ThreadingMixIn, WSGIServer):
-    """A thread for each connection."""
+    """A thread for each connection.
+
+    When there are too many, the oldest gives way: clients that ask or read a byte at a time keep no scrape out.
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(self, *arguments: Any) -> None:
-        self._room = threading.BoundedSemaphore(_CONNECTIONS)
+        self.since: dict[Any, float] = {}
+        """The connections, each with when it began, the oldest first."""
         super().__init__(*arguments)
 
     def server_bind(self) -> None:
@@ -94,21 +102,34 @@ class _ThreadingServer(socketserver.ThreadingMixIn, WSGIServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own, or turn away."""
-        if not self._room.acquire(blocking=False):
+        if not self._has_room():
             self.shutdown_request(request)
             return
+        self.since[request] = time.monotonic()
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread is to be had
-            self._room.release()
+            self.since.pop(request, None)
             self.shutdown_request(request)
+
+    def _has_room(self) -> bool:
+        known = list(self.since.items())
+        if len(known) < _CONNECTIONS:
+            return True
+        oldest, since = known[0]
+        if time.monotonic() - since < _FAIR_SHARE:
+            return False
+        self.since.pop(oldest, None)
+        with suppress(OSError):  # it has ended meanwhile
+            oldest.shutdown(socket.SHUT_RDWR)  # its thread, which waits for the client, then ends
+        return True
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer, then make room."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self.since.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print what is wrong here; a client that went away or fell silent is not."""

@@ -61,7 +61,7 @@ class Wrapper(Named):
         """What the definitions of a kind have besides."""
         return {}
 
-    def labels(self: _Self, *labelvalues: object, **labelkwargs: object) -> _Self:
+    def labels(self: _Self, /, *labelvalues: object, **labelkwargs: object) -> _Self:
         """The child for these label values, in order or by name. Keep it where it is changed often.
 
         ValueError for other labels than the metric's.

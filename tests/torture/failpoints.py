@@ -107,6 +107,7 @@ STEPS = {
         "catalog.Catalog._remove",
         "catalog.Catalog._is_gone",
         "catalog.Catalog._placed",
+        "catalog.Catalog._is_too_large",
         "catalog.Catalog._replace_series",
         "catalog.Catalog._found_or_made",
         "catalog.Catalog._add_metric",

@@ -67,8 +67,8 @@ def _walk_every_way(name):
     writer.add(slots.ERRORS, 1)
     writer.leave(writer.enter("GET /"))
     catalog = Catalog(target)
-    Counter(writer, catalog, workers.EVENTS, ()).inc()
-    Histogram(writer, catalog, workers.SIZES, ()).observe(1.0)
+    Counter(writer, catalog, workers.EVENTS, (), waiting=set()).inc()
+    Histogram(writer, catalog, workers.SIZES, (), waiting=set()).observe(1.0)
     catalog.remove(catalog.place(catalog.define(workers.CHURN, patience=0.0), ("x",), patience=0.0), patience=0.0)
     holder = guards.open_existing(guards.guard_name(naming.semaphore_prefix(name, target.instance), 0, 1))
     assert holder is not None

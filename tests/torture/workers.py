@@ -66,7 +66,9 @@ def write(job):
         slots.GUARD_PATIENCE = job.draw.choice((slots.GUARD_PATIENCE, HASTE))
     job.fate.seal()
     catalog = Catalog(job.target)
-    events, sizes = Counter(writer, catalog, EVENTS, ()), Histogram(writer, catalog, SIZES, ())
+    waiting = set()
+    events = Counter(writer, catalog, EVENTS, (), waiting=waiting)
+    sizes = Histogram(writer, catalog, SIZES, (), waiting=waiting)
     for sequence in range(1, lifetime + 1):
         if sequence % ERROR_EVERY == 0:
             writer.add(slots.ERRORS, 1)

@@ -168,6 +168,7 @@ class TestNamesTaken:
             custom("inference_duration_seconds_count", "gauge", merge="last"),
             custom("shmetrics_slots", "gauge", merge="last"),
             custom("shmetrics_hub", "info"),
+            custom("shmetrics_hidden_families", "gauge", merge="last"),
         ],
         ids=lambda family: family.definition.name,
     )

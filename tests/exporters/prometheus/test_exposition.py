@@ -108,7 +108,17 @@ class TestNames:
 class TestNegotiation:
     """The form that was asked for, if we have it."""
 
-    @pytest.mark.parametrize("accept", [PROMETHEUS_2, PROMETHEUS_3, "application/openmetrics-text"])
+    @pytest.mark.parametrize(
+        "accept",
+        [
+            PROMETHEUS_2,
+            PROMETHEUS_3,
+            "application/openmetrics-text",
+            'application/openmetrics-text; version="1.0.0"',
+            "application/openmetrics-text;q=none",
+            "application/openmetrics-text;q=0.5,text/plain;q=0.5",
+        ],
+    )
     def test_who_asks_for_openmetrics_gets_it_as_version_1(self, source, accept):
         page = negotiate(source, accept)
         assert page.content_type.startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
@@ -128,6 +138,9 @@ class TestNegotiation:
             "application/openmetrics-text;version",
             "application/openmetrics-text;q=0",
             "application/openmetrics-text; version=1.0.0; q=0.000, text/plain",
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.9",
+            "application/openmetrics-text;q=0.1,*/*",
+            "application/openmetrics-text;q=nan",
             "text/plain;version=9.9",
             ";;;,,,===;q=q",
             "\xff\x00",

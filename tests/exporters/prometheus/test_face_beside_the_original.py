@@ -246,7 +246,7 @@ def _work(world, seed, index):
 def _work_of_a_worker(world, seed, index):
     raised = _work(world, seed, index)
     deadline = monotonic() + PATIENCE
-    while any(metric._metric.waiting for metric in world.labelled):  # new series that have no place yet
+    while current().metrics.book.waiting:  # new series that have no place yet
         assert monotonic() < deadline
         current().metrics.book.settle()
     return raised

@@ -80,16 +80,29 @@ def test_clients_that_do_not_read_or_do_not_ask_keep_nobody_waiting():
         assert families_of(get(served.url))
 
 
-def test_there_is_a_bound_on_connections_and_who_leaves_makes_room():
+def test_there_is_a_bound_on_connections_and_who_leaves_makes_room(monkeypatch):
+    monkeypatch.setattr(server, "_FAIR_SHARE", 60.0)
     with Server(Still(), 0) as served:
         with ExitStack() as clients:
             for _ in range(server._CONNECTIONS):
                 clients.enter_context(socket.create_connection(("127.0.0.1", served.port)))
-            wait_until(lambda: served._server._room._value == 0)
+            wait_until(lambda: len(served._server.since) == server._CONNECTIONS)
             with socket.create_connection(("127.0.0.1", served.port), timeout=30) as one_too_many:
                 assert one_too_many.recv(1) == b""
-        wait_until(lambda: served._server._room._value == server._CONNECTIONS)
+        wait_until(lambda: not served._server.since)
         assert families_of(get(served.url))
+
+
+def test_a_connection_that_lasts_gives_way_to_a_scrape(monkeypatch):
+    monkeypatch.setattr(server, "_FAIR_SHARE", 0.0)
+    with Server(Still(), 0) as served, ExitStack() as clients:
+        idle = [
+            clients.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=30))
+            for _ in range(server._CONNECTIONS)
+        ]
+        wait_until(lambda: len(served._server.since) == server._CONNECTIONS)
+        assert families_of(get(served.url))
+        assert idle[0].recv(1) == b""
 
 
 def test_a_silent_client_is_left_after_a_while(monkeypatch, capfd):
