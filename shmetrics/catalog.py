@@ -6,6 +6,7 @@ still the one it was, and cells that carry another number are leftovers of a ser
 each entry once, however often others change the catalog, and none that it wrote itself.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -66,7 +67,8 @@ class Catalog:
         self.serials = self._words[_BLOCKS:]
         """Of the entry that starts at block b, the serial number is at ``b * BLOCK_WORDS``."""
         self._full_at = -1
-        self._changing_in = 0
+        self._changers: set[tuple[int, int]] = set()
+        """Who is in the middle of a change: process (a child inherits this of its parent's threads) and thread."""
 
     def contents(self) -> Contents:
         """What is in it now. One load, unless something changed."""
@@ -157,17 +159,17 @@ class Catalog:
     @contextmanager
     def _changing(self) -> Iterator[ByteLock]:
         """The lock for a change. A change within a change of the same thread, by a signal handler, is refused."""
-        thread = threading.get_ident()
-        if self._changing_in == thread:
+        thread = os.getpid(), threading.get_ident()
+        if thread in self._changers:
             raise ReentrantError
-        outer, self._changing_in = self._changing_in, thread
         try:
+            self._changers.add(thread)
             with ByteLock(self._segment.descriptor, REGISTRY) as registry:
                 yield registry
         except OSError as error:  # no descriptors are left to lock with
             raise RegistryBusyError from error
         finally:
-            self._changing_in = outer
+            self._changers.discard(thread)
 
     # From here on the caller holds REGISTRY ---------------------------------------------------------------------------
 
