@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from shmetrics.cli.options import (
     add_text,
     hub_name,
 )
+from shmetrics.cli.telling import STDERR, STDOUT, tell
 from shmetrics.exporters.postmortems import Postmortems
 from shmetrics.hub import Hub
 from shmetrics.segment import Segment
@@ -129,7 +129,7 @@ def _write_postmortems(files: Postmortems, aggregator: Aggregator, options: argp
     for path in files.write(aggregator.obituaries()):
         _say(options, aggregator.name, "postmortem", f"wrote {path}", path=path)
     if files.complaint not in (None, before):
-        print(f"shmetrics: {files.complaint}", file=sys.stderr, flush=True)
+        tell(STDERR, f"shmetrics: {files.complaint}")
 
 
 def _alerts(until: ExitStack, path: str, hub: Segment, aggregator: Aggregator) -> LeaderAlerts:
@@ -192,10 +192,11 @@ def _history_file(options: argparse.Namespace, hub: Segment, aggregator: Aggrega
 
 
 def _say(options: argparse.Namespace, hub: str, event: str, text: str, **more: object) -> None:
-    if options.json:
-        print(json.dumps({"event": event, "hub": hub, **more}), flush=True)
-    else:  # quiet, it is read among the lines of other programs
-        print(f"shmetrics: {text}" if options.quiet else text, flush=True)
+    line = json.dumps({"event": event, "hub": hub, **more}) if options.json else text
+    if options.quiet:  # it is read among the lines of other programs
+        tell(STDOUT, line if options.json else f"shmetrics: {line}")
+    else:
+        print(line, flush=True)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -14,7 +14,7 @@ import pytest
 from shmetrics import PerformanceMetrics, naming, segment
 from shmetrics.cli import serve
 from shmetrics.hub import Hub
-from tests.cli import PATIENCE, command, environment, run, strict_json, until
+from tests.cli import PATIENCE, command, environment, run, run_redirected, strict_json, until
 from tests.runs import LISTEN, RECORD, aggregator_of, files_of, running, script
 
 NOTHING = re.compile(r"shmetrics: nothing was recorded in hub '[a-z0-9_-]+'; with a server other than gunicorn .*\n")
@@ -237,6 +237,24 @@ def test_an_aggregator_that_was_killed_is_followed_by_another(tmp_path):
         first.kill()
         assert process.stderr.readline() == "shmetrics: the aggregator was killed by SIGKILL; another starts in 5 s\n"
         assert until(lambda: aggregator_of(process)).pid != first.pid
+
+
+def test_where_its_words_are_lost_the_status_is_the_commands_all_the_same():
+    for ending, status in (("exit 3", 3), ("exit 0", 0)):  # after the second it has something to say
+        assert run_redirected("2>/dev/full", "run", "--", "sh", "-c", ending).returncode == status
+    assert run_redirected("2>/dev/full", "run", "--", "shmetrics-no-such-command").returncode == 127
+
+
+def test_it_outlives_whoever_read_its_words_and_so_does_its_aggregator(tmp_path):
+    with running(tmp_path, "--", *script(LISTEN, "SIGTERM")) as process:
+        process.stderr.close()
+        process.stderr = None
+        first = aggregator_of(process)
+        first.kill()  # of which it tells
+        first.wait(PATIENCE)
+        until(lambda: aggregator_of(process).pid != first.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 5
 
 
 def test_killed_itself_it_leaves_the_command_and_a_hub_that_works_and_no_aggregator(tmp_path, hub_name):
