@@ -69,9 +69,15 @@ def innermost_of(owner: object) -> Span | None:
 
 
 def begin(span: Span) -> None:
-    """From now on ``span`` is the innermost one of this context."""
+    """From now on ``span`` is the innermost one of this context.
+
+    What ended in another context, as a response does that a task of its own sends, may stand here still. It is left
+    out, or all that a connection ever asked for would hang together.
+    """
     before = _current.get()
     if before is not None:
+        while before is not None and before.done:
+            before = before.before
         span.before = before
     _current.set(span)
 
