@@ -144,6 +144,27 @@ def test_an_exception_without_an_answer_is_a_500(wrap, metrics):
     assert (counts(metrics), totals(metrics)) == ({("GET", "500", ""): 1}, (1, 1))
 
 
+@pytest.mark.parametrize(
+    ("parts", "status"), [(None, "500"), ([], "500"), ([b""], "500"), ([b"", b"some"], "200")], ids=repr
+)
+def test_an_exception_before_the_first_byte_is_a_500_whatever_was_to_be_answered(wrap, metrics, parts, status):
+    """Servers send no headers before there is a byte, and then an answer of their own. ``parts``: those before."""
+
+    def body():
+        yield from parts
+        raise ValueError("x")
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        if parts is None:
+            raise ValueError("x")
+        return body()
+
+    with pytest.raises(ValueError, match="x"):
+        serve(wrap(app))
+    assert (counts(metrics), totals(metrics)) == ({("GET", status, ""): 1}, (1, 1))
+
+
 def test_the_path_is_never_a_label_and_what_the_application_says_is(wrap, metrics):
     def app(environ, start_response):
         if environ["PATH_INFO"].startswith("/users/"):
