@@ -1,8 +1,9 @@
-"""Fixtures: names nobody else uses, clean-up, and the rule that every test leaves /dev/shm as it found it."""
+"""Fixtures: names of one test alone, clean-up, and that every test leaves /dev/shm and signal handlers as they were."""
 
 import itertools
 import os
 import re
+import signal
 
 import pytest
 
@@ -37,6 +38,21 @@ def _shm_as_found(monkeypatch):
     for file in left:
         os.unlink(f"{naming.SHM_DIR}/{file}")
     assert not left, f"left behind in {naming.SHM_DIR}: {left}"
+
+
+def _dispositions():
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_found():
+    """Fail a test that leaves a signal handler behind: processes forked by later tests would inherit it."""
+    before = _dispositions()
+    yield
+    changed = {number: after for number, after in _dispositions().items() if after is not before[number]}
+    for number in changed:
+        signal.signal(number, before[number])
+    assert not changed, f"signal handlers left behind: {changed}"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The command line: `shmetrics VERB`. One file for each verb; this one only puts them together.
 
-A verb is a module with ``HELP`` (one line), ``EXAMPLES``, ``configure(parser)`` and ``run(options) -> exit status``.
+A verb is a module of its name, with ``EXAMPLES``, ``configure(parser)`` and ``run(options) -> exit status``; only the
+one that is asked for is imported, since all of them take longer than most do their work in.
 Exit status: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted.
 """
 
@@ -9,27 +10,28 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from typing import Any, Final, TextIO, cast
 
 import shmetrics
-from shmetrics.cli import demo, doctor, export, gc, ls, obituaries, rm, rules, run, serve, stats, trends
 from shmetrics.cli.options import UsageError
 from shmetrics.errors import ShmetricsError
 
 _VERBS: Final = {
-    "demo": demo,
-    "run": run,
-    "stats": stats,
-    "trends": trends,
-    "export": export,
-    "serve": serve,
-    "rules": rules,
-    "obituaries": obituaries,
-    "ls": ls,
-    "rm": rm,
-    "doctor": doctor,
-    "gc": gc,
+    "demo": "see it work: gunicorn with four workers under load, one of them killed",
+    "run": "run a command with a hub, and the aggregator beside it; gunicorn needs no change to be measured",
+    "stats": "print the figures of the whole fleet",
+    "trends": "say where throughput, latency and errors are going, and what holds the fleet up",
+    "export": "write the whole fleet as JSON, CSV or a page for Prometheus",
+    "serve": "run the aggregator: reap dead workers, sample once a second, print a line, serve Prometheus",
+    "rules": "check alert rules, test them against series and recordings, export them to Prometheus",
+    "obituaries": "tell of the workers that died: when, how, and over which requests",
+    "ls": "list the hubs of this user",
+    "rm": "remove hubs that no process uses",
+    "doctor": "look shared memory and the hubs over, and say what is wrong and what to do",
+    "gc": "remove what serves nobody any more, and say what stays and why",
 }
+"""Each verb, and what it does."""
 
 _EPILOG: Final = """\
 examples:
@@ -52,8 +54,8 @@ Every flag has an environment variable, SHMETRICS_ and its name: SHMETRICS_JSON=
 Exit status: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+def build_parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command line; given `arguments`, it knows what their verb takes, and no other."""
     parser = argparse.ArgumentParser(
         prog="shmetrics",
         description="Metrics of all worker processes of a server, from one shared-memory hub.",
@@ -62,16 +64,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"shmetrics {shmetrics.__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, dest="verb")
-    for name, verb in _VERBS.items():
+    # What stands before the verb takes no value, so the first argument that is no flag is the verb.
+    asked = None if arguments is None else next((each for each in arguments if not each.startswith("-")), "")
+    for name, text in _VERBS.items():
         sub = verbs.add_parser(
             name,
-            help=verb.HELP,
-            description=verb.HELP[0].upper() + verb.HELP[1:] + ".",
-            epilog=f"examples:\n{verb.EXAMPLES}",
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        verb.configure(sub)
-        sub.set_defaults(run=verb.run)
+        if asked in (None, name):
+            verb = import_module(f"shmetrics.cli.{name}")
+            sub.epilog = f"examples:\n{verb.EXAMPLES}"
+            verb.configure(sub)
+            sub.set_defaults(run=verb.run)
     return parser
 
 
@@ -82,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  one f
     try:
         with redirect_stdout(cast(TextIO, output)):
             try:
-                options = build_parser().parse_args(arguments)
+                arguments = sys.argv[1:] if arguments is None else arguments
+                options = build_parser(arguments).parse_args(arguments)
                 status: int = options.run(options)
                 return status
             finally:

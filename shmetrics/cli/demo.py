@@ -10,11 +10,11 @@ from types import FrameType
 from typing import Final
 
 from shmetrics.cli import render
+from shmetrics.cli.handling import handling
 from shmetrics.cli.options import add_json, add_seconds
 from shmetrics.demo.run import Demo, Outcome
 from shmetrics.statistics import Statistics
 
-HELP: Final = "see it work: gunicorn with four workers under load, one of them killed"
 EXAMPLES: Final = """\
   shmetrics demo
   shmetrics demo --seconds 30
@@ -32,8 +32,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run it; status 1 when the counts differ or something is left behind."""
     live = render.repaints() and not options.json
-    for number in _ENDINGS:
-        signal.signal(number, _stop_once)
     said: list[str] = []
 
     def say(line: str) -> None:
@@ -49,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
 
     # On a terminal the table is repainted; elsewhere the aggregator's own lines tell the story.
     output = subprocess.DEVNULL if live or options.json else None
-    outcome = Demo(options.seconds, show=show, say=say, aggregator_output=output).run()
+    with handling(_ENDINGS, _stop_once):
+        outcome = Demo(options.seconds, show=show, say=say, aggregator_output=output).run()
     good = outcome.equal and not outcome.left_behind
     if options.json:
         print(json.dumps(_as_json(outcome), indent=2))

@@ -10,7 +10,6 @@ from shmetrics import diagnosis
 from shmetrics.cli import render
 from shmetrics.cli.options import add_hub, add_json, add_stuck_after, hub_given
 
-HELP: Final = "look shared memory and the hubs over, and say what is wrong and what to do"
 EXAMPLES: Final = """\
   shmetrics doctor                 the machine, and all hubs of this user
   shmetrics doctor resnet          the machine, and one hub

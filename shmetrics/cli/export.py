@@ -13,7 +13,6 @@ from shmetrics.exporters.json_export import export_json
 from shmetrics.hub import Hub
 from shmetrics.resources import Resources
 
-HELP: Final = "write the whole fleet as JSON, CSV or a page for Prometheus"
 EXAMPLES: Final = """\
   shmetrics export resnet | jq .statistics.p99_inference_time
   shmetrics export resnet --format csv --output fleet.csv        a row for each worker, one for the fleet

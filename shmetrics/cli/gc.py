@@ -8,7 +8,6 @@ from typing import Final
 from shmetrics import inventory
 from shmetrics.cli.options import add_json, add_switch
 
-HELP: Final = "remove what serves nobody any more, and say what stays and why"
 EXAMPLES: Final = """\
   shmetrics gc --dry-run           what it would remove
   shmetrics gc

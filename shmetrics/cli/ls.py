@@ -11,7 +11,6 @@ from shmetrics.errors import HubNotFoundError, ShmetricsError
 from shmetrics.hub import Hub
 from shmetrics.texts import duration, size
 
-HELP: Final = "list the hubs of this user"
 EXAMPLES: Final = """\
   shmetrics ls
   shmetrics ls --json"""

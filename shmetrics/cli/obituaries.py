@@ -12,7 +12,6 @@ from shmetrics.hub import Hub
 from shmetrics.obituary import Obituary
 from shmetrics.texts import duration, size
 
-HELP: Final = "tell of the workers that died: when, how, and over which requests"
 EXAMPLES: Final = """\
   shmetrics obituaries resnet
   shmetrics obituaries resnet --json | jq '.[-1]'      the last one, with its last records

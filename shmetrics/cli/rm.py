@@ -9,7 +9,6 @@ from shmetrics import hub
 from shmetrics.cli.options import add_json, add_switch
 from shmetrics.errors import ShmetricsError
 
-HELP: Final = "remove hubs that no process uses"
 EXAMPLES: Final = """\
   shmetrics rm resnet
   shmetrics rm --force resnet      under running workers too: they go on, but nobody new finds the hub"""

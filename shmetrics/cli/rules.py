@@ -17,7 +17,6 @@ from shmetrics.errors import RulesError
 from shmetrics.exporters.alerts import dispatch_of
 from shmetrics.exporters.files import write_atomically
 
-HELP: Final = "check alert rules, test them against series and recordings, export them to Prometheus"
 EXAMPLES: Final = """\
   shmetrics rules check rules.toml                             every mistake, with its line and what to write
   shmetrics rules test rules.toml                              its own tests: series, and what is to fire

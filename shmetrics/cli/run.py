@@ -18,7 +18,6 @@ from shmetrics.metrics import HUB_VARIABLE, default_hub
 from shmetrics.supervisor import Supervisor, start_over_with_signals_blocked
 from shmetrics.workers.gunicorn.command import measured
 
-HELP: Final = "run a command with a hub, and the aggregator beside it; gunicorn needs no change to be measured"
 EXAMPLES: Final = """\
   shmetrics run -- gunicorn app:app -w 4                      measures an application that knows nothing of it
   shmetrics run --port 9464 -- gunicorn app:app -w 4          and serves it to Prometheus

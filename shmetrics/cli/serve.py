@@ -15,6 +15,7 @@ from shmetrics.aggregator import STANDBY_INTERVAL, Aggregator
 from shmetrics.alerting.alert import Alert
 from shmetrics.alerting.leader import LeaderAlerts
 from shmetrics.cli import render
+from shmetrics.cli.handling import handling
 from shmetrics.cli.options import (
     add_directory,
     add_history,
@@ -36,7 +37,6 @@ from shmetrics.statistics import Statistics
 if TYPE_CHECKING:
     from shmetrics.history_file import HistoryFile
 
-HELP: Final = "run the aggregator: reap dead workers, sample once a second, print a line, serve Prometheus"
 EXAMPLES: Final = """\
   shmetrics serve resnet
   shmetrics serve resnet --port 9464          and http://127.0.0.1:9464/metrics, /healthz, /readyz
@@ -78,7 +78,11 @@ def arguments_of_aggregator(options: argparse.Namespace) -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Lead, or stand by until it is our turn; until SIGTERM (status 0) or SIGINT (status 130)."""
-    signal.signal(signal.SIGTERM, _stop)
+    with handling((signal.SIGTERM,), _stop):
+        return _aggregate(options)
+
+
+def _aggregate(options: argparse.Namespace) -> int:
     hub = segment.attach(hub_name(options), writable=True)
     with Aggregator(hub, stuck_after=options.stuck_after) as aggregator, ExitStack() as beside:
         alerts = None if options.rules is None else _alerts(beside, options.rules, hub, aggregator)

@@ -9,7 +9,6 @@ from shmetrics.cli import render
 from shmetrics.cli.options import add_hub, add_interval, add_json, add_seconds, add_stuck_after, add_switch, hub_name
 from shmetrics.hub import Hub
 
-HELP: Final = "print the figures of the whole fleet"
 EXAMPLES: Final = """\
   shmetrics stats resnet
   shmetrics stats resnet --watch --interval 2

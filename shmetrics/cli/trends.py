@@ -15,7 +15,6 @@ from shmetrics.hub import View
 from shmetrics.layout import SECONDS
 from shmetrics.texts import duration
 
-HELP: Final = "say where throughput, latency and errors are going, and what holds the fleet up"
 EXAMPLES: Final = """\
   shmetrics trends resnet
   shmetrics trends resnet --over 60                          the last minute

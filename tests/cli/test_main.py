@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -25,7 +26,7 @@ def status_of(*arguments):
 def parsers_of(verb):
     """The parser of a verb, or those of the verbs below it."""
     parser = argparse.ArgumentParser(add_help=False)
-    _VERBS[verb].configure(parser)
+    import_module(f"shmetrics.cli.{verb}").configure(parser)
     below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     return list(below[0].choices.values()) if below else [parser]
 
@@ -61,6 +62,14 @@ def test_every_verb_prints_json_on_demand(verb):
 def test_the_help_of_every_flag_names_its_environment_variable(verb):
     for action in flags_of(verb):
         assert variable(action.option_strings[0]) in action.help
+
+
+def test_a_verb_loads_nothing_that_only_other_verbs_need():
+    code = "import sys; from shmetrics.cli import main; main(['ls']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "shmetrics.cli.ls" in loaded
+    assert not {"shmetrics.cli.serve", "shmetrics.alerting", "prometheus_client", "sqlite3"} & set(loaded)
 
 
 def test_the_module_runs_as_a_program():
