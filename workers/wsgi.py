@@ -54,6 +54,7 @@ class MetricsMiddleware(HttpMiddleware):
         if self._first:
             self._first = False
             self._check(environ)
+            self.metrics.claim()  # or the first request, should it hang, would be seen by nobody
         method, path = environ.get("REQUEST_METHOD", ""), environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         if (self._skips or REQUEST_KEY in environ) and self._passes(environ.get(REQUEST_KEY), path):
             return self._app(environ, start_response)

@@ -5,9 +5,10 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from typing import Final
 
-from shmetrics import hub, inventory, naming, segment
+from shmetrics import endings, hub, inventory, naming, segment
 from shmetrics.cli import serve
 from shmetrics.cli.options import UsageError, add_dimensions, add_json, add_switch, variable
 from shmetrics.cli.telling import STDERR, tell
@@ -83,7 +84,7 @@ class _Run:
 
     def to_its_end(self) -> int:
         """Start everything, wait, and leave nothing but a hub that is to stay."""
-        supervisor = Supervisor(self._say, self._lives_on)
+        supervisor = Supervisor(self._say, self._lives_on, partial(endings.report_end, self._hub))
         try:
             self._command, environment = measured(self._command, os.environ)
             os.environ.update(environment, **{HUB_VARIABLE: self._hub.name})

@@ -98,9 +98,9 @@ def _aggregate(options: argparse.Namespace) -> int:
         kept = None if options.history is None else beside.enter_context(_history_file(options, hub, aggregator))
         known: set[tuple[str, int | None, int | None]] = set()
         files = None if options.postmortem_dir is None else Postmortems(options.postmortem_dir, hub.name)
-        while True:
-            if alerts is not None:
-                alerts.arm()
+
+        def sample() -> Statistics:
+            nonlocal known
             figures = aggregator.tick()
             if kept is not None:
                 kept.save()
@@ -109,10 +109,20 @@ def _aggregate(options: argparse.Namespace) -> int:
             findings = {(each["kind"], each["worker"], each["pid"]): each["text"] for each in figures["findings"]}
             _report(options, figures, [text for about, text in findings.items() if about not in known])
             known = set(findings)  # without the texts, which tell ages, and so change
-            if alerts is None:
-                aggregator.wait(options.interval)
-            else:
-                _alert(options, hub.name, aggregator, alerts, figures)
+            return figures
+
+        try:
+            while True:
+                if alerts is not None:
+                    alerts.arm()
+                figures = sample()
+                if alerts is None:
+                    aggregator.wait(options.interval)
+                else:
+                    _alert(options, hub.name, aggregator, alerts, figures)
+        except SystemExit:
+            sample()  # a worker that was killed, and whose server ended with it, is the reason perhaps
+            raise
 
 
 def _report(options: argparse.Namespace, figures: Statistics, news: list[str]) -> None:

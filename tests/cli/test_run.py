@@ -257,6 +257,34 @@ def test_it_outlives_whoever_read_its_words_and_so_does_its_aggregator(tmp_path)
         assert process.wait(PATIENCE) == 5
 
 
+DIE = """
+import os, signal, time
+from shmetrics import PerformanceMetrics
+from shmetrics.hub import Hub
+metrics = PerformanceMetrics()
+hub = Hub.attach(metrics.name)
+while not hub.has_aggregator:
+    time.sleep(0.05)
+if {in_a_child} and os.fork():
+    os.wait()
+else:
+    metrics.claim()
+    with metrics.request():
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("in_a_child", "status", "exit_code"), [(0, 137, -signal.SIGKILL), (1, 0, None)])
+def test_a_death_that_ends_the_command_is_told_and_has_an_obituary(hub_name, in_a_child, status, exit_code):
+    """Its own, of which it knows how it came; or that of a worker, with which many servers end at once."""
+    done = run("run", "--name", hub_name, "--", *script(DIE.format(in_a_child=in_a_child)))
+    assert done.returncode == status
+    assert "while serving 1 request" in done.stderr
+    with Hub.attach(hub_name) as hub:
+        (obituary,) = hub.obituaries()
+    assert (obituary.exit_code, obituary.in_flight) == (exit_code, 1)
+
+
 def test_killed_itself_it_leaves_the_command_and_a_hub_that_works_and_no_aggregator(tmp_path, hub_name):
     ready = tmp_path / "ready"
     code = RECORD + f"import pathlib, time; pathlib.Path({str(ready)!r}).touch(); time.sleep(60)"
