@@ -56,6 +56,8 @@ class MetricsMiddleware(HttpMiddleware):
             self._check(environ)
             self.metrics.claim()  # or the first request, should it hang, would be seen by nobody
         method, path = environ.get("REQUEST_METHOD", ""), environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        if not path.isascii():  # PEP 3333 has bytes as Latin-1, and URLs are UTF-8
+            path = path.encode("latin-1", "replace").decode("utf-8", "replace")
         if (self._skips or REQUEST_KEY in environ) and self._passes(environ.get(REQUEST_KEY), path):
             return self._app(environ, start_response)
         request = environ[REQUEST_KEY] = HttpRequest(self._source, method, path)

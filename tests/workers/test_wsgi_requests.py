@@ -227,6 +227,24 @@ def test_paths_are_skipped_as_the_client_sends_them(wrap, metrics, script, path,
     assert (seen[0] is not None) == measured
 
 
+def test_a_path_is_read_as_the_text_that_it_is(wrap, metrics):
+    """PEP 3333 has the bytes of URLs, which are UTF-8, as Latin-1."""
+
+    def app(environ, start_response):
+        (worker,) = metrics.snapshot().workers
+        start_response("200 OK", [])
+        return [request.label.encode() for request in worker.in_flight]
+
+    app = wrap(app, skip_paths=["/gesperrt/ä*"])
+
+    def on_the_wire(path):
+        return path.encode().decode("latin-1")
+
+    assert serve(app, on_the_wire("/café")) == "GET /café".encode()
+    assert serve(app, on_the_wire("/gesperrt/ähnlich")) == b""
+    assert totals(metrics) == (1, 0)
+
+
 def test_a_request_in_two_middlewares_of_one_hub_is_counted_once(wrap, metrics):
     inner = wrap(replying(lambda: iter([b"x"])), skip_paths=["/healthz"])
     for path in ("/", "/healthz"):
