@@ -5,9 +5,11 @@ A request knows nothing of where it comes from: the wrappers of servers make one
 which they find in the context: a context variable that holds the innermost *span*, a request or a stage of one.
 """
 
+import os
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Final, cast
 
@@ -50,6 +52,10 @@ class Span:
 
 
 _current: Final[ContextVar[Span | None]] = ContextVar("shmetrics_span", default=None)
+
+
+# A child begins with nothing under way: what was at the fork ends in the parent, which records it.
+os.register_at_fork(after_in_child=partial(_current.set, None))
 
 
 def innermost(recorder: Recorder) -> Span | None:
