@@ -119,13 +119,17 @@ def _failing(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _at_least(count: int, expected: float) -> float:
-    """The chance of so many events or more where so many are expected: Poisson's distribution."""
-    term = math.exp(-expected)
-    below = term
-    for number in range(1, count):
-        term *= expected / number
-        below += term
-    return max(0.0, 1.0 - below)
+    """The chance of so many events or more where so many are expected, at most: Poisson's distribution.
+
+    Each of its terms from `count` on is at most ``expected / (count + 1)`` times the one before, so a geometric series
+    is above them all, and close where `count` is far above what was expected. Counts are from shared memory and may be
+    anything: to add the terms up one by one could take for ever.
+    """
+    if count <= expected:
+        return 1.0
+    logarithm = count * math.log(expected) - expected - math.lgamma(count + 1)
+    first = math.exp(min(0.0, logarithm))  # of huge counts it may be off by more than it is
+    return min(1.0, first / (1.0 - expected / (count + 1)))
 
 
 SKEW: Final = 3.0

@@ -1,6 +1,7 @@
 """Stragglers: found where there are some, and in homogeneous fleets at most once in a hundred looks."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -152,6 +153,26 @@ def test_a_worker_that_fails_where_nobody_else_does_is_found():
     draw = np.random.default_rng(8)
     others = [serving(draw, slot, 100, errors=0.0) for slot in range(1, 4)]
     assert kinds(serving(draw, 0, 100, errors=0.5), *others) == {("failing_worker", 0)}
+
+
+@pytest.mark.parametrize(("count", "expected"), [(5, 0.3), (5, 0.5), (20, 8.0), (60, 20.0), (1000, 800.0)])
+def test_the_chance_of_so_many_errors_is_poissons(count, expected):
+    logarithms = [number * math.log(expected) - expected - math.lgamma(number + 1) for number in range(count)]
+    chance = 1.0 - math.fsum(map(math.exp, logarithms))
+    assert chance - 1e-10 <= stragglers._at_least(count, expected) <= 1.1 * chance + 1e-10
+
+
+@pytest.mark.parametrize("count", [10**6, 2**53, 2**64 - 1])
+@pytest.mark.parametrize("part", [1e-9, 0.3, 1.0, 3.0])
+def test_the_chance_of_any_count_is_there_at_once(count, part):
+    """A count of errors is what shared memory says."""
+    assert 0.0 <= stragglers._at_least(count, part * count) <= 1.0
+
+
+def test_a_worker_that_fails_is_found_where_thousands_of_errors_are_expected():
+    draw = np.random.default_rng(5)
+    others = [serving(draw, slot, 20_000, errors=0.05) for slot in range(1, 5)]
+    assert kinds(serving(draw, 0, 20_000, errors=0.5), *others) == {("failing_worker", 0)}
 
 
 def test_a_straggler_is_named_with_how_much_against_what_and_what_to_do():
