@@ -14,11 +14,11 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from math import inf, isnan
-from types import BuiltinFunctionType
 from typing import Any, Final
 
 from shmetrics import exemplars
 from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError, ReentrantError
+from shmetrics.claimant import may_wait_in_a_write
 from shmetrics.entries import run_length
 from shmetrics.exclusion import WriteToken, takes_token
 from shmetrics.families import LIVE, OVERFLOW, Definition, is_label_name
@@ -166,8 +166,7 @@ class Instrument:
         """Find the series in the catalog, or create it; whether it has a place now."""
         if self._clock() < self._retry_at:
             return False
-        # Where a framework made sleep a switch to other greenlets, waiting here would keep them all from writing.
-        patience = self._patience if isinstance(time.sleep, BuiltinFunctionType) else 0.0
+        patience = self._patience if may_wait_in_a_write() else 0.0
         try:
             metric = self._catalog.define(self.definition, patience=patience, overflow=True)
             found = self._catalog.place(metric, self.labels, patience=patience)

@@ -5,9 +5,11 @@ A request knows nothing of where it comes from: the wrappers of servers make one
 which they find in the context: a context variable that holds the innermost *span*, a request or a stage of one.
 """
 
+import os
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Final, cast
 
@@ -52,6 +54,10 @@ class Span:
 _current: Final[ContextVar[Span | None]] = ContextVar("shmetrics_span", default=None)
 
 
+# A child begins with nothing under way: what was at the fork ends in the parent, which records it.
+os.register_at_fork(after_in_child=partial(_current.set, None))
+
+
 def innermost(recorder: Recorder) -> Span | None:
     """The innermost span of a hub that is under way in this context."""
     span = _current.get()
@@ -69,9 +75,15 @@ def innermost_of(owner: object) -> Span | None:
 
 
 def begin(span: Span) -> None:
-    """From now on ``span`` is the innermost one of this context."""
+    """From now on ``span`` is the innermost one of this context.
+
+    What ended in another context, as a response does that a task of its own sends, may stand here still. It is left
+    out, or all that a connection ever asked for would hang together.
+    """
     before = _current.get()
     if before is not None:
+        while before is not None and before.done:
+            before = before.before
         span.before = before
     _current.set(span)
 

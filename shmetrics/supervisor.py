@@ -51,12 +51,16 @@ class Supervisor:
     """Supervises one command. One thread of a process makes one, with the signals blocked in all threads.
 
     ``say``: told, in a line, what an operator should know. ``live_on``: whether what the command began still goes on,
-    asked when the command itself ends without an error.
+    asked when the command itself ends without an error. ``ended``: told of each child that has ended, the companion
+    apart, and how: its exit status, or minus a signal's number.
     """
 
-    def __init__(self, say: Callable[[str], None], live_on: Callable[[], bool]) -> None:
+    def __init__(
+        self, say: Callable[[str], None], live_on: Callable[[], bool], ended: Callable[[int, int], object]
+    ) -> None:
         self._say = say
         self._live_on = live_on
+        self._ended = ended
         self._heeded = {number for number in PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN}
         """Not those that whoever started us has ignored, as nohup does with SIGHUP: the command ignores them too."""
         self._disposition = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would lose us every status
@@ -118,11 +122,13 @@ class Supervisor:
             if received is not None and received.si_signo in self._heeded:
                 self._pass_on(received)
             for pid, code in self._reaped():
+                if self._companion is not None and pid == self._companion.pid:
+                    self._companion_ended(code)
+                    continue
+                self._ended(pid, code)
                 if pid in self._served:
                     del self._served[pid]
                     status = code if code >= 0 else 128 - code
-                elif self._companion is not None and pid == self._companion.pid:
-                    self._companion_ended(code)
             if not self._served:
                 successors = self._adopted() if status == 0 and self._live_on() else {}
                 if not successors:

@@ -210,8 +210,8 @@ class Writer:
 
         ``patience``: seconds to wait at most; CLAIM_PATIENCE the first time, and later none, unless given.
         """
-        self._claimant.hurry(patience)
-        self.add(UNCOUNTED, 0)
+        for _ in self._claimant.tries(patience):
+            self.add(UNCOUNTED, 0)
         return self._claim is not None
 
     def close(self, patience: float = 0.0) -> None:

@@ -136,6 +136,30 @@ def test_a_busy_registry_is_an_error_after_the_patience_and_nothing_changes(hub,
     assert catalog.contents().metrics == {}
 
 
+def test_threads_that_wait_for_the_registry_side_by_side_can_all_change_something_afterwards(hub):
+    """The first to begin is the first to get through, so the two changes are not one within the other."""
+    waits, may_go_on = threading.Event(), threading.Event()
+    registry = ByteLock(hub.descriptor, REGISTRY)
+    assert registry.try_acquire()
+
+    def pause(_seconds):
+        if threading.current_thread() is other:
+            waits.set()
+            assert may_go_on.wait(PATIENCE)
+        elif registry.held:
+            other.start()
+            assert waits.wait(PATIENCE)
+            registry.release()
+
+    catalog = Catalog(hub, sleep=pause)
+    other = threading.Thread(target=catalog.define, args=(LATENCY,), kwargs={"patience": PATIENCE})
+    catalog.define(REQUESTS, patience=PATIENCE)
+    may_go_on.set()
+    other.join(PATIENCE)
+    assert define(catalog, Definition("more", "counter"))
+    assert len(catalog.contents().metrics) == 3
+
+
 def test_an_info_series_that_says_something_else_takes_the_place_of_the_one_before(catalog):
     info = define(catalog, Definition("build", "info"))
     first = place(catalog, info, info={"version": "1"})

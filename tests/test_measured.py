@@ -13,7 +13,7 @@ import time
 import pytest
 
 from shmetrics import PerformanceMetrics
-from tests.processes import forked, run_in_processes, run_in_threads
+from tests.processes import forked, in_forked_child, run_in_processes, run_in_threads
 
 
 @pytest.fixture
@@ -415,6 +415,14 @@ def _measure(metrics, index):
 def test_processes_of_every_start_method_measure(metrics, method):
     run_in_processes(method, 3, _measure, metrics)
     assert totals(metrics) == (30, 0)
+
+
+def test_a_child_forked_within_a_request_measures_requests_of_its_own(metrics):
+    """The parent's is the parent's: what took itself for a part of it in the child would never be recorded."""
+    with metrics.request(), metrics.stage("preprocessing"):
+        in_forked_child(lambda: _measure(metrics, 1))
+        assert metrics.current_request is not None
+    assert totals(metrics) == (11, 0)
 
 
 def test_a_request_that_returned_survives_sigkill(metrics):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shmetrics import guards, naming, slots
-from shmetrics.claimant import RETRY_INTERVAL
+from shmetrics.claimant import CLAIM_PATIENCE, RETRY_INTERVAL
 from shmetrics.folded import LIMIT
 from shmetrics.hub import View
 from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, FREE
@@ -147,6 +147,39 @@ def test_while_the_registry_is_busy_records_wait_in_the_process_and_none_is_lost
     snapshot = fleet(segment)
     assert (snapshot.counters.requests, snapshot.counters.errors, snapshot.counters.dropped) == (502, 5, 0)
     assert snapshot.workers[0].window["inference_time"][-2:].tolist() == [1.0, 2.0]
+
+
+def test_a_claim_under_gevent_waits_for_the_registry_outside_of_any_write_and_finds_nothing_to_complain_of(
+    segment, writer, clock, monkeypatch, caplog
+):
+    """There sleep is a function of Python's, which lets other greenlets run: here, one that records."""
+    registry = ByteLock(segment.descriptor, REGISTRY)
+    assert registry.try_acquire()
+
+    def sleep(seconds):
+        clock.now += seconds
+        writer.record(1.0)  # whoever waited in a write would have it queued
+        registry.release()
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert writer.claim()
+    assert writer.slot == 0
+    assert fleet(segment).counters.requests == 1
+    assert caplog.messages == []
+
+
+def test_that_the_registry_is_busy_is_said_when_it_was_for_two_seconds(segment, writer, clock, monkeypatch, caplog):
+    """Also where no try waits, as under gevent."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with ByteLock(segment.descriptor, REGISTRY) as registry:
+        assert registry.try_acquire()
+        found_busy = clock.now
+        while clock.now < found_busy + CLAIM_PATIENCE:
+            assert caplog.messages == []
+            writer.record(1.0)
+            clock.now += RETRY_INTERVAL
+        writer.record(1.0)
+    assert ["another process holds the registry" in message for message in caplog.messages] == [True]
 
 
 def test_what_waits_for_longer_than_the_ring_is_dropped_oldest_first_and_counted(segment, writer, clock):

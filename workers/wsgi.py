@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from shmetrics.measurement import Steps
+from shmetrics.measurement import Steps, is_failure
 from shmetrics.metrics import HUB_VARIABLE, PerformanceMetrics
 from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, STATUSES, HttpMiddleware, HttpRequest
 from shmetrics.workers.routes import route_of_environ
@@ -54,7 +54,10 @@ class MetricsMiddleware(HttpMiddleware):
         if self._first:
             self._first = False
             self._check(environ)
+            self.metrics.claim()  # or the first request, should it hang, would be seen by nobody
         method, path = environ.get("REQUEST_METHOD", ""), environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        if not path.isascii():  # PEP 3333 has bytes as Latin-1, and URLs are UTF-8
+            path = path.encode("latin-1", "replace").decode("utf-8", "replace")
         if (self._skips or REQUEST_KEY in environ) and self._passes(environ.get(REQUEST_KEY), path):
             return self._app(environ, start_response)
         request = environ[REQUEST_KEY] = HttpRequest(self._source, method, path)
@@ -77,7 +80,7 @@ class MetricsMiddleware(HttpMiddleware):
                 return body
             return _measured(body, request, steps, environ.get("wsgi.file_wrapper"))
         except BaseException as error:
-            request.end(error)
+            _end_raised(request, error)
             raise
 
     def _check(self, environ: Environ) -> None:
@@ -95,6 +98,13 @@ def _measured(body: Iterable[bytes], request: HttpRequest, steps: Steps, file_wr
     if isinstance(file_wrapper, type) and isinstance(body, file_wrapper) and _end_on_close(body, request):
         return body  # left as it is, so that the server may use sendfile
     return _SizedBody(body, request, steps) if hasattr(body, "__len__") else _Body(body, request, steps)
+
+
+def _end_raised(request: HttpRequest, error: BaseException) -> None:
+    """The application has raised. Where the server has no byte yet it sends another status, whatever was to be."""
+    if request.first_byte is None and is_failure(error):
+        request.status = ""
+    request.end(error)
 
 
 def _end_on_close(body: Any, request: HttpRequest) -> bool:
@@ -136,7 +146,7 @@ class _Body:
             self._request.finish()
             raise
         except BaseException as error:
-            self._request.end(error)
+            _end_raised(self._request, error)
             raise
         if part:
             self._request.sent()

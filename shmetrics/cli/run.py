@@ -5,11 +5,13 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from typing import Final
 
-from shmetrics import hub, inventory, naming, segment
+from shmetrics import endings, hub, inventory, naming, segment
 from shmetrics.cli import serve
 from shmetrics.cli.options import UsageError, add_dimensions, add_json, add_switch, variable
+from shmetrics.cli.telling import STDERR, tell
 from shmetrics.errors import ShmetricsError
 from shmetrics.hub import View
 from shmetrics.layout import Layout
@@ -58,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         run = _Run(options, command)
     except (ShmetricsError, ValueError, OSError) as error:
-        print(f"shmetrics: {error}", file=sys.stderr, flush=True)
+        tell(STDERR, f"shmetrics: {error}")
         return _CANNOT
     return run.to_its_end()
 
@@ -82,7 +84,7 @@ class _Run:
 
     def to_its_end(self) -> int:
         """Start everything, wait, and leave nothing but a hub that is to stay."""
-        supervisor = Supervisor(self._say, self._lives_on)
+        supervisor = Supervisor(self._say, self._lives_on, partial(endings.report_end, self._hub))
         try:
             self._command, environment = measured(self._command, os.environ)
             os.environ.update(environment, **{HUB_VARIABLE: self._hub.name})
@@ -141,4 +143,4 @@ class _Run:
 
     def _say(self, text: str) -> None:
         event = {"event": "run", "hub": self._hub.name, "text": text}
-        print(json.dumps(event) if self._options.json else f"shmetrics: {text}", file=sys.stderr, flush=True)
+        tell(STDERR, json.dumps(event) if self._options.json else f"shmetrics: {text}")

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,6 +28,7 @@ from shmetrics.cli.options import (
     add_text,
     hub_name,
 )
+from shmetrics.cli.telling import STDERR, STDOUT, tell
 from shmetrics.exporters.postmortems import Postmortems
 from shmetrics.hub import Hub
 from shmetrics.segment import Segment
@@ -98,9 +98,9 @@ def _aggregate(options: argparse.Namespace) -> int:
         kept = None if options.history is None else beside.enter_context(_history_file(options, hub, aggregator))
         known: set[tuple[str, int | None, int | None]] = set()
         files = None if options.postmortem_dir is None else Postmortems(options.postmortem_dir, hub.name)
-        while True:
-            if alerts is not None:
-                alerts.arm()
+
+        def sample() -> Statistics:
+            nonlocal known
             figures = aggregator.tick()
             if kept is not None:
                 kept.save()
@@ -109,10 +109,20 @@ def _aggregate(options: argparse.Namespace) -> int:
             findings = {(each["kind"], each["worker"], each["pid"]): each["text"] for each in figures["findings"]}
             _report(options, figures, [text for about, text in findings.items() if about not in known])
             known = set(findings)  # without the texts, which tell ages, and so change
-            if alerts is None:
-                aggregator.wait(options.interval)
-            else:
-                _alert(options, hub.name, aggregator, alerts, figures)
+            return figures
+
+        try:
+            while True:
+                if alerts is not None:
+                    alerts.arm()
+                figures = sample()
+                if alerts is None:
+                    aggregator.wait(options.interval)
+                else:
+                    _alert(options, hub.name, aggregator, alerts, figures)
+        except SystemExit:
+            sample()  # a worker that was killed, and whose server ended with it, is the reason perhaps
+            raise
 
 
 def _report(options: argparse.Namespace, figures: Statistics, news: list[str]) -> None:
@@ -133,7 +143,7 @@ def _write_postmortems(files: Postmortems, aggregator: Aggregator, options: argp
     for path in files.write(aggregator.obituaries()):
         _say(options, aggregator.name, "postmortem", f"wrote {path}", path=path)
     if files.complaint not in (None, before):
-        print(f"shmetrics: {files.complaint}", file=sys.stderr, flush=True)
+        tell(STDERR, f"shmetrics: {files.complaint}")
 
 
 def _alerts(until: ExitStack, path: str, hub: Segment, aggregator: Aggregator) -> LeaderAlerts:
@@ -196,10 +206,11 @@ def _history_file(options: argparse.Namespace, hub: Segment, aggregator: Aggrega
 
 
 def _say(options: argparse.Namespace, hub: str, event: str, text: str, **more: object) -> None:
-    if options.json:
-        print(json.dumps({"event": event, "hub": hub, **more}), flush=True)
-    else:  # quiet, it is read among the lines of other programs
-        print(f"shmetrics: {text}" if options.quiet else text, flush=True)
+    line = json.dumps({"event": event, "hub": hub, **more}) if options.json else text
+    if options.quiet:  # it is read among the lines of other programs
+        tell(STDOUT, line if options.json else f"shmetrics: {line}")
+    else:
+        print(line, flush=True)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -14,7 +14,7 @@ import pytest
 from shmetrics import PerformanceMetrics, naming, segment
 from shmetrics.cli import serve
 from shmetrics.hub import Hub
-from tests.cli import PATIENCE, command, environment, run, strict_json, until
+from tests.cli import PATIENCE, command, environment, run, run_redirected, strict_json, until
 from tests.runs import LISTEN, RECORD, aggregator_of, files_of, running, script
 
 NOTHING = re.compile(r"shmetrics: nothing was recorded in hub '[a-z0-9_-]+'; with a server other than gunicorn .*\n")
@@ -237,6 +237,52 @@ def test_an_aggregator_that_was_killed_is_followed_by_another(tmp_path):
         first.kill()
         assert process.stderr.readline() == "shmetrics: the aggregator was killed by SIGKILL; another starts in 5 s\n"
         assert until(lambda: aggregator_of(process)).pid != first.pid
+
+
+def test_where_its_words_are_lost_the_status_is_the_commands_all_the_same():
+    for ending, status in (("exit 3", 3), ("exit 0", 0)):  # after the second it has something to say
+        assert run_redirected("2>/dev/full", "run", "--", "sh", "-c", ending).returncode == status
+    assert run_redirected("2>/dev/full", "run", "--", "shmetrics-no-such-command").returncode == 127
+
+
+def test_it_outlives_whoever_read_its_words_and_so_does_its_aggregator(tmp_path):
+    with running(tmp_path, "--", *script(LISTEN, "SIGTERM")) as process:
+        process.stderr.close()
+        process.stderr = None
+        first = aggregator_of(process)
+        first.kill()  # of which it tells
+        first.wait(PATIENCE)
+        until(lambda: aggregator_of(process).pid != first.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 5
+
+
+DIE = """
+import os, signal, time
+from shmetrics import PerformanceMetrics
+from shmetrics.hub import Hub
+metrics = PerformanceMetrics()
+hub = Hub.attach(metrics.name)
+while not hub.has_aggregator:
+    time.sleep(0.05)
+if {in_a_child} and os.fork():
+    os.wait()
+else:
+    metrics.claim()
+    with metrics.request():
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("in_a_child", "status", "exit_code"), [(0, 137, -signal.SIGKILL), (1, 0, None)])
+def test_a_death_that_ends_the_command_is_told_and_has_an_obituary(hub_name, in_a_child, status, exit_code):
+    """Its own, of which it knows how it came; or that of a worker, with which many servers end at once."""
+    done = run("run", "--name", hub_name, "--", *script(DIE.format(in_a_child=in_a_child)))
+    assert done.returncode == status
+    assert "while serving 1 request" in done.stderr
+    with Hub.attach(hub_name) as hub:
+        (obituary,) = hub.obituaries()
+    assert (obituary.exit_code, obituary.in_flight) == (exit_code, 1)
 
 
 def test_killed_itself_it_leaves_the_command_and_a_hub_that_works_and_no_aggregator(tmp_path, hub_name):

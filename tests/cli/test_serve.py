@@ -11,7 +11,7 @@ from shmetrics.aggregator import Aggregator
 from shmetrics.hub import Hub
 from shmetrics.process import Identity
 from shmetrics.writer import Writer
-from tests.cli import PATIENCE, run, strict_json, until, writing_to
+from tests.cli import PATIENCE, run, started, strict_json, until, writing_to
 
 
 @pytest.fixture
@@ -73,6 +73,24 @@ def test_quiet_it_prints_only_what_an_operator_should_know_and_once(make_segment
     (line,) = lines_of(output)
     text = strict_json(line)["finding"] if as_json else line.removeprefix("shmetrics: ")
     assert re.match(r"\d records with NaN", text)
+
+
+def test_quiet_it_goes_on_where_its_words_are_lost(make_segment, hub_name):
+    """It is beside a server then, whose log has a full disk, say."""
+    writer = Writer(make_segment())
+    with (
+        open("/dev/full", "w") as full,
+        started("serve", hub_name, "--quiet", "--interval", "0.02", stdout=full) as process,
+        Hub.attach(hub_name) as view,
+    ):
+        until(lambda: view.has_aggregator)
+        writer.record(float("nan"), 1.0, 0.0, 0.0)
+        until(lambda: view.statistics()["findings"])
+        writer.record(0.5)
+        until(lambda: view.statistics()["peak_throughput"] > 0.0)
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    writer.close()
 
 
 def test_it_reaps_the_dead(make_segment, hub_name, output):

@@ -279,3 +279,21 @@ def test_no_circle_is_left_to_the_garbage_collector(wrap):
         assert watched() is None
     finally:
         gc.enable()
+
+
+def test_requests_that_one_task_serves_in_turn_do_not_hang_together(wrap):
+    """As on a connection that is kept alive, where the last part of each response is sent by a task of its own."""
+    requests = []
+
+    async def app(scope, receive, send):
+        requests.append(weakref.ref(scope["shmetrics.request"]))
+        await asyncio.create_task(replying(*STREAM)(scope, receive, send))
+
+    async def serve_in_turn():
+        measured = wrap(app)
+        for _ in range(10):
+            await Client().serve(measured)
+        gc.collect()
+        return sum(request() is not None for request in requests)
+
+    assert asyncio.run(serve_in_turn()) <= 1

@@ -196,13 +196,17 @@ def test_a_request_is_in_flight_until_it_ends(wrap, metrics):
 
 def test_a_request_that_began_before_the_slot_was_taken_takes_no_other_out_of_flight(hub_name):
     with PerformanceMetrics(name=hub_name, max_workers=4, max_series=16) as metrics:
-        app = MetricsMiddleware(replying(Body), metrics)
-        early = call(app)
-        metrics.claim()
-        late = call(app)
-        early.close()
+        with metrics.request():
+            late = call(MetricsMiddleware(replying(Body), metrics))
         assert in_flight(metrics) == 1
         late.close()
+
+
+def test_the_first_request_of_a_worker_is_seen_while_it_is_served(hub_name):
+    """Should it hang, no record will ever take the worker's slot."""
+    with PerformanceMetrics(name=hub_name, max_workers=4, max_series=16) as metrics:
+        app = replying(lambda: [str(in_flight(metrics)).encode()])
+        assert call(MetricsMiddleware(app, metrics)) == [b"1"]
 
 
 # A file ---------------------------------------------------------------------------------------------------------------

@@ -144,6 +144,27 @@ def test_an_exception_without_an_answer_is_a_500(wrap, metrics):
     assert (counts(metrics), totals(metrics)) == ({("GET", "500", ""): 1}, (1, 1))
 
 
+@pytest.mark.parametrize(
+    ("parts", "status"), [(None, "500"), ([], "500"), ([b""], "500"), ([b"", b"some"], "200")], ids=repr
+)
+def test_an_exception_before_the_first_byte_is_a_500_whatever_was_to_be_answered(wrap, metrics, parts, status):
+    """Servers send no headers before there is a byte, and then an answer of their own. ``parts``: those before."""
+
+    def body():
+        yield from parts
+        raise ValueError("x")
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        if parts is None:
+            raise ValueError("x")
+        return body()
+
+    with pytest.raises(ValueError, match="x"):
+        serve(wrap(app))
+    assert (counts(metrics), totals(metrics)) == ({("GET", status, ""): 1}, (1, 1))
+
+
 def test_the_path_is_never_a_label_and_what_the_application_says_is(wrap, metrics):
     def app(environ, start_response):
         if environ["PATH_INFO"].startswith("/users/"):
@@ -204,6 +225,24 @@ def test_paths_are_skipped_as_the_client_sends_them(wrap, metrics, script, path,
     assert serve(app, path, SCRIPT_NAME=script) == b"x"
     assert totals(metrics) == (measured, 0)
     assert (seen[0] is not None) == measured
+
+
+def test_a_path_is_read_as_the_text_that_it_is(wrap, metrics):
+    """PEP 3333 has the bytes of URLs, which are UTF-8, as Latin-1."""
+
+    def app(environ, start_response):
+        (worker,) = metrics.snapshot().workers
+        start_response("200 OK", [])
+        return [request.label.encode() for request in worker.in_flight]
+
+    app = wrap(app, skip_paths=["/gesperrt/ä*"])
+
+    def on_the_wire(path):
+        return path.encode().decode("latin-1")
+
+    assert serve(app, on_the_wire("/café")) == "GET /café".encode()
+    assert serve(app, on_the_wire("/gesperrt/ähnlich")) == b""
+    assert totals(metrics) == (1, 0)
 
 
 def test_a_request_in_two_middlewares_of_one_hub_is_counted_once(wrap, metrics):
