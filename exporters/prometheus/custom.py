@@ -85,15 +85,14 @@ class _Metric:
     def ready(self, custom: MergedFamilies, at: int, texts: list[str]) -> Ready:
         """The metric, ready to be written: number `at` of all. ``texts``: the figures of all, `written`."""
         placed = custom.plan.placed[at]
-        shown = custom.shown(placed)
+        shown = custom.shown(placed) if placed.has_overflow else placed.series
         key = None if shown is placed.series else tuple([placement.cell for placement in shown])
         known = self._shapes.get(key)
         if known is None:
             known = self._shapes[key] = Shape(self.built(custom[at].series)), self._take(shown)
         shape, take = known
-        return Ready(
-            shape, take(texts), lambda: self.built(custom[at].series), has_exemplars=custom.has_exemplars(placed)
-        )
+        has_exemplars = bool(custom.exemplars) and custom.has_exemplars(placed)
+        return Ready(shape, take(texts), lambda: self.built(custom[at].series), has_exemplars=has_exemplars)
 
     def _take(self, shown: tuple[Placement, ...]) -> "_Take":
         cells = [
