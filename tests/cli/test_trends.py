@@ -68,6 +68,12 @@ def test_a_terminal_shows_colours(busy):
     assert "\x1b" not in run_on_terminal("trends", busy, NO_COLOR="1")
 
 
+def test_a_terminal_shows_no_line_that_it_would_break(busy):
+    lines = run_on_terminal("trends", busy, NO_COLOR="1", COLUMNS="80").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith("    ")  # the hub, its stability, and why
+
+
 def test_a_file_that_is_no_history_is_an_error(busy, tmp_path, capsys):
     assert main(["trends", busy, "--history", str(tmp_path / "none")]) == 1
     assert "cannot read a history from" in capsys.readouterr().err
