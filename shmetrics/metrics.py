@@ -110,7 +110,7 @@ class PerformanceMetrics:
             target.close()
             raise
         if target.layout != dims:
-            self.mention("dimensions", f"it exists with {target.layout}, which stands; {dims} was asked for")
+            self.mention("dimensions", _other_dimensions(target, dims))
         if private and multiprocessing.parent_process() is not None:
             self.mention(
                 "private", f"a hub of this child process alone; give it a name=, or set {HUB_VARIABLE}, to share"
@@ -407,6 +407,18 @@ class PerformanceMetrics:
 
 def _keep(writer: Writer, value: float, labels: bytes) -> None:
     writer.exemplars.keep(exemplars.INFERENCE_TIME, exemplars.octave(value), value, labels)
+
+
+def _other_dimensions(found: Segment, wanted: Layout) -> str:
+    flags = [
+        f"--{name.replace('_', '-')} {getattr(wanted, name)}"
+        for name in ("window_size", "max_workers", "max_series")
+        if getattr(wanted, name) != getattr(found.layout, name)
+    ]
+    return (
+        f"it exists with {found.layout}, which stands; {wanted} was asked for. To have that, remove it while no server "
+        f"runs (`shmetrics rm {found.name}`); where it is `shmetrics run` that makes it, give that {' '.join(flags)}"
+    )
 
 
 def default_hub() -> str | None:
