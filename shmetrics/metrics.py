@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.context import BaseContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
 from shmetrics import exemplars, forks, naming, segment
 from shmetrics.attachment import Attachment
@@ -77,6 +77,8 @@ class PerformanceMetrics:
 
     """
 
+    _may_record_requests: ClassVar[bool] = True
+
     def __init__(
         self,
         window_size: int = 100,
@@ -130,6 +132,7 @@ class PerformanceMetrics:
 
     def _attach(self, target: Segment, *, private: bool) -> None:
         self._attachment = attachment = Attachment.of(target, self._role)
+        attachment.may_record_requests |= self._may_record_requests
         self._private = private
         if private:
             attachment.private_to = os.getpid()
@@ -432,9 +435,9 @@ def default_hub() -> str | None:
         raise ValueError(f"environment variable {HUB_VARIABLE}: {error}") from None
 
 
-def open_hubs() -> set[str]:
-    """Names of the hubs that this process has metrics of. For wrappers of servers."""
-    return {attachment.segment.name for attachment in list(Attachment.open.values())}
+def recorded_hubs() -> set[str]:
+    """Names of the hubs in which this process may record requests itself. For wrappers of servers."""
+    return {each.segment.name for each in list(Attachment.open.values()) if each.may_record_requests}
 
 
 def claim_all() -> bool:
