@@ -35,6 +35,9 @@ class Metric(Generic[_Kind]):
         if not definition.labels:
             self.labels()
 
+    def __repr__(self) -> str:
+        return f"<{self.definition.kind} {self.definition.name!r}, labels {list(self.definition.labels)}>"
+
     def labels(self, /, *values: object, **named: object) -> _Kind:
         """The instrument of the series with these label values, in order or by name. Keep it: that is the fast way.
 
