@@ -74,6 +74,9 @@ def _loaded(path: str) -> RuleFile:
 
 def _check(options: argparse.Namespace) -> int:
     file = _loaded(options.file)
+    for table in file.tests:
+        replay.read_test(file, table)
+    file.check()
     if options.json:
         content = {
             "rules": [_as_json(rule) for rule in file.rules],
