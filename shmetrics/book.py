@@ -73,7 +73,7 @@ class Metric(Generic[_Kind]):
             raise ValueError(f"{self.definition.name!r} has the labels {list(names)}, not {sorted(named)}")
         if len(values) != len(names):
             raise ValueError(
-                f"{self.definition.name!r} has {len(names)} labels, {list(names)}, and got {len(values)} values"
+                f"{self.definition.name!r} has the labels {list(names)}, and got the values {list(values)}"
             )
         return tuple([as_text(value) for value in values])
 
