@@ -13,6 +13,7 @@ from shmetrics.exporters.analyzer import PerformanceAnalyzer
 from shmetrics.hub import View
 from shmetrics.layout import SECONDS
 from shmetrics.texts import duration
+from shmetrics.trends import FEWEST, INSUFFICIENT, SHORTEST
 
 EXAMPLES: Final = """\
   shmetrics trends resnet
@@ -22,6 +23,7 @@ EXAMPLES: Final = """\
 
 _HEAD: Final = ("trend", "direction", "a minute", "change", "confidence")
 _INDENT: Final = "    "
+_WANTED: Final = f"a trend needs {duration(SHORTEST)} of traffic, and {FEWEST} values or more in it"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -67,11 +69,12 @@ def trend_lines(hub: str, analysis: dict[str, Any], screen: render.Screen) -> li
         *render.hanging(f"hub {hub}  over ", head, screen.width, len(_INDENT)),
         "",
         *render.table(_HEAD, rows, colour=screen.colour),
+        *([_WANTED] if any(each["direction"] == INSUFFICIENT for each in found.values()) else []),
     ]
 
 
 def _row(name: str, trend: dict[str, Any], slope: str, unit: str) -> tuple[str, ...]:
-    if trend["direction"] == "insufficient_data":
+    if trend["direction"] == INSUFFICIENT:
         return name, _words(trend["direction"]), "-", "-", "-"
     return (
         name,

@@ -60,6 +60,7 @@ def test_an_empty_hub_has_no_data(make_segment, hub_name, capsys):
     lines = lines_of(capsys, hub_name)
     assert lines[0] == f"hub {hub_name}  over 0 s of traffic  stability: insufficient data"
     assert lines[3].split() == ["throughput", "insufficient", "data", "-", "-", "-"]
+    assert lines[6] == "a trend needs 30 s of traffic, and 12 values or more in it"
     assert lines[-1] == "no bottlenecks"
 
 
