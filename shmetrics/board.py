@@ -49,12 +49,14 @@ class Board:
         self._texts: dict[str, bytes] = {}
         self._busy = self._next_second = 0.0
 
-    def enter(self, label: str = "") -> int:
+    def enter(self, label: str = "", now: float | None = None) -> int:
         """Show a request on the board; returns its ticket. ``label``: the route, say; at most 56 bytes are shown.
 
-        Labels should be few: a route's template rather than a path.
+        Labels should be few: a route's template rather than a path. ``now``: monotonic seconds, where the caller has
+        just read the clock.
         """
-        now = self._clock()
+        if now is None:
+            now = self._clock()
         try:
             text = self._texts[label]
         except KeyError:
@@ -79,8 +81,11 @@ class Board:
             self._busy = self._words[_BUSY] = busy - now
         return ticket
 
-    def leave(self, ticket: int) -> None:
-        """Take a request off the board; harmless a second time, and for a ticket from before `begin`."""
+    def leave(self, ticket: int, now: float | None = None) -> None:
+        """Take a request off the board; harmless a second time, and for a ticket from before `begin`.
+
+        ``now``: as for `enter`.
+        """
         place = self._open.pop(ticket, None)
         if place is None:
             return
@@ -90,7 +95,8 @@ class Board:
             self._starts[place] = 0.0
             self._free.append(place)
         if not self._open:
-            now = self._clock()
+            if now is None:
+                now = self._clock()
             busy = self._busy
             if busy < 0.0:
                 if now >= self._next_second:

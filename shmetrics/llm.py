@@ -65,7 +65,7 @@ class LLMMetrics:
         provider: str = "custom",
         operation: str = "chat",
         max_model_len: int = 131_072,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if names not in VOCABULARIES:
             raise ValueError(f"names must be one of {', '.join(VOCABULARIES)}, not {names!r}")

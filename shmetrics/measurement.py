@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
-from typing import Final, cast
+from typing import Final
 
 from shmetrics.recorder import Recorder
 from shmetrics.slots import ERRORS
@@ -29,9 +29,9 @@ def is_failure(error: BaseException) -> bool:
 
 
 class Source:
-    """Where requests are recorded, and by what clock: what each of them needs, looked up once."""
+    """Where requests are recorded, and by what clock (monotonic seconds): what each needs, looked up once."""
 
-    def __init__(self, recorder: Recorder, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.recorder = recorder
         self.enter, self.leave, self.record = recorder.enter, recorder.leave, recorder.record
@@ -123,7 +123,6 @@ class RequestMeasurement(Span):
     """One request being measured. The application may add what it knows; `finish` records it, once.
 
     Threads that work on the same request may all run stages in it. The rest is for whoever serves the request.
-    Making one is on the path of every request, so what most requests leave as it is stands in the class.
     """
 
     batch_size: float | None = None
@@ -137,15 +136,16 @@ class RequestMeasurement(Span):
     elapsed: float = 0.0
     """Seconds from its start to its end; 0.0 before."""
 
-    _failed = False
-    _discarded = False
-    _spent: list[tuple[str, float]] | None = None
-
     def __init__(self, source: Source, label: str = "") -> None:
         self._source = source
         self.recorder = source.recorder
-        self._ticket = source.enter(label)
-        self._start = source.clock()
+        # An attribute of the object is found faster than one of its class, and each of these is looked at.
+        self.batch_size = self.inference_time = None
+        self.preprocessing_time = self.quantization_time = 0.0
+        self.done = self._failed = self._discarded = False
+        self._spent: list[tuple[str, float]] = []
+        self._start = now = source.clock()
+        self._ticket = source.enter(label, now)
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -158,8 +158,6 @@ class RequestMeasurement(Span):
         Appending to a list is atomic, and so is taking from it: a sum that threads change would lose some.
         """
         spent = self._spent
-        if spent is None:
-            spent = cast(list[tuple[str, float]], self.__dict__.setdefault("_spent", []))
         spent.append((measure, amount))
         if len(spent) > _MOST_SPENT:
             spent.extend(_sums(spent).items())
@@ -179,17 +177,14 @@ class RequestMeasurement(Span):
         if self.done:
             return
         source = self._source
-        self.elapsed = elapsed = source.clock() - self._start
-        end(self)
+        now = source.clock()
+        self.elapsed = elapsed = now - self._start
+        self.done = True  # it may stay what is innermost in its context: what is done is passed over
         if not self._discarded:
             try:
-                inference, preprocessing, quantization = (
-                    self.inference_time,
-                    self.preprocessing_time,
-                    self.quantization_time,
-                )
-                batch_size = self.batch_size
-                if self._spent is not None:
+                inference, batch_size = self.inference_time, self.batch_size
+                preprocessing, quantization = self.preprocessing_time, self.quantization_time
+                if self._spent:
                     inference, batch_size, preprocessing, quantization = self._with_stages(self._spent)
                 elif inference is None:
                     rest = elapsed - preprocessing - quantization
@@ -202,7 +197,7 @@ class RequestMeasurement(Span):
                 source.record(elapsed, 1, 0.0, 0.0)
             if self._failed:
                 self.recorder.add(ERRORS, 1)
-        source.leave(self._ticket)
+        source.leave(self._ticket, now)
 
     def _with_stages(self, spent: list[tuple[str, float]]) -> tuple[float, float | None, float, float]:
         """The four measures of the record, with what the stages took."""

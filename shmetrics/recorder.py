@@ -14,14 +14,17 @@ class Recorder(Protocol):
     def add(self, word: int, amount: int, /) -> None:
         """Add to one of the slot's counters."""
 
-    def enter(self, label: str = "", /) -> int:
-        """Show a request on the in-flight board; returns its ticket. ``label``: the route's template, say."""
+    def enter(self, label: str = "", now: float | None = None, /) -> int:
+        """Show a request on the in-flight board; returns its ticket. ``label``: the route's template, say.
+
+        ``now``: monotonic seconds, where the caller has just read the clock.
+        """
 
     def relabel(self, ticket: int, label: str, /) -> None:
         """Give it another label, once more is known of it."""
 
-    def leave(self, ticket: int, /) -> None:
-        """Take it off again."""
+    def leave(self, ticket: int, now: float | None = None, /) -> None:
+        """Take it off again. ``now``: as for `enter`."""
 
     def mention(self, kind: str, message: str, /) -> None:
         """Log a warning, once per kind and process."""

@@ -50,7 +50,7 @@ class _StageSpan(Span):
         self.request = request_of(outer)
         self.inner = 0.0
         """Seconds in the stages within."""
-        self.clock = time.perf_counter if self.request is None else self.request.clock
+        self.clock = time.monotonic if self.request is None else self.request.clock
         self.start = self.clock()
 
 

@@ -50,7 +50,7 @@ class MetricsMiddleware(HttpMiddleware):
         skip_paths: Collection[str] = (),
         http_metrics: bool = True,
         buckets: Sequence[float] = HTTP_BUCKETS,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
@@ -118,7 +118,9 @@ class _Exchange:
         request = self._request
         if request.first_byte is not None and message.get("body"):
             request.sent()
-        self._finish()
+        if self.gone or not request.route:
+            self._note()
+        request.finish()
         return self._send(message)
 
     async def _send_on(self, message: Message) -> None:
@@ -144,15 +146,16 @@ class _Exchange:
         if self.gone or error is None:
             if not self.gone:
                 request.fail_unanswered()
-            self._finish()
+            self._note()
+            request.finish()
         elif not request.done or not isinstance(error, OSError):  # then, the server's, about the last part most likely
             request.route = request.route or route_of_scope(self._scope)
             request.end(error)
 
-    def _finish(self) -> None:
+    def _note(self) -> None:
+        """Note what is known of the request at its end."""
         request = self._request
         if self.gone:
             request.aborted = DISCONNECT  # whatever is raised: frameworks raise that too
         if not request.route:
             request.route = route_of_scope(self._scope)
-        request.finish()

@@ -49,7 +49,7 @@ class HttpMiddleware:
         skip_paths: what is not measured: exact paths, as ``"/healthz"``, and beginnings with a star, ``"/static/*"``.
         http_metrics: whether to have the HTTP metrics beside the hub's own.
         buckets: of the histograms of durations, upper bounds in seconds in ascending order.
-        clock: seconds; for tests.
+        clock: monotonic seconds; for tests.
 
     TypeError or ValueError for what `skip_paths` or `buckets` cannot be.
 
@@ -129,6 +129,8 @@ class HttpRequest(RequestMeasurement):
 
     def __init__(self, source: HttpSource, method: str, path: str) -> None:
         self.method = _METHODS.get(method, _OTHER)
+        self.status = self.route = self.aborted = ""
+        self.first_byte = None
         # While it is served its route is not known, and where a worker hangs the path says more than a route anyhow.
         RequestMeasurement.__init__(self, source, f"{method} {path}")
 
@@ -143,7 +145,8 @@ class HttpRequest(RequestMeasurement):
             self.streams = True
             http = self._source.http
             if http is not None:
-                http.first_byte[self._labels()](self.first_byte)
+                route = self.route if type(self.route) is str else ""
+                http.first_byte[self.method, self.status, route](self.first_byte)
 
     def fail_unanswered(self) -> None:
         """The application failed; where it has not answered yet, servers do."""
@@ -165,14 +168,12 @@ class HttpRequest(RequestMeasurement):
         RequestMeasurement.finish(self)
         http = self._source.http
         if http is not None and not self._discarded:
-            labels = self._labels()
-            http.duration[labels](self.elapsed)
+            route = self.route
+            if type(route) is not str:  # the application's own idea of one
+                route = ""
+            http.duration[self.method, self.status, route](self.elapsed)
             if self.aborted:
-                http.aborted[self.method, labels[2], self.aborted](1.0)
-
-    def _labels(self) -> tuple[str, str, str]:
-        route = self.route
-        return self.method, self.status, route if type(route) is str else ""
+                http.aborted[self.method, route, self.aborted](1.0)
 
 
 class HttpMetrics:

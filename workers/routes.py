@@ -23,7 +23,8 @@ def route_of_scope(scope: Mapping[str, Any]) -> str:
     """
     route = scope.get("route")
     if route is None:
-        return _text(scope.get("path_template"))
+        template = scope.get("path_template")
+        return "" if template is None else _text(template)
     fastapi = scope.get("fastapi")
     if isinstance(fastapi, dict):  # a router that is included in another keeps its own path, and the whole one is here
         route = fastapi.get("effective_route_context", route)

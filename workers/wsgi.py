@@ -43,7 +43,7 @@ class MetricsMiddleware(HttpMiddleware):
         skip_paths: Collection[str] = (),
         http_metrics: bool = True,
         buckets: Sequence[float] = HTTP_BUCKETS,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
