@@ -1,6 +1,6 @@
 """Exemplars: for some values, which request they were of; the slowest recent one of each bucket.
 
-A few places in each slot, one chosen by series and bucket, so two that meet in one place displace each other. Each is
+A few places in each slot; where series and buckets are more, the one that was not seen for longest gives way. Each is
 guarded by a version that is odd while it is written (a seqlock): a reader that finds another version after its copy
 than before, or an odd one, leaves the place out. The owner alone writes, and never waits.
 """
@@ -52,6 +52,9 @@ class Exemplars:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._places: dict[tuple[int, int], int] = {}
+        """Where those of a series and bucket are, the one that was not seen for longest first. Only a hint: a signal
+        handler's exception may leave two with one place, which then displace each other."""
 
     def use(self, memory: memoryview) -> None:
         """Keep them in these bytes from now on."""
@@ -60,12 +63,14 @@ class Exemplars:
 
     def keep(self, series: int, bucket: int, value: float, labels: bytes) -> None:
         """Keep this exemplar, unless there is a recent greater one of its bucket. Too long ones are not kept."""
-        place = (31 * series + bucket) % EXEMPLARS
+        if len(labels) > _SIZE - _LABELS:
+            return
+        place = self._place_of((series, bucket))
         words, floats, start = self._words, self._floats, place * _WORDS
         now = self._clock()
         same = words[start + _SERIES] == series and words[start + _BUCKET] == bucket
         recent = now - RECENT < floats[start + _TIME] <= now and words[start + _VERSION]
-        if (same and recent and floats[start + _VALUE] > value) or len(labels) > _SIZE - _LABELS:
+        if same and recent and floats[start + _VALUE] > value:
             return
         version = words[start + _VERSION] | 1
         words[start + _VERSION] = version
@@ -77,6 +82,14 @@ class Exemplars:
         at = place * _SIZE + _LABELS
         self._bytes[at : at + len(labels)] = labels
         words[start + _VERSION] = (version + 1) % 2**64
+
+    def _place_of(self, key: tuple[int, int]) -> int:
+        places = self._places
+        place = places.pop(key, None)
+        if place is None:
+            place = len(places) if len(places) < EXEMPLARS else places.pop(next(iter(places)))
+        places[key] = place
+        return place
 
 
 def read(raw: NDArray[np.uint8], fence: Callable[[], None]) -> tuple[Exemplar, ...]:

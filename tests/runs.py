@@ -11,6 +11,7 @@ import psutil
 
 from shmetrics import naming
 from shmetrics.hub import Hub
+from shmetrics.supervisor import PASSED_ON
 from tests.cli import PATIENCE, command, environment, until
 
 RECORD = """
@@ -44,8 +45,19 @@ def script(code, *arguments):
 
 @contextmanager
 def running(directory, *arguments, **more):
-    """`shmetrics run` in a session of its own, with this working directory; all of it is ended afterwards."""
+    """`shmetrics run` in a session of its own, with this working directory; all of it is ended afterwards.
+
+    It ignores no signal unless `preexec_fn` has it so, whatever the tests run under, nohup say.
+    """
+    prepare = more.pop("preexec_fn", lambda: None)
+
+    def preexec():
+        for number in PASSED_ON:
+            signal.signal(number, signal.SIG_DFL)
+        prepare()
+
     options = {"cwd": directory, "start_new_session": True, "stderr": subprocess.PIPE, "text": True, **more}
+    options["preexec_fn"] = preexec
     process = subprocess.Popen(command("run", *arguments), env=options.pop("env", environment()), **options)
     try:
         yield process

@@ -51,10 +51,33 @@ def test_the_greatest_recent_value_stays(kept, memory, clock):
     assert [each.value for each in found(memory)] == [0.5]
 
 
-def test_another_bucket_takes_the_place_they_share(kept, memory):
-    kept.keep(7, 3, 9.0, TRACE)
-    kept.keep(7, 3 + EXEMPLARS, 1.0, TRACE)
-    assert [(each.bucket, each.value) for each in found(memory)] == [(3 + EXEMPLARS, 1.0)]
+def test_as_many_series_and_buckets_as_there_are_places_have_one_each(kept, memory):
+    keys = [(series, bucket) for series in (1, 2, 1000, 2**40) for bucket in range(0, 8 * EXEMPLARS, EXEMPLARS)]
+    assert len(keys) == EXEMPLARS
+    for _ in range(3):
+        for series, bucket in keys:
+            kept.keep(series, bucket, 1.0, TRACE)
+    assert {(each.series, each.bucket) for each in found(memory)} == set(keys)
+
+
+def test_of_more_the_one_that_was_not_seen_for_longest_gives_way(kept, memory):
+    for bucket in range(EXEMPLARS):
+        kept.keep(7, bucket, 9.0, TRACE)
+    kept.keep(7, 0, 1.0, TRACE)  # seen, though a greater one stays
+    kept.keep(8, 0, 1.0, TRACE)
+    assert {(each.series, each.bucket) for each in found(memory)} == {(8, 0), *((7, at) for at in range(EXEMPLARS))} - {
+        (7, 1)
+    }
+
+
+def test_places_in_fresh_memory_are_written_whatever_was_kept_before(kept, memory):
+    for bucket in range(EXEMPLARS):
+        kept.keep(7, bucket, 9.0, TRACE)
+    fresh = np.zeros_like(memory)
+    kept.use(fresh.data)
+    kept.keep(7, 3, 1.0, TRACE)
+    kept.keep(9, 9, 2.0, TRACE)
+    assert {(each.series, each.bucket, each.value) for each in found(fresh)} == {(7, 3, 1.0), (9, 9, 2.0)}
 
 
 def test_one_that_is_being_written_is_left_out(kept, memory):
