@@ -18,7 +18,7 @@ from shmetrics.history import History
 from shmetrics.layout import MEASURES, SECONDS
 from shmetrics.resources import Resources
 from shmetrics.samples import Samples, per_second
-from shmetrics.snapshot import Snapshot, Usage
+from shmetrics.snapshot import Snapshot, Usage, check_source
 from shmetrics.statistics import comprehensive
 
 _KINDS: Final = ("avg", "median", "p50", "p95", "p99", "min", "max", "std")
@@ -49,6 +49,7 @@ class PerformanceAnalyzer:
     def __init__(self, metrics: Source, *, history: History | None = None, seconds: float = SECONDS) -> None:
         if not 0.0 < seconds < math.inf:
             raise ValueError(f"seconds must be above 0 and finite, not {seconds!r}")
+        check_source(metrics)
         self._source = metrics
         self._history = history
         self._seconds = seconds

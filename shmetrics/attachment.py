@@ -30,6 +30,8 @@ class Attachment:
         self._held = False
         self.private_to = 0
         """The process that created it as its private hub, if one did."""
+        self.may_record_requests = False
+        """Whether one of its users may; metrics that stand in for prometheus_client's do not."""
 
     @classmethod
     def of(cls, target: Segment, role: str | None) -> "Attachment":

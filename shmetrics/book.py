@@ -35,6 +35,9 @@ class Metric(Generic[_Kind]):
         if not definition.labels:
             self.labels()
 
+    def __repr__(self) -> str:
+        return f"<{self.definition.kind} {self.definition.name!r}, labels {list(self.definition.labels)}>"
+
     def labels(self, /, *values: object, **named: object) -> _Kind:
         """The instrument of the series with these label values, in order or by name. Keep it: that is the fast way.
 
@@ -70,7 +73,7 @@ class Metric(Generic[_Kind]):
             raise ValueError(f"{self.definition.name!r} has the labels {list(names)}, not {sorted(named)}")
         if len(values) != len(names):
             raise ValueError(
-                f"{self.definition.name!r} has {len(names)} labels, {list(names)}, and got {len(values)} values"
+                f"{self.definition.name!r} has the labels {list(names)}, and got the values {list(values)}"
             )
         return tuple([as_text(value) for value in values])
 

@@ -223,11 +223,12 @@ def errors(evidence: Evidence) -> Bottleneck | None:
     if window.requests < FEWEST_RECORDS:
         return None
     rate = min(1.0, window.errors / window.requests)
+    said = "1 error" if window.errors == 1 else f"{window.errors:,} errors"
     return _graded(
         "errors",
         rate,
         ERROR_LIMITS,
-        f"{window.errors:,} errors in {window.requests:,} requests, {100.0 * rate:.2g} %",
+        f"{said} in {window.requests:,} requests, {100.0 * rate:.2g} %",
         "Look at what fails in the server's log first: failed requests take time, and are often tried again.",
     )
 

@@ -33,6 +33,10 @@ class CustomMetrics:
     """
 
     def __init__(self, metrics: PerformanceMetrics) -> None:
+        if not isinstance(metrics, PerformanceMetrics):
+            raise TypeError(
+                f"wanted PerformanceMetrics, not {metrics!r}; PerformanceMetrics.attach(name) finds a hub that there is"
+            )
         self._metrics = metrics
         self._book = metrics.book
 

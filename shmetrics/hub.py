@@ -107,6 +107,9 @@ class Hub:
         """
         return cls(View(segment.attach(name)))
 
+    def __repr__(self) -> str:
+        return f"Hub(name={self.name!r})"
+
     @property
     def name(self) -> str:
         """The hub's name."""

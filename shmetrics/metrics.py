@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.context import BaseContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
 from shmetrics import exemplars, forks, naming, segment
 from shmetrics.attachment import Attachment
@@ -77,6 +77,8 @@ class PerformanceMetrics:
 
     """
 
+    _may_record_requests: ClassVar[bool] = True
+
     def __init__(
         self,
         window_size: int = 100,
@@ -110,7 +112,7 @@ class PerformanceMetrics:
             target.close()
             raise
         if target.layout != dims:
-            self.mention("dimensions", f"it exists with {target.layout}, which stands; {dims} was asked for")
+            self.mention("dimensions", _other_dimensions(target, dims))
         if private and multiprocessing.parent_process() is not None:
             self.mention(
                 "private", f"a hub of this child process alone; give it a name=, or set {HUB_VARIABLE}, to share"
@@ -130,6 +132,7 @@ class PerformanceMetrics:
 
     def _attach(self, target: Segment, *, private: bool) -> None:
         self._attachment = attachment = Attachment.of(target, self._role)
+        attachment.may_record_requests |= self._may_record_requests
         self._private = private
         if private:
             attachment.private_to = os.getpid()
@@ -409,6 +412,18 @@ def _keep(writer: Writer, value: float, labels: bytes) -> None:
     writer.exemplars.keep(exemplars.INFERENCE_TIME, exemplars.octave(value), value, labels)
 
 
+def _other_dimensions(found: Segment, wanted: Layout) -> str:
+    flags = [
+        f"--{name.replace('_', '-')} {getattr(wanted, name)}"
+        for name in ("window_size", "max_workers", "max_series")
+        if getattr(wanted, name) != getattr(found.layout, name)
+    ]
+    return (
+        f"it exists with {found.layout}, which stands; {wanted} was asked for. To have that, remove it while no server "
+        f"runs (`shmetrics rm {found.name}`); where it is `shmetrics run` that makes it, give that {' '.join(flags)}"
+    )
+
+
 def default_hub() -> str | None:
     """The hub that SHMETRICS_HUB names, None when it is not set; ValueError when no hub can have that name."""
     name = os.environ.get(HUB_VARIABLE)
@@ -420,9 +435,9 @@ def default_hub() -> str | None:
         raise ValueError(f"environment variable {HUB_VARIABLE}: {error}") from None
 
 
-def open_hubs() -> set[str]:
-    """Names of the hubs that this process has metrics of. For wrappers of servers."""
-    return {attachment.segment.name for attachment in list(Attachment.open.values())}
+def recorded_hubs() -> set[str]:
+    """Names of the hubs in which this process may record requests itself. For wrappers of servers."""
+    return {each.segment.name for each in list(Attachment.open.values()) if each.may_record_requests}
 
 
 def claim_all() -> bool:

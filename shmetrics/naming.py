@@ -94,6 +94,15 @@ def hub_names() -> Iterator[str]:
             yield name
 
 
+def known_hubs() -> str:
+    """The hubs of this user, for a message: by name, but for private ones, which nobody asks for and may be many."""
+    names = list(hub_names())
+    shown = [name for name in names if not name.startswith("private-")]
+    if count := len(names) - len(shown):
+        shown.append(f"{count} private one{'s' if count > 1 else ''}")
+    return ", ".join(shown) or "none"
+
+
 def link(descriptor: int, file: str) -> None:
     """Give an O_TMPFILE file its name in SHM_DIR (open(2)); with a directory descriptor os.link follows /proc."""
     directory = os.open(SHM_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

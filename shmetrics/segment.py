@@ -244,9 +244,9 @@ def _attach(name: str, *, writable: bool) -> Segment:
         # O_NONBLOCK: a FIFO squatting on the name must not make us wait for its other end.
         descriptor = above_standard(os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
     except FileNotFoundError:
-        known = ", ".join(naming.hub_names()) or "none"
         raise HubNotFoundError(
-            f"no hub named {name!r} for user {os.geteuid()}; there are: {known} (the server that uses a hub makes it)"
+            f"no hub named {name!r} for user {os.geteuid()}; there are: {naming.known_hubs()} "
+            "(the server that uses a hub makes it)"
         ) from None
     except OSError as error:
         raise _refusal_to_open(path, error) from error

@@ -168,3 +168,9 @@ class Snapshot:
     """Of inference_time: the slowest recent request of each octave that came with labels, the fastest first."""
     obituaries: tuple[Obituary, ...] = ()
     """Of workers that died without giving their slots up: the last OBITUARIES, the newest last."""
+
+
+def check_source(source: object) -> None:
+    """TypeError for what has no snapshots, such as the name of a hub. For whoever reads a fleet later."""
+    if not callable(getattr(source, "snapshot", None)):
+        raise TypeError(f"wanted PerformanceMetrics, or a hub to read (Hub.attach(name)), not {source!r}")

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import threading
 
@@ -137,7 +138,9 @@ class TestChanging:
         counter = custom.counter("c", labels=["a", "b"])
         assert counter.labels(1, 2) is counter.labels(b="2", a="1")
         for wrong in ((1,), (1, 2, 3)):
-            with pytest.raises(ValueError, match="2 labels"):
+            with pytest.raises(
+                ValueError, match=re.escape(f"has the labels ['a', 'b'], and got the values {list(wrong)}")
+            ):
                 counter.labels(*wrong)
         with pytest.raises(ValueError, match="not both"):
             counter.labels(1, b=2)

@@ -12,6 +12,16 @@ def custom():
         yield CustomMetrics(metrics)
 
 
+@pytest.mark.parametrize("metrics", ["resnet", None, 5])
+def test_what_is_no_metrics_is_a_type_error_at_once(metrics):
+    with pytest.raises(TypeError, match=f"wanted PerformanceMetrics, not {metrics!r}"):
+        CustomMetrics(metrics)
+
+
+def test_a_metric_says_what_it_is(custom):
+    assert repr(custom.counter("tokens_total", labels=["model"])) == "<counter 'tokens_total', labels ['model']>"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -257,3 +257,8 @@ def test_a_file_that_is_refused_as_a_hub_is_removed_by_force_only(hub_name):
         hub.remove(hub_name)
     hub.remove(hub_name, force=True)
     assert not os.path.exists(path)
+
+
+def test_a_hub_says_its_name(hub_name):
+    with PerformanceMetrics(name=hub_name), Hub.attach(hub_name) as view:
+        assert repr(view) == f"Hub(name={hub_name!r})"

@@ -372,6 +372,8 @@ def test_a_hub_that_the_environment_names_keeps_its_dimensions_and_says_so(hub_n
             assert (reloaded.name, reloaded.window_size) == (hub_name, 100)
     assert "window_size=100" in caplog.text
     assert "window_size=200" in caplog.text
+    assert f"`shmetrics rm {hub_name}`" in caplog.text
+    assert caplog.text.strip().endswith("give that --window-size 200")
 
 
 def test_a_private_hub_of_a_child_process_is_warned_about(caplog):

@@ -63,6 +63,14 @@ def test_hubs_are_listed_by_name_and_nothing_else_is(tmp_path, monkeypatch):
     assert list(naming.hub_names()) == ["bert-2", "resnet"]
 
 
+def test_a_message_names_hubs_and_counts_private_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(naming, "SHM_DIR", str(tmp_path))
+    assert naming.known_hubs() == "none"
+    for name in ("resnet", "private-1-00000000", "private-1-00000001", "gunicorn-1"):
+        (tmp_path / f"shmetrics.{os.geteuid()}.{name}").touch()
+    assert naming.known_hubs() == "gunicorn-1, resnet, 2 private ones"
+
+
 def test_a_hub_is_listed_as_soon_as_it_is_made(make_segment, hub_name):
     assert hub_name not in set(naming.hub_names())
     with_hub = make_segment()

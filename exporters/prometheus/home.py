@@ -170,6 +170,12 @@ class WholeHub:
                 self._home.metrics.mention(f"name {name}", f"metric {name!r} is not shown: its name is taken")
 
 
+class _CustomMetricsOnly(PerformanceMetrics):
+    """Nobody else has it, so a server's wrapper may measure the requests of an application that moved here."""
+
+    _may_record_requests = False
+
+
 class _Choice:
     """The home of the metrics that this process makes from now on."""
 
@@ -210,7 +216,7 @@ def current() -> Home:
     """The home of metrics made now. Raises what `PerformanceMetrics` raises where there is no room for a hub."""
     with _choice.lock:
         if _choice.home is None:
-            _choice.home = Home(PerformanceMetrics())
+            _choice.home = Home(_CustomMetricsOnly())
         return _choice.home
 
 

@@ -300,12 +300,14 @@ _COUNTED: Final = {
     "unlinked": "shmetrics_unlinked",
 }
 """Findings that a page shows as a number above 0."""
+_OF_A_WORKER: Final = ("hung_worker", "stuck_request", "stuck")
+"""Findings whose series says which worker's it is."""
 
 
 def _finding(kind: str, names: "_Names") -> str:
     if kind in _COUNTED:
         return f"{names(_COUNTED[kind])} > 0"
-    if kind in ("hung_worker", "stuck_request", "stuck"):
+    if kind in _OF_A_WORKER:
         return f"{names('shmetrics_worker_oldest_in_flight_seconds')} > {STUCK_AFTER:g}"
     if kind in ("died", "dead_worker"):
         return f"increase({names('shmetrics_workers_died_total')}[{_duration(RECENT_DEATH)}]) > 0"
@@ -327,7 +329,9 @@ def _summary(rule: Rule) -> str:
         filled = {"value": value, "threshold": threshold, "worker": "{{ $labels.worker }}", "hub": "{{ $labels.job }}"}
         parts = re.split(r"\{(\w+)\}", rule.summary)  # texts and, between them, names
         return "".join(filled[part] if at % 2 else _literal(part) for at, part in enumerate(parts))
-    worker = " {{ $labels.worker }}" if isinstance(rule.source, WorkerStatistic | Finding) else ""
+    if isinstance(rule.source, Finding):  # most have no threshold to be above, and none has a value to tell people
+        return rule.source.words + (" (worker {{ $labels.worker }})" if rule.source.kind in _OF_A_WORKER else "")
+    worker = " {{ $labels.worker }}" if isinstance(rule.source, WorkerStatistic) else ""
     side = "above" if rule.above is not None else "below"
     return f"{rule.source.words}{worker} is {value}, {side} {threshold}"
 

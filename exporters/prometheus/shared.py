@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from shmetrics import forks
-from shmetrics.snapshot import Snapshot
+from shmetrics.snapshot import Snapshot, check_source
 
 _PATIENCE: Final = 1.0
 """Seconds a scrape waits for another's snapshot, which takes 10 ms or so, before it takes its own."""
@@ -28,6 +28,7 @@ class SharedSnapshots:
     """
 
     def __init__(self, source: Source, *, clock: Callable[[], float] = time.monotonic) -> None:
+        check_source(source)
         self._source = source
         self._clock = clock
         self._lock = threading.Lock()

@@ -248,8 +248,23 @@ class Outcome:
     """What was announced; times are seconds since the begin."""
 
 
+@dataclass(frozen=True)
+class RuleTest:
+    """A ``[[test]]`` as it is written."""
+
+    name: str
+    steps: Sequence[Step]
+    expected: Sequence[tuple[float, dict[str, str | None]]]
+
+
 def run_test(file: RuleFile, table: Table) -> Outcome | None:
     """Run one ``[[test]]``; None when it is not written right, which `file.page` then tells."""
+    test = read_test(file, table)
+    return None if test is None else _outcome(file, test)
+
+
+def read_test(file: RuleFile, table: Table) -> RuleTest | None:
+    """Read one ``[[test]]``; None when it is not written right, which `file.page` then tells."""
     fields = file.fields(table, f"test number {int(table.address[-1]) + 1}")
     name = fields.text("name", required=True) or ""
     step = fields.seconds("step", 10.0, low=0.001) or 10.0
@@ -269,19 +284,17 @@ def run_test(file: RuleFile, table: Table) -> Outcome | None:
         if lack and any(rule.name in names for _, names in expected):
             fields.complain("series", f"rule {rule.name!r} needs a series that is not here: {lack}")
             return None
-    return _outcome(file, name, steps, expected)
+    return RuleTest(name, steps, expected)
 
 
-def _outcome(
-    file: RuleFile, name: str, steps: Sequence[Step], expected: Sequence[tuple[float, dict[str, str | None]]]
-) -> Outcome:
+def _outcome(file: RuleFile, test: RuleTest) -> Outcome:
     timeline: list[Alert] = []
     states: list[tuple[float, dict[str, str]]] = [(0.0, {})]
-    for at, announced, active in announcements(file, steps, "test"):
+    for at, announced, active in announcements(file, test.steps, "test"):
         timeline += announced
         states.append((at, {alert.type: alert.severity for alert in active}))
     failures = []
-    for at, wanted in expected:
+    for at, wanted in test.expected:
         firing = [state for when, state in states if when <= at + 1e-9][-1]
         for missing in sorted(wanted.keys() - firing.keys()):
             failures.append(f"at {span(at)}: {missing} should fire, and does not")
@@ -290,7 +303,7 @@ def _outcome(
         for both in sorted(wanted.keys() & firing.keys()):
             if wanted[both] not in (None, firing[both]):
                 failures.append(f"at {span(at)}: {both} is {firing[both]}, and should be {wanted[both]}")
-    return Outcome(name, tuple(failures), tuple(timeline))
+    return Outcome(test.name, tuple(failures), tuple(timeline))
 
 
 def _latency_promises(file: RuleFile) -> dict[str, tuple[str, float]]:

@@ -6,12 +6,13 @@ Exit status: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted.
 """
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
-from typing import Any, Final, TextIO, cast
+from typing import Any, BinaryIO, Final, TextIO, cast
 
 import shmetrics
 from shmetrics.cli.options import UsageError
@@ -89,6 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  one f
         with redirect_stdout(cast(TextIO, output)):
             try:
                 arguments = sys.argv[1:] if arguments is None else arguments
+                if not arguments:
+                    build_parser(arguments).print_help(sys.stderr)
+                    return 2
+                _check_verb(arguments[0])
                 options = build_parser(arguments).parse_args(arguments)
                 status: int = options.run(options)
                 return status
@@ -106,11 +111,17 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  one f
             return 0
         why = error.reason.strerror
         return _fail(1, f"cannot write to standard output: {why}; look at the file or device that it goes to")
-    except BrokenPipeError:  # the same, of what was written as bytes
-        _discard(sys.stdout)
-        return 0
     except OSError as error:  # a read-only /dev/shm, no descriptors left
         return _fail(1, str(error))
+
+
+def _check_verb(verb: str) -> None:
+    """UsageError for a word that is none: argparse would list all verbs and leave it to the reader to see which."""
+    if verb in _VERBS or verb.startswith("-"):
+        return
+    near = difflib.get_close_matches(verb, _VERBS, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_VERBS)}; `shmetrics --help` tells of each"
+    raise UsageError(f"there is no verb {verb!r}; {hint}")
 
 
 def _fail(status: int, reason: str) -> int:
@@ -135,12 +146,18 @@ class _OutputError(Exception):
 class _Output:
     """Standard output whose failures are told from all others: a full /dev/shm and a full disk give the same errno."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | BinaryIO) -> None:
+        self._stream: Any = stream
 
-    def write(self, text: str) -> int:
+    @property
+    def buffer(self) -> "_Output":
+        """The same for bytes."""
+        return _Output(self._stream.buffer)
+
+    def write(self, content: Any) -> int:
         with _failures_named():
-            return self._stream.write(text)
+            written: int = self._stream.write(content)
+            return written
 
     def flush(self) -> None:
         with _failures_named():

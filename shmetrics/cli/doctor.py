@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import textwrap
 from dataclasses import asdict
 from typing import Final
 
@@ -32,19 +31,11 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        width = max(len(finding.subject) for finding in findings)
+        width, screen = max(len(finding.subject) for finding in findings), render.screen()
         for finding in findings:
-            shown = f"{_MARKS[finding.level]:<7}"
+            mark = f"{_MARKS[finding.level]:<7}"
+            first, *others = render.hanging(f"{mark}  {finding.subject:<{width}}  ", finding.text, screen.width)
             if finding.level != "ok":
-                shown = render.paint(shown, render.COLOURS[finding.level], colour=render.screen().colour)
-            print("\n".join(_hanging(f"{shown}  {finding.subject:<{width}}  ", 11 + width, finding.text)))
+                first = render.paint(mark, render.COLOURS[finding.level], colour=screen.colour) + first[len(mark) :]
+            print("\n".join([first, *others]))
     return 1 if any(finding.level == "problem" for finding in findings) else 0
-
-
-def _hanging(start: str, indent: int, text: str) -> list[str]:
-    """`text` after `start`, which takes `indent` columns, and broken to the terminal's width beside it."""
-    width = render.screen().width
-    if width == float("inf"):
-        return [start + text]
-    first, *others = textwrap.wrap(text, max(40, int(width) - indent), break_on_hyphens=False)
-    return [start + first, *(" " * indent + line for line in others)]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from shmetrics import obituary
@@ -15,7 +16,9 @@ from shmetrics.texts import duration, size
 EXAMPLES: Final = """\
   shmetrics obituaries resnet
   shmetrics obituaries resnet --json | jq '.[-1]'      the last one, with its last records
-A worker that ends in good order has none. The newest 64 are kept, whatever becomes of the processes."""
+A worker that ends in good order has none. The newest 64 are kept, whatever becomes of the processes.
+Whoever frees a dead worker's slot writes its obituary: an aggregator (`run`, `serve`) does so at once; without one it
+is a new worker that finds no other slot."""
 
 _HEAD: Final = ("noticed", "slot", "pid", "ended by", "age", "requests", "errors", "memory")
 
@@ -29,18 +32,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print them, the newest last."""
     with Hub.attach(hub_name(options)) as hub:
-        found = hub.obituaries()
-        name = hub.name
+        snapshot = hub.snapshot()
+    found, unwritten = snapshot.obituaries, snapshot.health.slots_dead
     if options.json:
         print(json.dumps([each.as_json() for each in found], indent=2))
-    elif not found:
-        print(f"no worker of hub {name!r} has died without giving its slot up")
-    else:
-        head, *lines = render.table(_HEAD, [_row(each) for each in found])
-        print(render.paint(head, render.BOLD, colour=render.screen().colour))
-        for line, each in zip(lines, found, strict=True):
-            print(f"{line}  {_remark(each)}".rstrip())
+        return 0
+    screen = render.screen()
+    lines = _lines(found, screen) if found else []
+    if unwritten:
+        lines += render.hanging("", _still_to_write(snapshot.name, unwritten), screen.width)
+    print("\n".join(lines) if lines else f"no worker of hub {snapshot.name!r} has died without giving its slot up")
     return 0
+
+
+def _lines(found: Sequence[Obituary], screen: render.Screen) -> list[str]:
+    """A row for each, and behind it, or below it where the terminal ends before, what it was serving."""
+    head, *rows = render.table(_HEAD, [_row(each) for each in found])
+    lines = [render.paint(head, render.BOLD, colour=screen.colour)]
+    for row, remark in zip(rows, map(_remark, found), strict=True):
+        whole = f"{row}  {remark}".rstrip()
+        lines += [whole] if len(whole) <= screen.width else [row, *render.hanging("    ", remark, screen.width)]
+    return lines
+
+
+def _still_to_write(name: str, count: int) -> str:
+    """Of workers that died and have no obituary: whoever frees their slots writes it, and nobody has."""
+    return (
+        f"dead workers that have no obituary yet: {count}; `shmetrics serve {name}` writes what is still known of them"
+    )
 
 
 def _row(each: Obituary) -> tuple[str, ...]:

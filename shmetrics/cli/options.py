@@ -176,8 +176,7 @@ def hub_name(options: argparse.Namespace) -> str:
     """The hub that was named, or that SHMETRICS_HUB names; UsageError when neither does."""
     name = hub_given(options)
     if name is None:
-        known = ", ".join(naming.hub_names()) or "none"
-        raise UsageError(f"which hub? Give its name, or set {HUB_VARIABLE}; there are: {known}")
+        raise UsageError(f"which hub? Give its name, or set {HUB_VARIABLE}; there are: {naming.known_hubs()}")
     return name
 
 

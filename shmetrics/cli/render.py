@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -73,6 +74,15 @@ def repaint(lines: Sequence[str]) -> None:
 def paint(text: str, code: str, *, colour: bool) -> str:
     """`text` in an ANSI style, if `colour`."""
     return f"\x1b[{code}m{text}\x1b[0m" if colour else text
+
+
+def hanging(start: str, text: str, width: float, indent: int | None = None) -> list[str]:
+    """`text` after `start`, broken between words to `width` columns; further lines begin under it, or at `indent`."""
+    if width == float("inf"):
+        return [start + text]
+    margin = " " * (len(start) if indent is None else indent)
+    width = max(40 + len(margin), int(width))
+    return textwrap.wrap(start + text, width, subsequent_indent=margin, break_on_hyphens=False)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, colour: bool = False) -> list[str]:
@@ -177,11 +187,15 @@ def _workers(rows: Sequence[Statistics], screen: Screen, room: float) -> list[st
 
 
 def findings(figures: Statistics, *, screen: Screen = UNLIMITED) -> list[str]:
-    """What an operator should know, a line each; none when all is well. Of many those that fit a quarter of the screen.
+    """What an operator should know; none when all is well. Of many those that fit a quarter of the screen.
 
     ``figures``: as `Hub.statistics` gives them.
     """
     found = figures.get("findings", [])
-    room = len(found) if screen.height == float("inf") else max(1, int(screen.height / 4))
-    lines = [paint(f"! {each['text']}", COLOURS[each["level"]], colour=screen.colour) for each in found[:room]]
-    return [*lines, f"! ... and {len(found) - room} more findings; --json shows all"] if len(found) > room else lines
+    lines: list[str] = []
+    for at, each in enumerate(found):
+        more = hanging("! ", each["text"], screen.width)
+        if lines and len(lines) + len(more) > screen.height / 4:
+            return [*lines, f"! ... and {len(found) - at} more findings; --json shows all"]
+        lines += [paint(line, COLOURS[each["level"]], colour=screen.colour) for line in more]
+    return lines

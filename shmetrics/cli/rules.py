@@ -46,12 +46,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         sub.set_defaults(run_rules=run_it)
         if name == "export":
             add_choice(sub, "--format", ("prometheus",), "prometheus", "what to write")
-            add_text(sub, "--match", 'label matchers for every series, such as job="resnet"')
+            add_text(sub, "--match", 'label matchers for every series, such as job="resnet"', "MATCHERS")
             add_text(sub, "--prefix", "what stands before every name on the pages")
             add_output(sub)
         add_json(sub)
         if name == "test":
-            add_text(sub, "--recording", "what `shmetrics serve --json` printed, instead of the file's own tests")
+            add_text(
+                sub, "--recording", "what `shmetrics serve --json` printed, instead of the file's own tests", "FILE"
+            )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -72,6 +74,9 @@ def _loaded(path: str) -> RuleFile:
 
 def _check(options: argparse.Namespace) -> int:
     file = _loaded(options.file)
+    for table in file.tests:
+        replay.read_test(file, table)
+    file.check()
     if options.json:
         content = {
             "rules": [_as_json(rule) for rule in file.rules],

@@ -46,7 +46,10 @@ EXAMPLES: Final = """\
   shmetrics serve resnet --postmortem-dir /var/log/resnet     a file for each worker that dies
   shmetrics serve resnet --history resnet.history     and 7 days of figures outlive it, in an SQLite file
 A second one on the same hub stands by, and takes over within a second when the first ends, however it ends.
-Both serve their pages all the time, each on a port of its own."""
+Both serve their pages all the time, each on a port of its own; rules, history and postmortems are the first one's.
+`shmetrics run` has an aggregator already: give these flags to it."""
+_OF_THE_LEADER: Final = ("rules", "history", "postmortem-dir")
+"""Flags that mean nothing as long as another aggregator leads."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +93,7 @@ def _aggregate(options: argparse.Namespace) -> int:
             url = _serve_pages(beside, hub.name, options.port, options.host, alerts)
             _say(options, hub.name, "serving", f"serving {url}", url=url)
         if not aggregator.try_lead():
-            _say(options, hub.name, "standby", f"another aggregator leads hub {hub.name!r}; standing by")
+            _say_standing_by(options, hub.name)
             while not aggregator.try_lead():
                 time.sleep(STANDBY_INTERVAL)
         if not options.quiet:
@@ -211,6 +214,15 @@ def _say(options: argparse.Namespace, hub: str, event: str, text: str, **more: o
         tell(STDOUT, line if options.json else f"shmetrics: {line}")
     else:
         print(line, flush=True)
+
+
+def _say_standing_by(options: argparse.Namespace, hub: str) -> None:
+    """Only the leader alerts and keeps files; who gave this one rules would wait for alerts in vain, unless told."""
+    idle = [f"--{name}" for name in _OF_THE_LEADER if getattr(options, name.replace("-", "_")) is not None]
+    text = f"another aggregator leads hub {hub!r}; standing by"
+    if idle:
+        text += f"; until it ends, nothing is done here about {', '.join(idle)}, which `shmetrics run` takes as well"
+    _say(options, hub, "standby", text, idle=idle)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import textwrap
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, Final
@@ -14,6 +13,7 @@ from shmetrics.exporters.analyzer import PerformanceAnalyzer
 from shmetrics.hub import View
 from shmetrics.layout import SECONDS
 from shmetrics.texts import duration
+from shmetrics.trends import FEWEST, INSUFFICIENT, SHORTEST
 
 EXAMPLES: Final = """\
   shmetrics trends resnet
@@ -23,6 +23,7 @@ EXAMPLES: Final = """\
 
 _HEAD: Final = ("trend", "direction", "a minute", "change", "confidence")
 _INDENT: Final = "    "
+_WANTED: Final = f"a trend needs {duration(SHORTEST)} of traffic, and {FEWEST} values or more in it"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,15 +64,17 @@ def trend_lines(hub: str, analysis: dict[str, Any], screen: render.Screen) -> li
         _row("latency", found["latency"], _signed_time(found["latency"]["slope_per_minute"]), "%"),
         _row("error rate", found["error"], f"{100.0 * found['error']['slope_per_minute']:+.3g} points", "points"),
     ]
+    head = f"{duration(analysis['seconds'])} of traffic  stability: {_words(rating)}{why}"
     return [
-        f"hub {hub}  over {duration(analysis['seconds'])} of traffic  stability: {_words(rating)}{why}",
+        *render.hanging(f"hub {hub}  over ", head, screen.width, len(_INDENT)),
         "",
         *render.table(_HEAD, rows, colour=screen.colour),
+        *([_WANTED] if any(each["direction"] == INSUFFICIENT for each in found.values()) else []),
     ]
 
 
 def _row(name: str, trend: dict[str, Any], slope: str, unit: str) -> tuple[str, ...]:
-    if trend["direction"] == "insufficient_data":
+    if trend["direction"] == INSUFFICIENT:
         return name, _words(trend["direction"]), "-", "-", "-"
     return (
         name,
@@ -90,10 +93,10 @@ def bottleneck_lines(bottlenecks: Sequence[dict[str, Any]], screen: render.Scree
     lines = ["bottlenecks, the worst first"]
     for found in bottlenecks:
         impact = found["impact"]
-        head = f"{impact:6}  {found['component']}: {found['evidence']}"
-        lines.append(render.paint(head, colours[impact], colour=screen.colour) if impact in colours else head)
-        width = int(min(screen.width, 120))
-        lines += textwrap.wrap(found["recommendation"], width, initial_indent=_INDENT, subsequent_indent=_INDENT)
+        head = render.hanging(f"{impact:6}  ", f"{found['component']}: {found['evidence']}", screen.width)
+        colour = screen.colour and impact in colours
+        lines += [render.paint(line, colours.get(impact, ""), colour=colour) for line in head]
+        lines += render.hanging(_INDENT, found["recommendation"], min(screen.width, 120))
     return lines
 
 

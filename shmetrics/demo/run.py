@@ -24,6 +24,8 @@ from shmetrics.statistics import Statistics
 
 _START_PATIENCE: Final = 30.0
 _STOP_PATIENCE: Final = 20.0
+_LISTENING: Final = "0A"
+"""TCP_LISTEN in /proc/net/tcp."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,9 @@ class Demo:
     def _kill_one(self, view: Hub, server: "subprocess.Popen[bytes]") -> Casualty:
         """SIGKILL a worker between two of its requests.
 
-        Between, so that two independent counts can be compared to the unit: a worker killed after it sent its last byte
-        and before it recorded that would make the client count one more. So the worker is stopped first and looked at;
-        when it is serving it goes on, and we try again.
+        Between, so that two independent counts can be compared to the unit: a worker killed after it recorded a request
+        and before it sent the last byte would make the hub count one more. So the worker is stopped first and looked
+        at; when it has a connection it goes on, and we try again.
 
         The hub's pids are shared memory, which anything may have overwritten: no process is signalled but the
         server's children, and psutil looks each time whether the pid is still theirs.
@@ -152,9 +154,9 @@ class Demo:
         for _ in range(2000):
             process.suspend()
             _wait_until_stopped(victim.pid)
-            now = next(worker for worker in view.snapshot().workers if worker.slot == victim.slot)
-            if not now.in_flight:
+            if not _is_connected(victim.pid):
                 process.kill()
+                now = next(worker for worker in view.snapshot().workers if worker.slot == victim.slot)
                 done = now.counters.requests
                 self._say(f"SIGKILL to worker {victim.pid} in slot {victim.slot}, after {done:,} requests")
                 return Casualty(victim.pid, victim.slot, done)
@@ -193,6 +195,15 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _is_connected(pid: int) -> bool:
+    """Whether a process, which is stopped, has a TCP connection over IPv4: a socket in proc(5) that does not listen."""
+    with open(f"/proc/{pid}/net/tcp") as file:
+        rows = [line.split() for line in file]
+    connected = {f"socket:[{row[9]}]" for row in rows[1:] if row[3] != _LISTENING}
+    descriptors = f"/proc/{pid}/fd"
+    return any(os.readlink(f"{descriptors}/{number}") in connected for number in os.listdir(descriptors))
 
 
 def _wait_until_stopped(pid: int) -> None:

@@ -52,6 +52,22 @@ def test_the_help_lists_every_verb(capsys):
     assert set(_VERBS) <= {line.split()[0] for line in text.splitlines() if line.startswith("    ")}
 
 
+def test_without_a_verb_all_of_the_help_is_shown_as_wrong_usage(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "examples:" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("verb", "hint"),
+    [("stat", "did you mean 'stats'?"), ("obituary", "did you mean 'obituaries'?"), ("x", "there are ")],
+)
+def test_a_verb_that_there_is_not_is_wrong_usage_with_the_one_that_is_near(verb, hint, capsys):
+    assert main([verb, "resnet"]) == 2
+    assert capsys.readouterr().err.startswith(f"shmetrics: there is no verb {verb!r}; {hint}")
+
+
 @pytest.mark.parametrize("verb", _VERBS)
 def test_every_verb_prints_json_on_demand(verb):
     for parser in parsers_of(verb):
@@ -89,8 +105,6 @@ def test_a_verb_that_needs_a_hub_says_which_there_are_and_how_to_name_it(capsys,
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
-        ("frobnicate",),
         ("rm",),
         ("ls", "surplus"),
         ("stats", "a", "--frobnicate"),
@@ -251,7 +265,7 @@ def test_output_that_cannot_be_written_is_status_1_with_the_reason_in_a_line(arg
     ]
 
 
-@pytest.mark.parametrize("arguments", [("stats", "--watch"), ("stats", "--json"), ("serve",), ("doctor",)])
+@pytest.mark.parametrize("arguments", [("stats", "--watch"), ("stats", "--json"), ("serve",), ("doctor",), ("export",)])
 def test_output_of_a_hub_that_cannot_be_written_is_status_1_with_the_reason(arguments, make_segment, hub_name):
     make_segment().close()
     done = run_redirected(">/dev/full", *arguments, hub_name)

@@ -6,7 +6,7 @@ import pytest
 
 from shmetrics import segment, slots
 from shmetrics.cli import main
-from tests.cli import run, strict_json, until, writing_to
+from tests.cli import run, run_on_terminal, strict_json, until, writing_to
 from tests.test_forks import Child
 from tests.test_obituaries import serve
 
@@ -42,6 +42,29 @@ def test_each_is_a_line_with_what_it_was_serving_the_newest_last(hub, capsys):
 def test_a_hub_without_any_says_so(hub, capsys):
     assert main(["obituaries", hub]) == 0
     assert capsys.readouterr().out == f"no worker of hub {hub!r} has died without giving its slot up\n"
+
+
+def test_the_dead_that_nobody_has_noticed_are_counted(hub, capsys):
+    target = segment.attach(hub, writable=True)
+    with Child(lambda: serve(target)) as child:
+        child.make_zombie()
+        assert main(["obituaries", hub]) == 0
+        unwritten = capsys.readouterr().out
+        assert main(["obituaries", hub, "--json"]) == 0
+        assert capsys.readouterr().out == "[]\n"
+        slots.reap(target)
+    target.close()
+    assert unwritten.startswith("dead workers that have no obituary yet: 1; `shmetrics serve ")
+    assert main(["obituaries", hub]) == 0
+    assert "no obituary yet" not in capsys.readouterr().out
+
+
+def test_on_a_terminal_what_it_was_serving_has_a_line_of_its_own(hub):
+    die(hub, "GET /a/path/that/is/long/enough")
+    _, row, *served = run_on_terminal("obituaries", hub, NO_COLOR="1", COLUMNS="80").splitlines()
+    assert "SIGKILL" in row
+    assert max(len(row), *map(len, served)) <= 80
+    assert " ".join("".join(served).split()).startswith("while serving 1 request: GET /a/path/that/is/long/enough for")
 
 
 def test_json_has_all_that_is_known(hub):

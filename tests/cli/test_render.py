@@ -109,3 +109,20 @@ def test_many_findings_leave_room_for_the_fleet():
 
 def test_the_line_of_an_aggregator_fits_eighty_columns():
     assert len("12:00:00  " + render.fleet_line(figures_of(64))) <= 80
+
+
+def test_a_long_finding_is_broken_between_words_and_none_of_it_is_lost():
+    text = "worker 20645 in slot 0 was killed by SIGKILL 59.1 s ago while serving 1 request: GET /slow for 1.24 s"
+    figures = {"findings": [asdict(Finding("dead_worker", "problem", text))]}
+    assert render.findings(figures) == [f"! {text}"]
+    lines = render.findings(figures, screen=render.Screen(80, 24, colour=False))
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith("  ")
+    assert " ".join(" ".join(lines).split()) == f"! {text}"
+
+
+def test_findings_of_several_lines_leave_room_for_the_fleet_too():
+    figures = figures_of(64) | {"findings": [asdict(Finding("kind", "problem", "word " * 40))] * 9}
+    lines = render.fleet(figures, screen=render.Screen(80, 24, colour=False))
+    assert "! ... and 7 more findings; --json shows all" in lines
+    assert len(lines) <= 24

@@ -63,6 +63,15 @@ class TestCheck:
             f"{path}:13: rule 'Recent': `last` must be a whole number from 1 to 1,000,000, not a text ('50')",
         ]
 
+    def test_tests_are_checked_too(self, path):
+        path.write_text(RULES.replace("requests = ", "reqests = ").replace('"HighErrorRate"]', '"HighErorRate"]'))
+        done = run("rules", "check", str(path))
+        assert (done.returncode, done.stdout) == (1, "")
+        heading, *mistakes = done.stderr.splitlines()
+        assert heading == f"shmetrics: {path} has 2 mistakes:"
+        assert any("`series` has no 'reqests'; did you mean 'requests'?" in line for line in mistakes)
+        assert any("there is no rule 'HighErorRate'" in line for line in mistakes)
+
     def test_receivers_are_checked_too(self, path):
         path.write_text(RULES + '[[receiver]]\ntype = "webhook"\nurl = "example.org"\n')
         done = run("rules", "check", str(path))

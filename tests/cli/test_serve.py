@@ -126,6 +126,21 @@ def test_a_standby_says_so_and_prints_no_figures(make_segment, hub_name, output)
     assert lines_of(output) == [f"another aggregator leads hub '{hub_name}'; standing by"]
 
 
+def test_a_standby_says_which_of_its_flags_wait(make_segment, hub_name, output, tmp_path):
+    history = str(tmp_path / "history")
+    with Aggregator(make_segment()) as leader:
+        leader.try_lead()
+        with writing_to(output, "serve", hub_name, "--history", history, "--postmortem-dir", str(tmp_path)) as standby:
+            until(lambda: lines_of(output))
+            standby.terminate()
+            assert standby.wait(PATIENCE) == 0
+    (line,) = lines_of(output)
+    assert (
+        "; until it ends, nothing is done here about --history, --postmortem-dir, which `shmetrics run` takes as well"
+        in line
+    )
+
+
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_ends_it_quietly_and_gives_the_role_up(hub, output, sent, status):
     with writing_to(output, "serve", hub) as process:

@@ -60,12 +60,19 @@ def test_an_empty_hub_has_no_data(make_segment, hub_name, capsys):
     lines = lines_of(capsys, hub_name)
     assert lines[0] == f"hub {hub_name}  over 0 s of traffic  stability: insufficient data"
     assert lines[3].split() == ["throughput", "insufficient", "data", "-", "-", "-"]
+    assert lines[6] == "a trend needs 30 s of traffic, and 12 values or more in it"
     assert lines[-1] == "no bottlenecks"
 
 
 def test_a_terminal_shows_colours(busy):
     assert "\x1b[31mhigh    preprocessing" in run_on_terminal("trends", busy)
     assert "\x1b" not in run_on_terminal("trends", busy, NO_COLOR="1")
+
+
+def test_a_terminal_shows_no_line_that_it_would_break(busy):
+    lines = run_on_terminal("trends", busy, NO_COLOR="1", COLUMNS="80").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith("    ")  # the hub, its stability, and why
 
 
 def test_a_file_that_is_no_history_is_an_error(busy, tmp_path, capsys):

@@ -1,7 +1,9 @@
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
+import sys
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ from shmetrics import PerformanceMetrics, naming
 from shmetrics.cli import main
 from shmetrics.demo.load import Load, Tally
 from shmetrics.demo.model import CLASSES, SIDE, Model, preprocess, quantize
-from shmetrics.demo.run import Demo
+from shmetrics.demo.run import Demo, _is_connected
 from shmetrics.errors import HubNotFoundError, ShmetricsError
 from shmetrics.hub import Hub, remove
 from tests.cli import PATIENCE, command, environment, run_on_terminal, strict_json, until
@@ -165,6 +167,33 @@ def test_a_pid_in_the_hub_that_is_none_of_its_gunicorn_is_never_signalled(hub_na
                     run._kill_one(view, server)
             finally:
                 server.kill()
+
+
+ACCEPTING = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    print(listener.getsockname()[1], flush=True)
+    with listener.accept()[0] as connection:
+        print("accepted", flush=True)
+        connection.recv(1)
+    print("closed", flush=True)
+    input()
+"""
+
+
+def test_a_worker_with_a_connection_is_told_from_one_that_only_listens():
+    """It may have recorded a request that it has not answered yet; killed then, the demo would count one too few."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", ACCEPTING], **pipes) as process:
+        port = int(process.stdout.readline())
+        seen = [_is_connected(process.pid)]
+        with socket.create_connection(("127.0.0.1", port)):
+            process.stdout.readline()
+            seen.append(_is_connected(process.pid))
+        process.stdout.readline()
+        seen.append(_is_connected(process.pid))
+        process.communicate("\n")
+    assert seen == [False, True, False]
 
 
 def test_without_gunicorn_it_says_what_to_install(monkeypatch, capsys):

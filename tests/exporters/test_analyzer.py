@@ -29,6 +29,11 @@ class Source:
         return self._snapshot
 
 
+def test_the_name_of_a_hub_is_no_source():
+    with pytest.raises(TypeError, match="not 'resnet'"):
+        PerformanceAnalyzer("resnet")
+
+
 def rising():
     """Traffic that trebles in four minutes, nothing else."""
     times = np.concatenate(

@@ -21,7 +21,8 @@ def measure(worker: Any) -> None:
     """Have every request of this worker measured, unless the application sees to that itself.
 
     An application that has metrics of the hub when it is loaded may record its requests, which would count twice then.
-    The middlewares see to that among themselves; of one that calls `update_inference` nobody would know.
+    The middlewares see to that among themselves; of one that calls `update_inference` nobody would know. One whose only
+    metrics stand in for prometheus_client's does not.
 
     Raises what making metrics of the hub raises.
     """
@@ -37,8 +38,12 @@ def measure(worker: Any) -> None:
     middleware = _middleware(kind)
     if isinstance(app, middleware):
         return
-    if metrics.default_hub() in metrics.open_hubs():
-        worker.log.info("shmetrics: the application has metrics of its own, and is left to record its requests")
+    if metrics.default_hub() in metrics.recorded_hubs():
+        worker.log.info(
+            "shmetrics: the application has metrics of its own, and is left to record its requests "
+            "(shmetrics.workers.%s.MetricsMiddleware around it does so)",
+            kind,
+        )
         return
     setattr(worker, place, middleware(app, _metrics_of_default_hub()))
 

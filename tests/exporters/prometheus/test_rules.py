@@ -96,6 +96,11 @@ def test_braces_are_no_templates_there_as_they_are_none_here(tmp_path):
     assert "SUCCESS: 1 rules found" in services.promtool("check", "rules", str(path))
 
 
+def test_a_finding_says_what_it_is_and_names_a_worker_only_where_its_series_does():
+    text = export_rules(rules('[[rule]]\nname = "D"\nfinding = "died"\n[[rule]]\nname = "S"\nfinding = "stuck"\n')).text
+    assert re.findall("'summary': '(.*)'", text) == ["died", "stuck (worker {{ $labels.worker }})"]
+
+
 @pytest.mark.parametrize("match", ["job", 'job="a', "job=a", '{job="a"}', 'job="a"} or up{x="y"'])
 def test_what_is_no_matcher_is_refused(match):
     with pytest.raises(ValueError, match="label matchers must be like"):

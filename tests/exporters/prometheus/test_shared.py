@@ -13,6 +13,12 @@ from tests.forge import fleet
 from tests.processes import PATIENCE, in_forked_child, wait_until
 
 
+def test_the_name_of_a_hub_is_no_source():
+    """Else the first to notice would be a scrape."""
+    with pytest.raises(TypeError, match="not 'resnet'"):
+        SharedSnapshots("resnet")
+
+
 class Slow:
     """A source whose snapshots take until they are let go, each another."""
 

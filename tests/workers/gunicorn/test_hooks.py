@@ -77,6 +77,31 @@ def test_totals_are_exact(serve, hub_name, kind, preload):
     assert (server.figures()["total_requests"], server.figures()["active_workers"]) == (70, 0)
 
 
+MIGRATED = """
+from shmetrics.exporters.prometheus import Counter, Histogram, generate_latest
+
+SERVED = Counter("served", "Requests served")
+HTTP = Histogram("http_server_request_duration_seconds", "Of a name that the middleware uses too", ["path"])
+
+def app(environ, start_response):
+    SERVED.inc()
+    HTTP.labels("/").observe(0.1)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [generate_latest()]
+"""
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["load", "preload"])
+def test_requests_of_an_application_that_moved_from_prometheus_client_are_measured(tmp_path, hub_name, preload):
+    with gunicorns(tmp_path, MIGRATED) as start:
+        server = ready(start(*preload, hub=hub_name))
+        assert {status for status, _ in server.get_many(20)} == {200}
+        server.wait_for_total(20)
+        _, page = server.get()
+    assert b"\nserved_total 21.0\n" in page
+    assert b'http_server_request_duration_seconds_count{path="/"} 21.0' in page
+
+
 @pytest.mark.parametrize("kind", [("sync",), ("gthread", "--threads", "4")], ids=["sync", "gthread"])
 def test_a_streamed_response_is_in_flight_until_its_last_byte(serve, hub_name, tmp_path, kind):
     server = ready(serve("--worker-class", *kind, workers=1, hub=hub_name), workers=1)
