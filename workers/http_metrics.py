@@ -51,7 +51,7 @@ class HttpMiddleware:
         buckets: of the histograms of durations, upper bounds in seconds in ascending order.
         clock: monotonic seconds; for tests.
 
-    TypeError or ValueError for what `skip_paths` or `buckets` cannot be.
+    TypeError or ValueError for what `metrics`, `skip_paths` or `buckets` cannot be.
 
     """
 
@@ -64,6 +64,9 @@ class HttpMiddleware:
         buckets: Sequence[float],
         clock: Callable[[], float],
     ) -> None:
+        if not isinstance(metrics, PerformanceMetrics):
+            raise TypeError(f"a middleware records in PerformanceMetrics, not in {metrics!r}; wanted "
+                            f"MetricsMiddleware(app, PerformanceMetrics())")  # fmt: skip
         self.metrics = metrics
         self._source = HttpSource(metrics, clock, HttpMetrics(metrics, buckets) if http_metrics else None)
         self._skipped = PathFilter(skip_paths)
