@@ -60,6 +60,9 @@ _AREA_WORDS: Final = FOLDED.itemsize // 8
 _ROW_WORDS: Final = RECORD.itemsize // 8
 _EXEMPLAR_WORDS: Final = EXEMPLAR.itemsize // 8
 _FLOAT: Final = np.dtype(np.float64)
+_IDENTITY: Final = tuple(name for name in OWNER.names or () if OWNER[name].subdtype is None)
+_GARBAGE: Final = offset_of(OWNER, "collections") // 8
+"""The first word of the counts, which are the last of an entry."""
 _NO_ROWS: Final = np.empty(0, RECORD)
 
 
@@ -75,10 +78,16 @@ class Owner(NamedTuple):
     ended_at: float
     heartbeat: float
     role: bytes
-    collections: NDArray[np.uint64]
-    collected: NDArray[np.uint64]
-    uncollectable: NDArray[np.uint64]
-    collecting_ns: NDArray[np.uint64]
+    garbage: list[int]
+    """The four counts of garbage collections, each of all generations."""
+
+
+def owners_of(entries: NDArray[Any]) -> list[Owner]:
+    """What entries of ``layout.OWNER``, private memory of shape (n,), say."""
+    words = entries.view(np.uint64).reshape(len(entries), -1)
+    identities = entries[list(_IDENTITY)].tolist()  # subarrays would come as arrays, one by one
+    garbage: list[list[int]] = words[:, _GARBAGE:].tolist()
+    return [Owner._make((*identity, counts)) for identity, counts in zip(identities, garbage, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,7 @@ class Copier:
         # Now, since by the time the retired area is copied it may know the incarnation that is being claimed.
         retired = segment.retired(segment.retired_index)["folded_generation"][slots].tolist()
         self._copy_areas(slots, [fold for _, _, fold in before], areas)
-        owners = self._copy_part(slots, 0, OWNER, 1)[:, 0].tolist()
+        owners = owners_of(self._copy_part(slots, 0, OWNER, 1)[:, 0])
         boards = self._copy_part(slots, self._start["board"], BOARD, 1)
         cells = self._copy_part(slots, self._start["cells"], _FLOAT, extent)
         shown = self._copy_exemplars(slots)
@@ -171,7 +180,7 @@ class Copier:
                         claimed=state == CLAIMED,
                         alive=state == CLAIMED and is_locked(descriptor, slot_byte(slot)),
                         generation=generation,
-                        owner=Owner(*owners[at]),
+                        owner=owners[at],
                         hot=hot,
                         area=areas[at, ...],
                         first=first,

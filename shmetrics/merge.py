@@ -9,10 +9,11 @@ from shmetrics.board import Busy, busy_of, crowd_of, requests_on
 from shmetrics.copies import Owner, SlotCopy
 from shmetrics.exemplars import INFERENCE_TIME, slowest
 from shmetrics.folded import merge
+from shmetrics.layout import GENERATIONS
 from shmetrics.reader import HubCopy
 from shmetrics.series import WorkerCells, families
 from shmetrics.slots import LINGER
-from shmetrics.snapshot import Counters, Generation, Health, Snapshot, WorkerSnapshot
+from shmetrics.snapshot import Counters, Generation, Health, Snapshot, WorkerSnapshot, added
 from shmetrics.tails import add_tails
 from shmetrics.texts import printable
 
@@ -71,7 +72,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         taken_at_wall=copy.taken_at_wall,
         created_at=_time(header["created_monotonic"], copy.taken_at),
         window_size=copy.layout.window_size,
-        counters=sum((worker.counters for worker in counted), total),
+        counters=added([total, *(worker.counters for worker in counted)]),
         folded=merge(areas, in_totals),
         workers_seen=int(retired["incarnations"]) + len(counted),
         peak_recorded=float(np.nan_to_num(header["peak_throughput"], posinf=0.0)),
@@ -142,12 +143,11 @@ def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
 
 
 def _garbage(owner: Owner) -> tuple[Generation, ...]:
-    counts = [each.tolist() for each in (owner.collections, owner.collected, owner.uncollectable, owner.collecting_ns)]
-    if max(map(max, counts)) >= _MOST:
+    counts, n = owner.garbage, GENERATIONS
+    if max(counts) >= _MOST:
         return ()
     return tuple(
-        Generation(collections, collected, uncollectable, nanoseconds / 1e9)
-        for collections, collected, uncollectable, nanoseconds in zip(*counts, strict=True)
+        [Generation(counts[at], counts[n + at], counts[2 * n + at], counts[3 * n + at] / 1e9) for at in range(n)]
     )
 
 

@@ -5,7 +5,7 @@ forged ones, runs without any lock or guard, and gives the same answer in every 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import NamedTuple
 
@@ -37,6 +37,12 @@ class Counters:
             self.cache_misses + other.cache_misses,
             self.dropped + other.dropped,
         )
+
+
+def added(counters: Sequence[Counters]) -> Counters:
+    """The sum of them all."""
+    names = [each.name for each in fields(Counters)]
+    return Counters(*[sum([getattr(each, name) for each in counters]) for name in names])
 
 
 class Usage(NamedTuple):

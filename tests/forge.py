@@ -10,7 +10,7 @@ import numpy as np
 
 from shmetrics.board import Busy
 from shmetrics.cells import Plan
-from shmetrics.copies import Owner, SlotCopy
+from shmetrics.copies import SlotCopy, owners_of
 from shmetrics.entries import Contents
 from shmetrics.folded import Folded, merge
 from shmetrics.layout import BOARD, CLAIMED, FOLDED, FREE, HEADER, LABEL_BYTES, OWNER, RECORD, Layout
@@ -211,7 +211,7 @@ def slot_copy(
         claimed=claimed,
         alive=claimed and alive,
         generation=generation,
-        owner=Owner(*identity[0].item()),
+        owner=owners_of(identity)[0],
         hot=Hot(
             head=len(rows),
             fold=folded << 1,
