@@ -146,6 +146,17 @@ class Plan:
         return tuple(found)
 
     @cached_property
+    def overflows(self) -> tuple[tuple[int, int], ...]:
+        """Of each overflow series the first cell, and how many it has."""
+        return tuple(
+            (placement.cell, run_length(placed.definition))
+            for placed in self.placed
+            if placed.has_overflow
+            for placement in placed.series
+            if OVERFLOW in placement.labels
+        )
+
+    @cached_property
     def _buckets(self) -> list[NDArray[np.intp]]:
         """The cells of all histograms' counts, a row for each series, those with equally many buckets in one table."""
         firsts: dict[int, list[int]] = {}

@@ -94,6 +94,12 @@ class MergedFamilies(Sequence[Family]):
             if OVERFLOW not in placement.labels or any(self.figures[placement.cell : placement.cell + length])
         )
 
+    @cached_property
+    def overflowed(self) -> tuple[int, ...]:
+        """The first cells of the overflow series that are shown."""
+        shown = self.figures
+        return tuple([cell for cell, length in self.plan.overflows if any(shown[cell : cell + length])])
+
     def has_exemplars(self, placed: Placed) -> bool:
         """Whether any series of one of the metrics has some."""
         return bool(self.exemplars) and any(placement.serial in self.exemplars for placement in placed.series)

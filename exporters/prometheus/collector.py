@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric
@@ -98,7 +98,12 @@ class PrometheusExporter:
     def collect(self) -> Iterator[Metric]:
         """Every family of one snapshot, then those of the collectors included. Called by registries."""
         snapshot = self.snapshot()
-        return self._families(snapshot)
+        return cast(Iterator[Metric], self._families(snapshot, as_text=False))
+
+    def text_parts(self) -> Iterator[Metric | str]:
+        """The same; custom metrics in the text format, many at once, where all that changes is their numbers."""
+        snapshot = self.snapshot()
+        return self._families(snapshot, as_text=self._registry is None)
 
     def describe(self) -> Iterator[Metric]:
         """The families that every hub has, without samples: registering takes no snapshot. Called by registries."""
@@ -133,25 +138,39 @@ class PrometheusExporter:
             raise ValueError(f"{self._metrics!r} is for reading; make the exporter of PerformanceMetrics to change it")
         return CustomMetrics(self._metrics)
 
-    def _families(self, snapshot: Snapshot) -> Iterator[Metric]:
+    def _families(self, snapshot: Snapshot, *, as_text: bool) -> Iterator[Metric | str]:
         if self._epoch is None:  # once, so that a creation time stays the same to the last bit from scrape to scrape
             self._epoch = snapshot.taken_at_wall - snapshot.taken_at
         names, hidden = Names(), 0
         names.take(hub.hidden_families(0, self._prefix))  # it comes last, when all else has its name
-        for name, family in self._named(snapshot, self._epoch):
-            if family is not None and names.take(family):
+        for name, family in self._named(snapshot, self._epoch, names if as_text else None):
+            if isinstance(family, str) or (family is not None and names.take(family)):
                 yield family
             else:
                 hidden += 1
                 self._mention(snapshot.name, name)
         yield hub.hidden_families(hidden, self._prefix)
 
-    def _named(self, snapshot: Snapshot, epoch: float) -> Iterator[tuple[str, Metric | None]]:
-        """Every family with its name, those first whose names are their own; None for one that no page can hold."""
+    def _named(
+        self, snapshot: Snapshot, epoch: float, names: Names | None
+    ) -> Iterator[tuple[str, Metric | str | None]]:
+        """Every family with its name, those first whose names are their own; None for one that no page can hold.
+
+        ``names``: where text will do for custom metrics, which take their names by themselves then.
+        """
         yield from ((family.name, family) for family in self._own(snapshot, epoch))
         registry = self._registry
-        for name, family in custom.families(snapshot.families, self._prefix):
-            if registry is None or family is None or not self._shows_by_itself(registry, snapshot, family):
+        own: Iterable[tuple[str, Metric | str | None]]
+        if names is None:
+            own = custom.families(snapshot.families, self._prefix)
+        else:
+            own = custom.text_or_families(snapshot.families, self._prefix, names)
+        for name, family in own:
+            if (
+                registry is None
+                or not isinstance(family, Metric)
+                or not self._shows_by_itself(registry, snapshot, family)
+            ):
                 yield name, family
         for collector in self._include:
             for family in collector.collect():

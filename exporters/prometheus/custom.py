@@ -2,8 +2,9 @@
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -17,10 +18,9 @@ from prometheus_client.core import (
 )
 
 from shmetrics.cells import Plan
-from shmetrics.entries import Placement
 from shmetrics.exporters.prometheus.exemplars import shown
 from shmetrics.exporters.prometheus.forms import written
-from shmetrics.exporters.prometheus.names import go_float, writable
+from shmetrics.exporters.prometheus.names import Names, go_float, names_of, writable
 from shmetrics.exporters.prometheus.ready import Ready, Shape
 from shmetrics.families import LIVE, Definition, Family, Series, is_label_name
 from shmetrics.series import MergedFamilies
@@ -49,15 +49,83 @@ def _merged(custom: MergedFamilies, prefix: str) -> Iterator[tuple[str, Metric |
             yield metric.name, metric.built(custom[at].series) if metric.is_possible else None
 
 
+def text_or_families(custom: Sequence[Family], prefix: str, names: Names) -> Iterator[tuple[str, Metric | str | None]]:
+    """What `families` gives; but metrics that follow each other and are steady as one text, in the text format.
+
+    It takes its names from ``names``. Where one of them is taken already the families come one by one, and take none.
+    """
+    if not isinstance(custom, MergedFamilies):
+        yield from families(custom, prefix)
+        return
+    texts = written(custom.figures)
+    metrics = _metrics(custom.plan, prefix)
+    for run in _runs(custom, prefix, metrics):
+        if run.take is not None and names.take_all(run.names):
+            yield "", run.text % run.take(texts)
+            continue
+        for at in run.metrics:
+            metric = metrics[at]
+            if metric.is_steady:
+                yield metric.name, metric.ready(custom, at, texts)
+            else:
+                yield metric.name, metric.built(custom[at].series) if metric.is_possible else None
+
+
+class _Run(NamedTuple):
+    """Metrics that follow each other in the catalog, and whether their lines are known but for the numbers."""
+
+    metrics: range
+    names: frozenset[str] | None = None
+    """Every name that they have on a page; None where two of them want the same."""
+    text: str = ""
+    take: "_Take | None" = None
+    """What takes the numbers of these lines out of all figures; None where the lines are not known."""
+
+
+_MOST_RUNS: Final = 16
+"""Ways in which overflow series come and go that are remembered."""
+
+
+def _runs(custom: MergedFamilies, prefix: str, metrics: "list[_Metric]") -> list[_Run]:
+    """All metrics of a catalog, in runs; made anew when an overflow series begins to be shown."""
+    known: dict[tuple[str, tuple[int, ...]], list[_Run]] = custom.plan.memo.setdefault(_Run, {})
+    key = prefix, custom.overflowed
+    runs = known.get(key)
+    if runs is None:
+        runs = []
+        steady = [metric.is_steady for metric in metrics]
+        for is_steady, group in groupby(range(len(metrics)), steady.__getitem__):
+            members = [*group]
+            run = range(members[0], members[-1] + 1)
+            runs.append(_run(custom, run, metrics) if is_steady else _Run(run))
+        if len(known) >= _MOST_RUNS:
+            known.clear()
+        known[key] = runs  # whole: other threads make pages too
+    return runs
+
+
+def _run(custom: MergedFamilies, run: range, metrics: "list[_Metric]") -> _Run:
+    lines, cells = [], []
+    shapes = [metrics[at].shape(custom, at) for at in run]
+    for shape, its_cells, _ in shapes:
+        text, order = shape.form.text_template
+        lines.append(text)
+        cells += [its_cells[at] for at in order]
+    names = names_of([(shape.name, shape.type) for shape, _, _ in shapes])
+    return _Run(run, names, "".join(lines), _taker(cells))
+
+
 def _metrics(plan: Plan, prefix: str) -> "list[_Metric]":
     """What is known of the metrics of a catalog: made anew only for those whose series are not those of before."""
     known: dict[str, list[_Metric]] = plan.memo.setdefault(_Metric, {})
-    if prefix not in known:
-        known[prefix] = []
+    metrics = known.get(prefix)
+    if metrics is None:
+        metrics = []
         for placed in plan.placed:
             mine: dict[str, _Metric] = placed.memo.setdefault(_Metric, {})
-            known[prefix].append(mine.setdefault(prefix, _Metric(placed.definition, prefix)))
-    return known[prefix]
+            metrics.append(mine.setdefault(prefix, _Metric(placed.definition, prefix)))
+        known[prefix] = metrics  # whole: other threads make pages too
+    return metrics
 
 
 class _Metric:
@@ -66,8 +134,8 @@ class _Metric:
     def __init__(self, definition: Definition, prefix: str) -> None:
         self.name = prefix + definition.name
         self._definition = definition
-        self._shapes: dict[tuple[int, ...] | None, tuple[Shape, _Take]] = {}
-        """By the cells of the series shown; None where all are. And what takes their numbers out of all of them."""
+        self._shapes: dict[tuple[int, ...] | None, tuple[Shape, Sequence[int], _Take]] = {}
+        """By the first cells of the series shown; None where all are. See `shape`."""
         is_of_each_worker = definition.merge.removeprefix(LIVE) == "per_worker"
         self._labels = (*definition.labels, _WORKER) if is_of_each_worker else definition.labels
         self.is_steady = definition.kind in _CELLS and not is_of_each_worker
@@ -84,24 +152,28 @@ class _Metric:
 
     def ready(self, custom: MergedFamilies, at: int, texts: list[str]) -> Ready:
         """The metric, ready to be written: number `at` of all. ``texts``: the figures of all, `written`."""
+        shape, _, take = self.shape(custom, at)
+        has_exemplars = bool(custom.exemplars) and custom.has_exemplars(custom.plan.placed[at])
+        return Ready(shape, take(texts), lambda: self.built(custom[at].series), has_exemplars=has_exemplars)
+
+    def shape(self, custom: MergedFamilies, at: int) -> "tuple[Shape, Sequence[int], _Take]":
+        """Of metric number `at`: its shape, the cells of the samples that are shown, and what takes those out."""
         placed = custom.plan.placed[at]
         shown = custom.shown(placed) if placed.has_overflow else placed.series
         key = None if shown is placed.series else tuple([placement.cell for placement in shown])
         known = self._shapes.get(key)
         if known is None:
-            known = self._shapes[key] = Shape(self.built(custom[at].series)), self._take(shown)
-        shape, take = known
-        has_exemplars = bool(custom.exemplars) and custom.has_exemplars(placed)
-        return Ready(shape, take(texts), lambda: self.built(custom[at].series), has_exemplars=has_exemplars)
-
-    def _take(self, shown: tuple[Placement, ...]) -> "_Take":
-        cells = [
-            cell for placement in shown for cell in _CELLS[self._definition.kind](self._definition, placement.cell)
-        ]
-        return itemgetter(*cells) if len(cells) > 1 else lambda texts: tuple([texts[cell] for cell in cells])
+            cells_of = _CELLS[self._definition.kind]
+            cells = [cell for placement in shown for cell in cells_of(self._definition, placement.cell)]
+            known = self._shapes[key] = Shape(self.built(custom[at].series)), cells, _taker(cells)
+        return known
 
 
 _Take = Callable[[list[str]], tuple[str, ...]]
+
+
+def _taker(cells: Sequence[int]) -> _Take:
+    return itemgetter(*cells) if len(cells) > 1 else lambda texts: tuple([texts[cell] for cell in cells])
 
 
 def _values(series: Series) -> list[str]:

@@ -6,7 +6,7 @@ scrape. Here numbers are put into the family's form, which is remembered from th
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from prometheus_client.core import Exemplar, Metric, Sample
 from prometheus_client.registry import Collector
@@ -28,10 +28,21 @@ _MOST_FORMS: Final = 4096
 _END: Final = "# EOF\n"
 
 
+@runtime_checkable
+class HasText(Protocol):
+    """A collector that has some of its families in the text format."""
+
+    def text_parts(self) -> Iterator[Metric | str]:
+        """What `collect` gives; as text where that is there already, of several families at once it may be."""
+
+
 def text(collector: Collector, theirs: Encoder) -> bytes:
     """The page in the text format, which has no exemplars. ``theirs``: prometheus_client's encoder."""
     parts = []
-    for family in collector.collect():
+    for family in collector.text_parts() if isinstance(collector, HasText) else collector.collect():
+        if isinstance(family, str):
+            parts.append(family)
+            continue
         if isinstance(family, Ready):
             parts.append(family.form.text(family.numbers))
             continue

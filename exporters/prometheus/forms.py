@@ -49,6 +49,11 @@ class Form:
         self._text = "".join(text)
         self._openmetrics = "".join([_openmetrics_head(family), *lines])
 
+    @property
+    def text_template(self) -> tuple[str, Sequence[int]]:
+        """The lines of the text format, with ``%s`` for each number, and which of the samples' numbers each is."""
+        return self._text, self._order
+
     def text(self, numbers: Sequence[str]) -> str:
         """In the text format, with the samples' numbers, `written`."""
         return self._text % tuple(numbers if self._is_in_order else [numbers[at] for at in self._order])

@@ -1,5 +1,6 @@
 """Names and numbers on a page: which names are legal, and which are taken. One bad name must not cost the page."""
 
+from collections.abc import Iterable, Set
 from functools import lru_cache
 from typing import Final
 
@@ -49,6 +50,20 @@ class Names:
             return False
         self._taken |= wanted
         return True
+
+    def take_all(self, names: Set[str] | None) -> bool:
+        """Take all of these, as `names_of` several families gives them; False, and none is taken, when one is."""
+        if names is None or not self._taken.isdisjoint(names):
+            return False
+        self._taken |= names
+        return True
+
+
+def names_of(families: Iterable[tuple[str, str]]) -> frozenset[str] | None:
+    """Every name that families of these names and types have on a page; None where two of them want the same."""
+    each = [_names(name, kind) for name, kind in families]
+    every = frozenset[str]().union(*each)
+    return every if len(every) == sum(map(len, each)) else None
 
 
 @lru_cache(4096)
