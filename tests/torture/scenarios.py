@@ -85,7 +85,8 @@ def a_guard_in_the_hands_of_a_stopped_reader(torture):
     holding = line_of("reader.Reader._hold_guard", "return guard, 0.0")
     reader = fleet.start(workers.read_again, Fate("reader.Reader._hold_guard", holding, (1,), signal.SIGSTOP))
     fleet.halted(reader)
-    torture.look()
+    with torture.monitor.view.insisting():
+        torture.look()
     fleet.go_on(writer)
     fleet.wait_for(lambda: writer.row[columns.ACKNOWLEDGED] > 6 * torture.target.layout.capacity)
     torture.look()

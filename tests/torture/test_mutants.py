@@ -8,13 +8,18 @@ from shmetrics import slots
 from tests.torture.mutants import MUTANTS, Mutant, hunt
 
 SECONDS = 60.0
-"""For each at most; all of them together take less."""
+"""For each hunt at most; all of them together take less."""
+HUNTS = 3
+"""Some need luck, of which a busy machine has less."""
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught(name):
-    report = hunt(name, f"t-{os.getpid()}-mutant", seconds=SECONDS, count=5, seed=os.getpid())
-    assert MUTANTS[name].is_caught(report), report.table()
+    for number in range(HUNTS):
+        report = hunt(name, f"t-{os.getpid()}-mutant", seconds=SECONDS, count=5, seed=os.getpid() + number)
+        if MUTANTS[name].is_caught(report):
+            return
+    pytest.fail(report.table())
 
 
 def test_nothing_is_caught_where_nothing_is_wrong():
