@@ -17,7 +17,8 @@ from shmetrics.hub import Hub, remove
 from tests.cli import environment, until
 
 WORKERS = 4
-STOP_PATIENCE = 15.0
+STOP_PATIENCE = 45.0
+"""More than gunicorn's own, after which it kills a worker that lost its signal while it started."""
 
 PLAIN = """
 loglevel = "critical"

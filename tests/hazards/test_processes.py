@@ -30,7 +30,7 @@ MID_CLAIM = line_with(slots._lock_free_slot, "return slot, alive")
 CLEARING = line_with(slots._take, "guard = renew_guard(")
 MID_REAP = line_with(slots._retire, "segment.flip_retired(")
 END_OF_REAP = line_with(slots._retire, "words[STATE] = FREE")
-MID_READ = line_with(Copier.attempt, "owners = self._copy_part(")
+MID_READ = line_with(Copier.attempt, "owners = owners_of(")
 
 RECORDS = FOLD_BATCH + 44
 

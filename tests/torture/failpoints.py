@@ -155,6 +155,7 @@ STEPS = {
         "copies.Copier._copy_exemplars",
         "copies.Copier._copy_rows",
         "copies.Copier._copy_ring",
+        "copies.owners_of",
         "copies._areas_flaws",
         "copies._rows_flaw",
         "slots.hot_flaw",
