@@ -22,12 +22,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from benchmarks.timing import progress
+from shmetrics import hub
+from shmetrics.errors import HubNotFoundError
 
 APPS = {
     "wsgi": """
@@ -62,7 +64,7 @@ import os
 if os.environ.get("MEASURED"):
     from shmetrics import PerformanceMetrics
     from shmetrics.workers.{kind} import MetricsMiddleware
-    app = MetricsMiddleware(app, PerformanceMetrics(window_size=1000), **{options})
+    app = MetricsMiddleware(app, PerformanceMetrics(window_size=1000, name=os.environ["MEASURED"]), **{options})
 """
 UVICORN = ["-m", "uvicorn", "--no-access-log", "--log-level", "critical", "--port", "{port}", "served:app"]
 SERVERS = {
@@ -125,13 +127,14 @@ def served(name: str, options: dict[str, object], *, measured: bool) -> Iterator
     app, arguments = SERVERS[name]
     with socket.create_server(("127.0.0.1", 0)) as listener:  # not inherited: uvicorn leaves Nagle's delays on those
         port = listener.getsockname()[1]
+    hub_name = f"overhead-{os.getpid()}-{port}"
     with tempfile.TemporaryDirectory() as directory:
         kind = "wsgi" if app == "wsgi" else "asgi"
         (Path(directory) / "served.py").write_text(APPS[app] + WRAP.format(kind=kind, options=options))
         process = subprocess.Popen(
             [sys.executable, *(argument.format(port=port) for argument in arguments)],
             cwd=directory,
-            env={**os.environ, "MEASURED": "1" if measured else ""},
+            env={**os.environ, "MEASURED": hub_name if measured else ""},
         )
         try:
             server = Server(process, port)
@@ -140,6 +143,8 @@ def served(name: str, options: dict[str, object], *, measured: bool) -> Iterator
         finally:
             process.terminate()
             process.wait(15.0)
+            with suppress(HubNotFoundError):  # it is made when the server starts, and where there is one
+                hub.remove(hub_name, force=True)  # uvicorn ends by the signal itself, and removes nothing
 
 
 def compare(name: str, rounds: int, seconds: float, options: dict[str, object]) -> dict[str, float]:

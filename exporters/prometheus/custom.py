@@ -43,10 +43,7 @@ def _merged(custom: MergedFamilies, prefix: str) -> Iterator[tuple[str, Metric |
     """The same, ready to be written where that can be."""
     texts = written(custom.figures)
     for at, metric in enumerate(_metrics(custom.plan, prefix)):
-        if metric.is_steady:
-            yield metric.name, metric.ready(custom, at, texts)
-        else:
-            yield metric.name, metric.built(custom[at].series) if metric.is_possible else None
+        yield metric.name, metric.family(custom, at, texts)
 
 
 def text_or_families(custom: Sequence[Family], prefix: str, names: Names) -> Iterator[tuple[str, Metric | str | None]]:
@@ -64,11 +61,7 @@ def text_or_families(custom: Sequence[Family], prefix: str, names: Names) -> Ite
             yield "", run.text % run.take(texts)
             continue
         for at in run.metrics:
-            metric = metrics[at]
-            if metric.is_steady:
-                yield metric.name, metric.ready(custom, at, texts)
-            else:
-                yield metric.name, metric.built(custom[at].series) if metric.is_possible else None
+            yield metrics[at].name, metrics[at].family(custom, at, texts)
 
 
 class _Run(NamedTuple):
@@ -150,8 +143,13 @@ class _Metric:
         shown = [(_values(each), each) for each in series]
         return _BUILDERS[self._definition.kind](self.name, self._definition, self._labels, shown)
 
-    def ready(self, custom: MergedFamilies, at: int, texts: list[str]) -> Ready:
-        """The metric, ready to be written: number `at` of all. ``texts``: the figures of all, `written`."""
+    def family(self, custom: MergedFamilies, at: int, texts: list[str]) -> Metric | None:
+        """The metric, ready to be written where that can be: number `at` of all; None for what no page can hold.
+
+        ``texts``: the figures of all, `written`.
+        """
+        if not self.is_steady:
+            return self.built(custom[at].series) if self.is_possible else None
         shape, _, take = self.shape(custom, at)
         has_exemplars = bool(custom.exemplars) and custom.has_exemplars(custom.plan.placed[at])
         return Ready(shape, take(texts), lambda: self.built(custom[at].series), has_exemplars=has_exemplars)

@@ -45,11 +45,7 @@ class Names:
 
     def take(self, family: Metric) -> bool:
         """Take all names of a family; False, and none is taken, when one is already."""
-        wanted = _names(family.name, family.type)
-        if not self._taken.isdisjoint(wanted):
-            return False
-        self._taken |= wanted
-        return True
+        return self.take_all(_names(family.name, family.type))
 
     def take_all(self, names: Set[str] | None) -> bool:
         """Take all of these, as `names_of` several families gives them; False, and none is taken, when one is."""
