@@ -131,12 +131,13 @@ class ByteLock:
         self._file = file_of(descriptor)
         self._byte = byte
         self._descriptor = -1
+        self._locked = False
         self._owner = 0
 
     @property
     def held(self) -> bool:
-        """Whether this object holds the lock."""
-        return self._is_open()
+        """Whether this object holds the lock. Any thread may ask: one that is being tried for is not held yet."""
+        return self._locked and self._is_open()
 
     @property
     def is_left(self) -> bool:
@@ -147,6 +148,7 @@ class ByteLock:
         """Take the lock without waiting; False when another description has it. True again while it is held."""
         if self.held:
             return True
+        self._close()  # what a try that a signal handler ended left
         self._open()
         try:
             fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK, self._byte))
@@ -155,6 +157,7 @@ class ByteLock:
             if error.errno in _BUSY:
                 return False
             raise
+        self._locked = True
         return True
 
     def acquire(
@@ -198,6 +201,7 @@ class ByteLock:
         return self._descriptor >= 0 and file_of(self._descriptor) == self._file
 
     def _close(self) -> None:
+        self._locked = False
         is_open, descriptor, self._descriptor = self._is_open(), self._descriptor, -1
         if is_open:
             os.close(descriptor)

@@ -225,6 +225,24 @@ def test_acquire_gives_up_when_patience_ends(lock, descriptor, clock):
     assert clock.now == pytest.approx(1002.0)
 
 
+def test_a_lock_that_is_being_tried_for_is_not_held_yet(lock, descriptor, monkeypatch):
+    """Other threads ask whether an alerting leads, while its own tries for the role that another process has."""
+    other, seen, fcntl = ByteLock(descriptor, BYTE), [], locks.fcntl.fcntl
+
+    def look(*arguments):
+        seen.append(other.held)
+        return fcntl(*arguments)
+
+    monkeypatch.setattr(locks.fcntl, "fcntl", look)
+    assert not other.try_acquire()
+    lock.release()
+    assert other.try_acquire()
+    assert other.held
+    assert seen[0] is False
+    other.release()
+    assert not other.held
+
+
 def test_acquire_without_patience_does_not_sleep(lock, descriptor, clock):
     assert not ByteLock(descriptor, BYTE).acquire(0.0, clock, clock.sleep)
     assert clock.now == 1000.0
