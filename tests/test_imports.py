@@ -52,6 +52,7 @@ PURE_ALERTING = {
     "wording",
 }
 """Of `shmetrics.alerting`; replay, which takes lines that somebody else read, needs rules files too."""
+PURE_PROFILING = {"profile"}
 TYPES_FOR_MERGE = {"reader", "copies", "slots"}
 """What merge needs the types and constants of; it calls nothing of theirs."""
 NAMES_ONLY = {("obituary", "signal")}
@@ -151,6 +152,14 @@ def test_what_judges_alerts_does_no_input_or_output(name):
         if root == "shmetrics":
             pure = rest[0] in PURE | {"errors"} or (rest[0] == "alerting" and rest[1] in PURE_ALERTING)
             assert pure or (name, rest[1]) == ("replay", "definition"), imported
+
+
+@pytest.mark.parametrize("name", sorted(PURE_PROFILING))
+def test_what_counts_and_names_stacks_does_no_input_or_output(name):
+    for imported in imports(f"shmetrics.profiling.{name}"):
+        root, *rest = imported.split(".")
+        assert root not in IMPURE, imported
+        assert root != "shmetrics" or (rest[0] == "profiling" and rest[1] in PURE_PROFILING), imported
 
 
 @pytest.mark.parametrize("name", CORE)

@@ -26,6 +26,7 @@ UNWANTED = (
     "shmetrics.demo",
     "shmetrics.llm",
     "shmetrics.pools",
+    "shmetrics.profiling",
 )
 
 
