@@ -1,0 +1,1 @@
+"""Profiles in the forms that leave the machine: one file for each."""
