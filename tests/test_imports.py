@@ -130,6 +130,18 @@ def test_a_framework_is_imported_in_one_file_only(framework):
     assert within(files[0], "shmetrics.workers")
 
 
+def test_jinja2_is_known_to_one_file_only():
+    for name in MODULES:
+        known = any(within(imported, package) for imported in imports(name) for package in ("jinja2", "markupsafe"))
+        assert not known or name == "shmetrics.exporters.profiles.pages", name
+
+
+@pytest.mark.parametrize("name", ["flame", "histogram", "outliers", "figures", "report_data"])
+def test_what_a_report_draws_is_computed_without_input_or_output(name):
+    for imported in imports(f"shmetrics.exporters.profiles.{name}"):
+        assert imported.split(".")[0] not in IMPURE, imported
+
+
 @pytest.mark.parametrize("framework", ["starlette", "fastapi", "flask", "werkzeug", "uvicorn", "granian", "hypercorn"])
 def test_what_is_served_and_what_serves_is_imported_nowhere(framework):
     for name in MODULES:

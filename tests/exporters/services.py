@@ -1,5 +1,7 @@
 """Real services that tests start on loopback: Debian's Prometheus with promtool, and its Alertmanager with amtool.
 
+`program` finds a browser as well (tests/browsers.py).
+
 Where one is not installed its tests are skipped, which says how to get it; with SHMETRICS_TEST_SERVICES=require, as in
 CI, they fail.
 """
@@ -27,6 +29,7 @@ _PACKAGES = {
     "promtool": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
+    "chromium": "chromium",
 }
 
 _CONFIG = """

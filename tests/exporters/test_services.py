@@ -18,7 +18,7 @@ answers_total{kind="bad"} 1
 """
 
 
-PROGRAMS = ["prometheus", "promtool", "prometheus-alertmanager", "amtool"]
+PROGRAMS = ["prometheus", "promtool", "prometheus-alertmanager", "amtool", "chromium"]
 
 
 @contextmanager

@@ -1,0 +1,157 @@
+"use strict";
+// Latency distributions, drawn by uPlot on a scale of base-2 logarithms of seconds.
+(() => {
+  const HEIGHT = 240;
+  const PAPER = 660; // pixels: what fits between the margins of A4 and of letter
+  const charts = [];
+
+  function time(seconds) {
+    for (const [limit, factor, unit] of [[0.9995e-3, 1e6, "µs"], [0.9995, 1e3, "ms"], [60, 1, "s"], [3600, 1 / 60, "min"]]) {
+      if (seconds < limit) return `${Number((seconds * factor).toPrecision(3))} ${unit}`;
+    }
+    return `${Number((seconds / 3600).toPrecision(3))} h`;
+  }
+  function ticks(low, high, width) {
+    const every = (mantissas) => {
+      const found = [];
+      for (let power = Math.floor(low * Math.log10(2)) - 1; power <= high * Math.log10(2) + 1; power += 1) {
+        for (const mantissa of mantissas) found.push(Math.log2(mantissa * 10 ** power));
+      }
+      return found.filter((tick) => tick >= low && tick <= high);
+    };
+    const room = Math.max(width / 62, 2);
+    for (const mantissas of [[1, 1.5, 2, 3, 4, 5, 6, 8], [1, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]]) {
+      const found = every(mantissas);
+      if (found.length && found.length <= room) return found;
+    }
+    const found = every([1]);
+    const step = Math.ceil(found.length / room) || 1;
+    return found.length ? found.filter((_, index) => index % step === 0) : [low, high];
+  }
+  function share(part, whole) { return `${((100 * part) / whole).toFixed(1)} %`; }
+
+  class Chart {
+    constructor(figure) {
+      const { bars, marks } = JSON.parse(figure.querySelector("script").textContent);
+      this.bars = bars;
+      this.marks = marks;
+      this.calls = bars.reduce((sum, bar) => sum + bar[2], 0);
+      this.place = figure.querySelector(".canvas");
+      this.caption = figure.querySelector("figcaption");
+      this.usual = this.caption.textContent;
+      this.draw();
+    }
+    draw(width = this.place.clientWidth) {
+      if (this.plot) this.plot.destroy();
+      const colours = getComputedStyle(document.documentElement);
+      const colour = (name) => colours.getPropertyValue(name).trim();
+      const { bars } = this;
+      const low = bars[0][0];
+      const high = bars[bars.length - 1][1];
+      const margin = Math.max((high - low) * 0.03, 0.02);
+      const axis = { stroke: colour("--soft"), font: "12px system-ui, sans-serif", ticks: { show: false } };
+      this.plot = new uPlot(
+        {
+          width,
+          height: HEIGHT,
+          legend: { show: false },
+          padding: [12, 22, 0, 0],
+          scales: {
+            x: { time: false, range: [low - margin, high + margin] },
+            y: { range: (_, __, most) => [0, most * 1.16] },
+          },
+          axes: [
+            { ...axis, size: 34, grid: { show: false }, splits: (plot, _, from, to) => ticks(from, to, plot.bbox.width / devicePixelRatio), values: (_, found) => found.map((tick) => time(2 ** tick)) },
+            { ...axis, grid: { stroke: colour("--line"), width: 1 }, size: 58, values: (_, found) => found.map((count) => (Number.isInteger(count) ? count.toLocaleString("en") : "")) },
+          ],
+          series: [{}, { fill: colour("--bar"), paths: (plot) => this.paths(plot), points: { show: false } }],
+          cursor: { y: false, drag: { x: false, y: false }, points: { show: false }, dataIdx: (plot, _, __, x) => this.barAt(x) },
+          hooks: {
+            draw: [(plot) => this.percentiles(plot, colour("--mark"), colour("--back"))],
+            setCursor: [(plot) => this.tell(plot)],
+          },
+        },
+        [bars.map((bar) => (bar[0] + bar[1]) / 2), bars.map((bar) => bar[2])],
+        this.place,
+      );
+    }
+    paths(plot) {
+      const path = new Path2D();
+      const floor = plot.valToPos(0, "y", true);
+      for (const [low, high, calls] of this.bars) {
+        if (!calls) continue;
+        const left = Math.round(plot.valToPos(low, "x", true));
+        const right = Math.round(plot.valToPos(high, "x", true));
+        const height = Math.max(floor - plot.valToPos(calls, "y", true), devicePixelRatio); // one call of a million is seen
+        path.rect(left, floor - height, Math.max(right - left - devicePixelRatio, 1), height);
+      }
+      return { fill: path };
+    }
+    percentiles(plot, colour, back) {
+      const { ctx, bbox } = plot;
+      ctx.save();
+      ctx.strokeStyle = colour;
+      ctx.lineWidth = 1.5 * devicePixelRatio;
+      ctx.font = `600 ${12 * devicePixelRatio}px system-ui, sans-serif`;
+      ctx.textBaseline = "top";
+      ctx.textAlign = "left";
+      let free = -Infinity;
+      let row = 0;
+      for (const [name, at] of this.marks) {
+        const x = plot.valToPos(at, "x", true);
+        if (x < bbox.left || x > bbox.left + bbox.width) continue;
+        const width = ctx.measureText(name).width;
+        const gap = 4 * devicePixelRatio;
+        const before = x + gap + width > bbox.left + bbox.width;
+        const start = before ? x - gap - width : x + gap;
+        row = start < free ? row + 1 : 0;
+        free = start + width + gap;
+        const y = bbox.top + row * 14 * devicePixelRatio;
+        ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
+        ctx.beginPath();
+        ctx.moveTo(x, bbox.top);
+        ctx.lineTo(x, bbox.top + bbox.height);
+        ctx.stroke();
+        ctx.fillStyle = back;
+        ctx.fillRect(start - gap / 2, y, width + gap, 14 * devicePixelRatio);
+        ctx.fillStyle = colour;
+        ctx.fillText(name, start, y);
+      }
+      ctx.restore();
+    }
+    barAt(x) {
+      const { left } = this.plot ? this.plot.cursor : { left: -1 };
+      if (!this.plot || left < 0) return x;
+      const at = this.plot.posToVal(left, "x");
+      const found = this.bars.findIndex(([low, high]) => at > low && at <= high);
+      return found < 0 ? null : found;
+    }
+    tell(plot) {
+      const { left, idx } = plot.cursor;
+      if (left < 0 || idx === null || idx === undefined) {
+        this.caption.textContent = this.usual;
+        return;
+      }
+      const [low, high, calls] = this.bars[idx];
+      this.caption.textContent = `${time(2 ** low)} to ${time(2 ** high)}: ${calls.toLocaleString("en")} calls, ${share(calls, this.calls)}`;
+    }
+  }
+
+  document.querySelectorAll(".chart").forEach((figure) => charts.push(new Chart(figure)));
+  const redraw = (width) => charts.forEach((chart) => chart.draw(width));
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return; // a phone's address bar comes and goes
+    width = innerWidth;
+    redraw();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
+  addEventListener("beforeprint", () => {
+    document.documentElement.dataset.paper = "";
+    redraw(PAPER);
+  });
+  addEventListener("afterprint", () => {
+    delete document.documentElement.dataset.paper;
+    redraw();
+  });
+})();
