@@ -1,0 +1,264 @@
+"""The sampler: what it finds, what it leaves out, and what it may cost. In this process, with real threads."""
+
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+
+from shmetrics.profiling.sampler import SHARE, Sampler
+from shmetrics.profiling.sampling import Sampling
+from tests.processes import in_forked_child, wait_until
+from tests.profiling.workloads import assert_split, work
+
+ENOUGH = 1200
+"""Samples for a share of 60 % to be within 5 points, three and a half standard deviations."""
+
+
+class Looks:
+    """A wait for so many looks that takes no time; `clock` and `spent` are under its control."""
+
+    def __init__(self, looks, cost=0.0):
+        self.left, self.cost = looks, cost
+        self.now = self.used = 0.0
+
+    def clock(self):
+        return self.now
+
+    def spent(self):
+        return self.used
+
+    def wait(self, seconds):
+        self.now += seconds
+        self.used += self.cost
+        self.left -= 1
+        return self.left < 0
+
+
+def sampled(looks, rate=100, **options):
+    sampler = Sampler(rate, clock=looks.clock, spent=looks.spent, **options)
+    thread = threading.Thread(target=sampler.run, args=(looks.wait,))
+    thread.start()
+    thread.join()
+    return sampler.taken()
+
+
+def stacks(counts):
+    return counts.profile(0.01).stacks
+
+
+@contextmanager
+def waiting(function, *args):
+    """The ident of a thread that is in `function(*args)`, which returns when the block ends."""
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    yield thread.ident
+    thread.join()
+
+
+def spin(enough):
+    while not enough:
+        pass
+
+
+def test_a_known_split_is_found_in_one_process():
+    with Sampling(400, share=0.2) as sampling:
+        until = time.thread_time() + ENOUGH / 400
+        while time.thread_time() < until:
+            work()
+    assert_split(sampling.profile())
+
+
+def test_every_thread_is_looked_at_but_for_the_one_that_looks():
+    enough = threading.Event()
+    with waiting(enough.wait), waiting(enough.wait):
+        counts = sampled(Looks(10), idle=True)
+        others = len(threading.enumerate())
+        enough.set()
+    assert counts.seconds == pytest.approx(0.1)
+    assert sum(counts.stacks.values()) == 10 * others
+    assert not any("profiling.sampler" in frame for stack in stacks(counts) for frame in stack)
+
+
+def test_a_thread_that_computes_runs_and_one_that_waits_is_idle():
+    enough, signal = [], threading.Event()
+    with waiting(spin, enough) as runs, waiting(signal.wait) as waits:
+        with Sampling(only=[runs, waits]) as sampling:
+            time.sleep(0.5)
+        enough.append(True)
+        signal.set()
+    profile = sampling.profile()
+    assert {stack[-1] for stack in profile.stacks} == {f"{__name__}:spin"}
+    assert profile.samples > 10
+    assert profile.idle > 10
+
+
+@pytest.mark.parametrize("kind", ["select", "poll", "epoll", "lock", "accept", "recv", "sleep", "read"])
+def test_whatever_code_waits_in_it_is_idle(kind):
+    here, there = socket.socketpair()
+    server = socket.create_server(("127.0.0.1", 0))
+    lock = threading.Lock()
+    lock.acquire()
+    poll, epoll = select.poll(), select.epoll()
+    poll.register(here, select.POLLIN)
+    epoll.register(here, select.EPOLLIN)
+    reading, writing = os.pipe()
+    enough = threading.Event()
+
+    def accept():
+        server.accept()[0].close()
+
+    def sleep():
+        while not enough.is_set():
+            time.sleep(0.2)
+
+    waits = {
+        "select": lambda: select.select([here], [], []),
+        "poll": poll.poll,
+        "epoll": epoll.poll,
+        "lock": lock.acquire,
+        "accept": accept,
+        "recv": lambda: here.recv(1),
+        "sleep": sleep,
+        "read": lambda: os.read(reading, 1),
+    }
+    with closing(here), closing(there), closing(server), closing(epoll), waiting(waits[kind]) as ident:
+        with Sampling(only=[ident]) as sampling:
+            time.sleep(0.4)
+        there.send(b"x")
+        os.write(writing, b"x")
+        lock.release()
+        enough.set()
+        socket.create_connection(server.getsockname()).close()
+    os.close(reading)
+    os.close(writing)
+    profile = sampling.profile()
+    assert profile.idle > 5
+    assert profile.samples <= 2  # the first look has nothing to compare with
+
+
+def test_threads_that_wait_count_as_well_where_that_is_asked_for():
+    enough = threading.Event()
+    with waiting(enough.wait) as ident:
+        counts = sampled(Looks(10), idle=True, only=[ident])
+        enough.set()
+    assert sum(counts.stacks.values()) == counts.idle == 10
+    assert [stack[-1] for stack in stacks(counts)] == ["threading"]
+
+
+def test_a_look_that_comes_late_counts_for_those_that_were_due():
+    looks = Looks(3)
+    on_time = looks.wait
+
+    def wait(seconds):
+        looks.now += 0.05 if looks.left == 2 else 0.0
+        return on_time(seconds)
+
+    looks.wait = wait
+    counts = sampled(looks, idle=True, only=[threading.get_ident()])
+    assert sum(counts.stacks.values()) == 8
+    assert counts.seconds == pytest.approx(0.08)
+    assert counts.skipped == 0
+
+
+def test_a_sampler_that_costs_more_than_its_share_looks_less_often_and_says_so():
+    looks = Looks(200, cost=0.001)  # ten times what a look of a hundred a second may cost at 1 %
+    counts = sampled(looks, share=0.01, idle=True, only=[threading.get_ident()])
+    assert counts.cost == pytest.approx(0.2)
+    assert counts.cost / looks.now < 0.011
+    assert counts.skipped > 1500
+    assert sum(counts.stacks.values()) == pytest.approx(100 * counts.seconds)  # each counts for those left out
+
+
+def test_the_switch_interval_is_as_it_was_afterwards_and_in_a_child():
+    before = sys.getswitchinterval()
+    with Sampling(), Sampling():
+        wait_until(lambda: sys.getswitchinterval() < before)
+
+        def check():
+            assert sys.getswitchinterval() == before
+
+        in_forked_child(check)
+    assert sys.getswitchinterval() == before
+
+
+def test_a_forked_child_can_be_sampled_while_its_parent_is():
+    def check():
+        with Sampling(only=[threading.get_ident()]) as sampling:
+            until = time.thread_time() + 0.3
+            while time.thread_time() < until:
+                work()
+        assert sampling.profile().samples > 5
+
+    with Sampling():
+        in_forked_child(check)
+
+
+def test_a_child_that_is_forked_in_the_block_leaves_it_with_what_there_was():
+    with Sampling() as sampling:
+        pid = os.fork()
+        if pid == 0:
+            sampling.__exit__(None, None, None)
+            os._exit(0 if sampling.profile().seconds < 60 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def deep(levels, then):
+    return deep(levels - 1, then) if levels else then()
+
+
+def test_of_a_stack_too_deep_the_innermost_frames_are_kept():
+    counts = deep(400, lambda: sampled(Looks(2), idle=True, only=[threading.get_ident()]))
+    (stack,) = counts.profile(0.01, expanded=["threading"]).stacks
+    assert len(stack) == 251
+    assert stack[0] == "(deeper)"
+    assert stack[1] == f"{__name__}:deep"
+
+
+def test_stacks_past_what_is_told_apart_count_as_one(monkeypatch):
+    monkeypatch.setattr("shmetrics.profiling.sampler._MOST_STACKS", 0)
+    counts = sampled(Looks(5), idle=True, only=[threading.get_ident()])
+    assert stacks(counts) == {("(other)",): 5}
+
+
+def test_what_was_taken_does_not_come_again():
+    sampler = Sampler(1000)
+    looks = Looks(4)
+    taken = []
+
+    def wait(seconds):
+        if looks.left == 2:
+            taken.append(sampler.taken())
+        return looks.wait(seconds)
+
+    sampler._clock = looks.clock
+    thread = threading.Thread(target=sampler.run, args=(wait,))
+    thread.start()
+    thread.join()
+    assert taken[0].seconds == pytest.approx(0.002)
+    assert sampler.taken().seconds == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize("rate", [0, 0.5, 1001, float("nan")])
+def test_a_rate_that_makes_no_sense_is_refused(rate):
+    with pytest.raises(ValueError, match="rate must be 1 to 1000"):
+        Sampler(rate)
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.5])
+def test_a_share_that_makes_no_sense_is_refused(share):
+    with pytest.raises(ValueError, match="share must be above 0"):
+        Sampler(share=share)
+
+
+def test_the_real_cost_is_measured():
+    with Sampling() as sampling:
+        until = time.thread_time() + 0.5
+        while time.thread_time() < until:
+            work()
+    profile = sampling.profile()
+    assert 0 < profile.cost < SHARE * profile.seconds + 0.1
