@@ -3,6 +3,7 @@
 (() => {
   const HEIGHT = 240;
   const PAPER = 660; // pixels: what fits between the margins of A4 and of letter
+  const WHOLE = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power));
   const charts = [];
 
   function time(seconds) {
@@ -12,21 +13,26 @@
     return `${Number((seconds / 3600).toPrecision(3))} h`;
   }
   function ticks(low, high, width) {
-    const every = (mantissas) => {
-      const found = [];
-      for (let power = Math.floor(low * Math.log10(2)) - 1; power <= high * Math.log10(2) + 1; power += 1) {
-        for (const mantissa of mantissas) found.push(Math.log2(mantissa * 10 ** power));
+    const every = (mantissas, minutes) => {
+      const found = minutes.map((minute) => 60 * minute); // minutes and hours have round figures of their own
+      for (let power = -8; power < 2; power += 1) {
+        found.push(...mantissas.map((mantissa) => mantissa * 10 ** power).filter((seconds) => seconds < 60));
       }
-      return found.filter((tick) => tick >= low && tick <= high);
+      return found.map(Math.log2).filter((tick) => tick >= low && tick <= high).sort((one, other) => one - other);
     };
     const room = Math.max(width / 62, 2);
-    for (const mantissas of [[1, 1.5, 2, 3, 4, 5, 6, 8], [1, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]]) {
-      const found = every(mantissas);
-      if (found.length && found.length <= room) return found;
+    for (const [mantissas, minutes] of [
+      [[1, 1.5, 2, 3, 4, 5, 6, 8], [1, 2, 3, 5, 10, 20, 30, 60, 120, 180, 300, 600, 1200, 3000]],
+      [[1, 2, 3, 5, 7], [1, 2, 5, 10, 30, 60, 120, 300, 600, 1200, 3000]],
+      [[1, 2, 5], [1, 2, 5, 10, 30, 60, 120, 300, 600, 3000]],
+      [[1, 3], [1, 5, 30, 120, 600, 3000]],
+    ]) {
+      const found = every(mantissas, minutes);
+      if (found.length <= room) return found;
     }
-    const found = every([1]);
-    const step = Math.ceil(found.length / room) || 1;
-    return found.length ? found.filter((_, index) => index % step === 0) : [low, high];
+    const found = every([1], [1, 10, 60, 600]);
+    const step = Math.ceil(found.length / room);
+    return found.filter((_, index) => index % step === 0);
   }
   function share(part, whole) { return `${((100 * part) / whole).toFixed(1)} %`; }
 
@@ -48,7 +54,7 @@
       const { bars } = this;
       const low = bars[0][0];
       const high = bars[bars.length - 1][1];
-      const margin = Math.max((high - low) * 0.03, 0.02);
+      const margin = Math.max((high - low) * 0.03, (1.2 - (high - low)) / 2); // an octave or more: it has round figures
       const axis = { stroke: colour("--soft"), font: "12px system-ui, sans-serif", ticks: { show: false } };
       this.plot = new uPlot(
         {
@@ -62,10 +68,10 @@
           },
           axes: [
             { ...axis, size: 34, grid: { show: false }, splits: (plot, _, from, to) => ticks(from, to, plot.bbox.width / devicePixelRatio), values: (_, found) => found.map((tick) => time(2 ** tick)) },
-            { ...axis, grid: { stroke: colour("--line"), width: 1 }, size: 58, values: (_, found) => found.map((count) => (Number.isInteger(count) ? count.toLocaleString("en") : "")) },
+            { ...axis, grid: { stroke: colour("--line"), width: 1 }, size: 58, incrs: WHOLE, values: (_, found) => found.map((count) => count.toLocaleString("en")) },
           ],
           series: [{}, { fill: colour("--bar"), paths: (plot) => this.paths(plot), points: { show: false } }],
-          cursor: { y: false, drag: { x: false, y: false }, points: { show: false }, dataIdx: (plot, _, __, x) => this.barAt(x) },
+          cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
           hooks: {
             draw: [(plot) => this.percentiles(plot, colour("--mark"), colour("--back"))],
             setCursor: [(plot) => this.tell(plot)],
@@ -119,20 +125,13 @@
       }
       ctx.restore();
     }
-    barAt(x) {
-      const { left } = this.plot ? this.plot.cursor : { left: -1 };
-      if (!this.plot || left < 0) return x;
-      const at = this.plot.posToVal(left, "x");
-      const found = this.bars.findIndex(([low, high]) => at > low && at <= high);
-      return found < 0 ? null : found;
-    }
     tell(plot) {
-      const { left, idx } = plot.cursor;
-      if (left < 0 || idx === null || idx === undefined) {
+      const bar = this.bars[plot.cursor.idx];
+      if (!bar) {
         this.caption.textContent = this.usual;
         return;
       }
-      const [low, high, calls] = this.bars[idx];
+      const [low, high, calls] = bar;
       this.caption.textContent = `${time(2 ** low)} to ${time(2 ** high)}: ${calls.toLocaleString("en")} calls, ${share(calls, this.calls)}`;
     }
   }

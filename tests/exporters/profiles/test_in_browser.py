@@ -9,7 +9,7 @@ import pytest
 
 from shmetrics.exporters.profiles.report import flame_graph_page, report_page
 from tests.browsers import chromium
-from tests.exporters.profiles.reports import PROFILE, SPLIT, a_function, a_report
+from tests.exporters.profiles.reports import PROFILE, SPLIT, a_function, a_report, sketched
 from tests.exporters.profiles.test_report import HOSTILE, hostile_report
 
 PHONE = {"width": 390, "height": 844, "phone": True}
@@ -165,6 +165,29 @@ def test_the_bars_of_stages_are_as_long_as_their_shares(tab, report, scheme):
         image = tab.pixels(f".breakdown tbody tr:nth-child({row}) .bar")
         middle = painted(image, bar)[image.shape[0] // 2]
         assert middle.sum() == pytest.approx(SPLIT[name] * len(middle), abs=2)
+
+
+def test_the_bar_under_the_pointer_is_described(tab, report):
+    tab.open(report, height=4000)
+    caption = "document.querySelector('.chart figcaption').textContent"
+    usual = tab.run(caption)
+    left, top, width, height = tab.box(".chart .u-over")
+    tab.send("Input.dispatchMouseEvent", type="mouseMoved", x=left + width / 2, y=top + height / 2)
+    tab.settle()
+    assert re.fullmatch(r"[\d.]+ ms to [\d.]+ ms: \d+ calls, [\d.]+ %", tab.run(caption))
+    tab.send("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+    tab.settle()
+    assert tab.run(caption) == usual
+
+
+@pytest.mark.parametrize("seconds", [1e-7, 0.002, 1.0, 65.0, 90_000.0])
+def test_a_function_that_was_called_once_has_a_chart_with_a_bar(tab, tmp_path, seconds):
+    path = tmp_path / "one.html"
+    once = a_function(calls=1, mean=seconds, buckets=sketched([seconds]), p50=seconds, p95=seconds, p99=seconds)
+    path.write_text(report_page(a_report(once, profile=None)))
+    tab.open(path)
+    assert painted(tab.pixels(".chart .canvas"), colour(tab, "--bar")).sum() > 500
+    assert tab.complaints == []
 
 
 def test_workers_have_bars_in_proportion_and_the_slow_one_is_marked(tab, report):
