@@ -1,45 +1,59 @@
-"""A latency distribution as bars of equal width on a logarithmic scale. Pure."""
+"""A latency distribution as bars on a logarithmic scale. Pure."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from shmetrics.exporters.profiles.report_data import Bucket
 from shmetrics.sketch import PER_OCTAVE
 
 MOST_BARS: Final = 48
+_OPEN: Final = 0.25
+"""Octaves of the bar for a bucket that has no lower bound, or no upper one."""
 _LEAST: Final = 2.0**-20
-"""Seconds: what is shorter is in the first bar, as it is in a sketch."""
+"""Seconds: the upper bound of what took no time at all."""
+
+
+class _Range(NamedTuple):
+    """A bucket by the base-2 logarithms of its bounds."""
+
+    low: float
+    high: float
+    calls: int
 
 
 def joined(buckets: Sequence[Bucket]) -> list[Bucket]:
-    """Bars from the first bucket with calls to the last one with any, MOST_BARS at most, those between included.
+    """Bars from the first bucket with calls to the last one with any: MOST_BARS at most, without holes.
 
-    All are an octave / 2**n wide or 2**n octaves, and end at a multiple of that: so the buckets of a sketch, which are
-    1/32 octave wide, are each in one bar as a whole. What lies above every bound is in the bar after the last.
+    Each is one bucket or several neighbours as a whole; on the scale they are about equally wide, unless a bucket is
+    wider by itself.
     """
-    places = [(_octave(bucket), bucket.calls) for bucket in buckets if bucket.calls > 0]
-    if not places:
+    ranges = sorted(_range(bucket) for bucket in buckets if bucket.calls > 0)
+    if not ranges:
         return []
-    step = 1 / PER_OCTAVE
-    while _bar(max(places)[0], step) - _bar(min(places)[0], step) >= MOST_BARS:
-        step *= 2
-    bars: Counter[int] = Counter()
-    for octave, calls in places:
-        bars[_bar(octave, step)] += calls
-    return [
-        Bucket(2.0 ** ((index - 1) * step), 2.0 ** (index * step), bars[index])
-        for index in range(min(bars), max(bars) + 1)
-    ]
+    narrowest = width = max(1 / PER_OCTAVE, min(found.high - found.low for found in ranges))
+    while len(bars := _bars(ranges, width, narrowest / 2)) > MOST_BARS:
+        width *= 2
+    return [Bucket(2.0**bar.low, 2.0**bar.high, bar.calls) for bar in bars]
 
 
-def _octave(bucket: Bucket) -> float:
-    """The logarithm of a bucket's upper bound, or of what is just above the lower one if there is no upper."""
-    if math.isfinite(bucket.upto):
-        return math.log2(max(bucket.upto, _LEAST))
-    return math.log2(max(bucket.above, _LEAST)) + 1 / PER_OCTAVE
+def _range(bucket: Bucket) -> _Range:
+    high = math.log2(max(bucket.upto, _LEAST)) if math.isfinite(bucket.upto) else math.log2(bucket.above) + _OPEN
+    low = math.log2(bucket.above) if bucket.above > 0.0 else high - _OPEN
+    return _Range(low, high, bucket.calls)
 
 
-def _bar(octave: float, step: float) -> int:
-    return math.ceil(octave / step - 1e-6)  # a bound is inclusive, and a logarithm is not exact
+def _bars(ranges: Sequence[_Range], width: float, slack: float) -> list[_Range]:
+    """Ranges joined from the left to bars of that width, give or take the slack; between ranges bars without calls."""
+    bars: list[_Range] = []
+    low, high, calls = ranges[0].low, ranges[0].low, 0
+    for found in ranges:
+        if found.high > low + width + slack:
+            while low < found.low - slack:
+                end = max(high, min(low + width, found.low))
+                bars.append(_Range(low, end, calls))
+                low, calls = end, 0
+        high = found.high
+        calls += found.calls
+    bars.append(_Range(low, high, calls))
+    return bars

@@ -126,7 +126,8 @@
       ctx.restore();
     }
     tell(plot) {
-      const bar = this.bars[plot.cursor.idx];
+      const at = plot.cursor.left < 0 ? NaN : plot.posToVal(plot.cursor.left, "x");
+      const bar = this.bars.find(([low, high]) => at > low && at <= high);
       if (!bar) {
         this.caption.textContent = this.usual;
         return;
