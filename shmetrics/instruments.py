@@ -292,6 +292,11 @@ class Histogram(Instrument):
         super().__init__(*args, **options)
         self._bounds = self.definition.buckets
 
+    @property
+    def add(self) -> Callable[[float, int, float], None]:
+        """Adds to the sum, and to cell ``2 + bucket``: for whoever knows the bucket, or adds something else up."""
+        return self._add_two
+
     def observe(self, value: float, exemplar: Mapping[str, str] | None = None) -> None:
         """Count one value. NaN counts nowhere, which is logged once.
 
@@ -307,6 +312,10 @@ class Histogram(Instrument):
         if exemplar is not None and math.isfinite(value):
             self._perform(self._keep, bucket, value, exemplars.checked(exemplar))
         self._add_two(value, 2 + bucket, 1.0)
+
+    def note(self, value: float, exemplar: Mapping[str, str]) -> None:
+        """Keep an exemplar of a finite value that was counted already."""
+        self._perform(self._keep, bisect_left(self._bounds, value), value, exemplars.checked(exemplar))
 
 
 class Summary(Instrument):

@@ -100,6 +100,16 @@ class MergedFamilies(Sequence[Family]):
         shown = self.figures
         return tuple([cell for cell, length in self.plan.overflows if any(shown[cell : cell + length])])
 
+    def of_each(self) -> "list[tuple[WorkerCells, MergedFamilies]]":
+        """What each of the workers has by itself."""
+        found = []
+        for at, worker in enumerate(self.workers):
+            figures = self.plan.merge(self.rows[at : at + 1], [worker.alive], self.now)
+            self.plan.finish(figures)
+            rows = self.rows[at : at + 1]
+            found.append((worker, MergedFamilies(self.plan, figures.tolist(), rows, [worker], self.now, {})))
+        return found
+
     def has_exemplars(self, placed: Placed) -> bool:
         """Whether any series of one of the metrics has some."""
         return bool(self.exemplars) and any(placement.serial in self.exemplars for placement in placed.series)
