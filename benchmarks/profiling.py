@@ -1,0 +1,123 @@
+"""What profiling a function costs beside calling it, in one interleaved run.
+
+    python -m benchmarks.profiling [--rounds 25] [--json]
+
+The differences of the medians are the figures, in microseconds of this machine and minute; the ratio to one
+`update_inference` is what holds elsewhere too.
+"""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+
+from benchmarks.timing import Timing, interleaved
+from shmetrics import PerformanceMetrics
+from shmetrics.profiling.profiler import Profiler
+
+BASE = "update_inference"
+
+
+def _bare(x: int) -> int:
+    return x
+
+
+def _values(x: int) -> Iterator[int]:
+    yield x
+
+
+async def _answer(x: int) -> int:
+    return x
+
+
+def _run(made: Callable[[int], Coroutine[None, None, int]]) -> Callable[[], None]:
+    """Run a coroutine to its end without an event loop, which would cost more than all that is measured here."""
+
+    def run() -> None:
+        with suppress(StopIteration):
+            made(1).send(None)
+
+    return run
+
+
+def candidates(metrics: PerformanceMetrics) -> dict[str, Callable[[], object]]:
+    """Everything that is timed."""
+    profiler = Profiler(metrics)
+    profiled = profiler.profile_function(_bare)
+    values, answer = profiler.profile_function(_values), profiler.profile_function(_answer)
+
+    @profiler.profile_function
+    def outer(x: int) -> int:
+        return profiled(x)
+
+    @profiler.profile_function
+    def staged(x: int) -> int:
+        with profiler.stage("stage"):
+            return x
+
+    class Model:
+        def bare(self, x: int) -> int:
+            return x
+
+        @profiler.profile_function
+        def predict(self, x: int) -> int:
+            return x
+
+    model = Model()
+    return {
+        BASE: lambda: metrics.update_inference(0.0123, 4, 0.001, 0.002),
+        "bare function": lambda: _bare(1),
+        "profiled function": lambda: profiled(1),
+        "bare method": lambda: model.bare(1),
+        "profiled method": lambda: model.predict(1),
+        "profiled, calling a profiled one": lambda: outer(1),
+        "profiled, with a stage": lambda: staged(1),
+        "bare coroutine": _run(_answer),
+        "profiled coroutine": _run(answer),
+        "bare generator": lambda: list(_values(1)),
+        "profiled generator": lambda: list(values(1)),
+    }
+
+
+_BARE_OF = {
+    "profiled function": "bare function",
+    "profiled method": "bare method",
+    "profiled, calling a profiled one": "bare function",
+    "profiled, with a stage": "bare function",
+    "profiled coroutine": "bare coroutine",
+    "profiled generator": "bare generator",
+}
+
+
+def added(found: dict[str, Timing], name: str) -> float:
+    """Microseconds that a profiled call takes more than a bare one."""
+    return found[name].median - found[_BARE_OF[name]].median
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--calls", type=int, default=5_000, help="calls per round and candidate")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args()
+    with PerformanceMetrics(window_size=1000) as metrics:
+        found = interleaved(candidates(metrics), options.calls, options.rounds)
+    if options.json:
+        rows = {name: {**vars(found[name]), "added": added(found, name)} for name in _BARE_OF}
+        print(json.dumps({"python": platform.python_version(), "cpus": os.cpu_count(), "microseconds": rows}, indent=2))
+        return
+    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs")
+    print(
+        f"{options.rounds} interleaved rounds of {options.calls} calls; us per call, added to a bare one, times {BASE}"
+    )
+    print(f"{BASE:40}{found[BASE].median:9.3f}")
+    for name in _BARE_OF:
+        extra = added(found, name)
+        print(f"  {name:38}{found[name].median:9.3f}{extra:9.3f}{extra / found[BASE].median:9.1f}")
+
+
+if __name__ == "__main__":
+    main()

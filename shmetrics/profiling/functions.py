@@ -1,0 +1,205 @@
+"""What is kept of each profiled function, and the wrappers that keep it.
+
+A plain call that is in no other and has nothing in it, which is most of them, is one write: to the sum and to a bucket,
+with one token. Whatever else there is to say of a call costs more, and is said by `Function.record`.
+"""
+
+import functools
+import inspect
+import math
+import os
+import time
+from bisect import bisect_left
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, NamedTuple, TypeVar, cast
+
+from shmetrics import forks
+from shmetrics.book import Metric
+from shmetrics.decorated import decorated
+from shmetrics.instruments import Counter, Histogram
+from shmetrics.measurement import is_failure
+from shmetrics.profiling import calls, slowest
+from shmetrics.profiling.calls import Call, begin, end
+from shmetrics.profiling.families import BOUNDS, CALL, EXACT, NESTED, Key
+from shmetrics.profiling.slowest import REMEMBERED, SlowCall
+
+MOST_PARTS: Final = 40
+"""Parts of one function that a process tells apart; the rest is one part, OTHER."""
+OTHER: Final = "(other)"
+_FIRST: Final = 2
+"""Cell of a histogram's first bucket."""
+_NOTHING: Final[dict[Key, float]] = {}
+_NO_ERRORS: Final = (StopIteration, StopAsyncIteration)
+"""How an iterator says that it has no more."""
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Series(NamedTuple):
+    """The metrics of a hub that functions are kept in."""
+
+    duration: Metric[Histogram]
+    errors: Metric[Counter]
+    parts: Metric[Counter]
+
+
+class Function:
+    """What is kept of one profiled function in this process. Any thread may call."""
+
+    def __init__(self, name: str, kind: str, series: Series, wall_clock: Callable[[], float] = time.time) -> None:
+        self.name = name
+        self.called = CALL, name
+        self.kind = kind
+        """``function``, ``generator``, ``coroutine`` or ``asynchronous generator``."""
+        self._histogram = series.duration.labels(name)
+        self.add = self._histogram.add
+        self._errors = series.errors.labels(name)
+        self._metric = series.parts
+        self._parts: dict[Key, Counter] = {}
+        self._wall_clock = wall_clock
+        self.after_fork_in_child()
+        forks.register(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's calls."""
+        self.slowest: tuple[SlowCall, ...] = ()
+        """The slowest calls of this process, the slowest first."""
+        self.quick = -1.0
+        """Seconds of a call that is none of them for sure."""
+
+    def over(self, call: Call, seconds: float, error: BaseException | None = None) -> None:
+        """A call is over that was one step."""
+        if call.function is not None:  # else it was under way at a fork, and is the parent's
+            counts = end(call, seconds)
+            self.record(seconds, seconds if counts else 0.0, call.spent, error)
+
+    def record(
+        self, seconds: float, counted: float, spent: list[tuple[Key, float]] | None, error: BaseException | None
+    ) -> None:
+        """A call took so many seconds.
+
+        ``counted``: those of them in which no other call of the same function was around it. ``spent``: what is known
+        of where they went.
+        """
+        if not seconds >= 0.0:  # an injected clock that went back
+            return
+        parts = self._record_parts(counted, calls.sums(spent)) if spent else _NOTHING
+        self.add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
+        failed = error is not None and is_failure(error) and not isinstance(error, _NO_ERRORS)
+        if failed:
+            self._errors.inc()
+        if seconds > self.quick:
+            name = type(error).__name__ if failed else ""
+            parts_of = tuple((part, took) for (means, part), took in parts.items() if means != NESTED[0])
+            self._remember(SlowCall(seconds, self._wall_clock(), os.getpid(), name, parts_of))
+
+    def _record_parts(self, counted: float, spent: dict[Key, float]) -> dict[Key, float]:
+        """Write where the time of a call went, and return it."""
+        if len(spent) > 1:
+            told = sum(seconds for (means, _), seconds in spent.items() if means in EXACT)
+            if told > counted:  # what went on at the same time, tasks say, shares the time
+                spent = {key: took * (counted / told if key[0] in EXACT else 1.0) for key, took in spent.items()}
+        for key, seconds in spent.items():
+            if seconds > 0.0:
+                (self._parts.get(key) or self.part(*key)).inc(min(seconds, counted))
+        return spent
+
+    def part(self, means: str, name: str) -> Counter:
+        """The seconds of one part."""
+        key = means, name
+        counter = self._parts.get(key)
+        if counter is None:
+            if len(self._parts) >= MOST_PARTS:
+                name = OTHER
+            counter = self._parts[means, name] = self._metric.labels(self.name, means, name)
+        return counter
+
+    def _remember(self, call: SlowCall) -> None:
+        """One of the slowest. Of two threads at once, one may be forgotten again."""
+        if not self.slowest or call.seconds > self.slowest[0].seconds:
+            self._histogram.note(call.seconds, slowest.labels(call))
+        self.slowest = kept = slowest.inserted(self.slowest, call)
+        if len(kept) == REMEMBERED:
+            self.quick = kept[-1].seconds
+
+
+class Steps:
+    """One call of a generator or coroutine, in steps; see `decorated.Call`. For one thread or task at a time."""
+
+    __slots__ = ("_call", "_clock", "_counted", "_function", "_seconds", "_spent", "_start")
+
+    def __init__(self, function: Function, clock: Callable[[], float]) -> None:
+        self._function = function
+        self._clock = clock
+        self._seconds = self._counted = 0.0
+        self._spent: list[tuple[Key, float]] | None = None
+
+    def __enter__(self) -> None:
+        self._call = call = begin(self._function)
+        self._start = self._clock()
+        calls.current.set(call)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        call = self._call
+        if call.function is None:  # it was under way at a fork, and is the parent's
+            self._seconds = math.nan
+            return
+        seconds = self._clock() - self._start
+        self._seconds += seconds
+        if end(call, seconds):
+            self._counted += seconds
+        if call.spent:
+            self._spent = [*(self._spent or ()), *calls.sums(call.spent).items()]
+
+    def finish(self, error: BaseException | None) -> None:
+        """The call is over."""
+        self._function.record(self._seconds, self._counted, self._spent, error)
+
+
+def kind_of(function: Callable[..., Any]) -> str:
+    """What a function is, for people."""
+    if inspect.isasyncgenfunction(function):
+        return "asynchronous generator"
+    if inspect.isgeneratorfunction(function):
+        return "generator"
+    return "coroutine" if inspect.iscoroutinefunction(function) else "function"
+
+
+def wrapped(target: _Function, function: Function, clock: Callable[[], float]) -> _Function:
+    """The same function, whose calls are kept."""
+    if function.kind == "function":
+        return cast(_Function, functools.wraps(target)(_plain(target, function, clock)))
+    return decorated(target, lambda args, kwargs: Steps(function, clock))
+
+
+def _plain(target: Callable[..., Any], kept: Function, clock: Callable[[], float]) -> Callable[..., Any]:
+    """The hot path: `benchmarks/profiling.py` has what it costs."""
+    get, put, add, over = calls.current.get, calls.current.set, kept.add, kept.over
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if get() is None:
+            call = Call()
+            call.function = kept
+            call.spent = None
+        else:
+            call = begin(kept)
+        start = clock()
+        try:
+            put(call)
+            result = target(*args, **kwargs)
+            seconds = clock() - start
+            if call.spent is None and call.outer is None and 0.0 <= seconds <= kept.quick:
+                call.function = None
+                put(None)
+                add(seconds, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
+                return result
+        except BaseException as error:
+            over(call, clock() - start, error)
+            raise
+        over(call, seconds)
+        return result
+
+    return wrapper

@@ -1,0 +1,113 @@
+"""The profiler: which functions are profiled, and what became of them in the whole fleet."""
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from shmetrics.custom import CustomMetrics
+from shmetrics.metrics import PerformanceMetrics
+from shmetrics.profiling import results
+from shmetrics.profiling.families import DURATION, ERRORS, PARTS
+from shmetrics.profiling.functions import Function, Series, kind_of, wrapped
+from shmetrics.profiling.stages import Stage
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_INNERMOST = "<locals>."
+
+
+class Profiler:
+    """Profiles functions of every worker of a hub. Any thread may call any method.
+
+    ``metrics``: the hub. Functions that are decorated before a fork are profiled in the children, too. ``clock``:
+    seconds, monotonic. ValueError when the hub has other metrics of the names in `families`.
+    """
+
+    def __init__(self, metrics: PerformanceMetrics, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        CustomMetrics(metrics)  # TypeError for what is no PerformanceMetrics
+        self._metrics = metrics
+        self._clock = clock
+        define = metrics.book.define
+        self._series = Series(*[define(definition) for definition in (DURATION, ERRORS, PARTS)])
+        self._functions: dict[str, Function] = {}
+        self._stages: dict[str, Stage] = {}
+
+    @overload
+    def profile_function(self, function: _Function) -> _Function: ...
+
+    @overload
+    def profile_function(self, *, name: str | None = None) -> Callable[[_Function], _Function]: ...
+
+    def profile_function(self, function: Any = None, *, name: str | None = None) -> Any:
+        """Decorate a function, method, generator, coroutine or asynchronous generator: each call is profiled.
+
+        ``name``: what it is called in the results, ``module:function`` unless given.
+
+        Works above and below ``@staticmethod`` and ``@classmethod``. Of a generator the time in it counts, and not that
+        of its consumer; of a coroutine all the time from its start to its end. A call that raises an exception counts
+        as an error. TypeError for what cannot be called, and for classes, whose methods can be decorated.
+        """
+        if function is None:
+            return functools.partial(self.profile_function, name=name)
+        if isinstance(function, staticmethod | classmethod):
+            inner: Any = self.profile_function(name=name)(function.__func__)
+            return type(function)(inner)
+        if not callable(function) or isinstance(function, type):
+            raise TypeError(f"wanted a function or a method to profile, not {function!r}")
+        called = _name_of(function) if name is None else name
+        if not isinstance(called, str) or not called:
+            raise TypeError(f"the name of a profiled function must be a text that is not empty, not {name!r}")
+        return wrapped(function, self._function(called, kind_of(function)), self._clock)
+
+    def _function(self, name: str, kind: str) -> Function:
+        known = self._functions.get(name)
+        if known is None:
+            known = self._functions.setdefault(name, Function(name, kind, self._series))
+        return known
+
+    def stage(self, name: str) -> Stage:
+        """A stage of whichever profiled function it is in: ``with profiler.stage("inference"):``, or a decorator.
+
+        Its time is without that of stages within it. ValueError for what is no text of 1 to 100 characters.
+        """
+        known = self._stages.get(name)
+        if known is None:
+            known = self._stages.setdefault(name, Stage(name, self._clock, self._metrics.mention))
+        return known
+
+    # Reading ----------------------------------------------------------------------------------------------------------
+
+    def get_profile_results(self, name: str) -> dict[str, Any]:
+        """What the whole fleet knows of a profiled function: a JSON-ready dictionary.
+
+        ``name``: of the function, with or without its module and class: ``Model.predict`` or ``predict``. KeyError for
+        one that is not known, or not the only one of that name; the message lists those that are.
+
+        ``total_calls``, ``total_time`` (of recursive calls the outermost counts), ``avg_time_per_call``, ``self_time``
+        (without other profiled functions), ``total_errors``, ``error_rate``; ``p50_time``, ``p90_time``, ``p95_time``,
+        ``p99_time``, to 14 %; ``time_breakdown``, seconds by component, which add up to ``total_time``, and
+        ``breakdowns``, one by each means; ``workers``, a row for each; ``slowest_calls``, the slowest first.
+        """
+        return self.results(name).as_dict()
+
+    def results(self, name: str) -> results.FunctionResults:
+        """The same as data."""
+        snapshot = self._metrics.snapshot()
+        known = results.found(name, results.names(snapshot))
+        here = self._functions.get(known)
+        return results.results(snapshot, known, () if here is None else here.slowest)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """What a function is called in the results: its module, and its class if it has one."""
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    inner = getattr(inner, "__func__", inner)
+    qualified = getattr(inner, "__qualname__", type(inner).__qualname__).rpartition(_INNERMOST)[2]
+    module = getattr(inner, "__module__", None) or type(inner).__module__
+    code = getattr(inner, "__code__", None)
+    if module in ("__main__", "__mp_main__") and code is not None:  # to people a program is what its file is called
+        module = Path(code.co_filename).stem
+    return f"{module}:{qualified}"

@@ -1,0 +1,186 @@
+"""Generators, coroutines and asynchronous generators that are profiled: what of their time counts, and where."""
+
+import asyncio
+import inspect
+
+import pytest
+
+from shmetrics.profiling import calls
+
+
+def took(profiler, name):
+    results = profiler.get_profile_results(name)
+    return results["total_calls"], pytest.approx(results["total_time"])
+
+
+def test_of_a_generator_the_time_within_it_counts_and_not_its_consumers(profiler, clock):
+    @profiler.profile_function
+    def values():
+        clock.now += 1.0
+        got = yield "a"
+        clock.now += 2.0
+        yield got
+        return "end"
+
+    def consume():
+        generator = values()
+        assert next(generator) == "a"
+        clock.now += 100.0
+        assert generator.send("sent") == "sent"
+        clock.now += 100.0
+        with pytest.raises(StopIteration, match="end"):
+            next(generator)
+
+    consume()
+    assert took(profiler, "values") == (1, 3.0)
+    for _ in values():
+        break
+    results = profiler.get_profile_results("values")
+    assert (results["total_calls"], results["total_errors"]) == (2, 0)
+    assert inspect.isgeneratorfunction(values)
+
+
+def test_a_recursive_generator_counts_its_time_once(profiler, clock):
+    @profiler.profile_function
+    def walk(depth):
+        clock.now += 1.0
+        yield depth
+        if depth:
+            yield from walk(depth - 1)
+
+    assert list(walk(3)) == [3, 2, 1, 0]
+    assert took(profiler, "walk") == (4, 4.0)
+
+
+def test_two_generators_whose_steps_alternate_do_not_disturb_each_other(profiler, clock):
+    @profiler.profile_function
+    def steps(seconds):
+        for _ in range(3):
+            clock.now += seconds
+            yield
+
+    for _ in zip(steps(1.0), steps(10.0), strict=True):
+        clock.now += 100.0
+    assert took(profiler, "steps") == (2, 33.0)
+
+
+def test_a_coroutine_counts_from_its_start_to_its_end(profiler, clock):
+    @profiler.profile_function
+    async def ask(seconds):
+        clock.now += seconds
+        await asyncio.sleep(0)
+        clock.now += seconds
+        return seconds
+
+    assert asyncio.run(ask(1.0)) == 1.0
+    assert took(profiler, "ask") == (1, 2.0)
+    assert inspect.iscoroutinefunction(ask)
+
+
+def test_tasks_know_which_call_they_are_part_of(profiler, clock):
+    @profiler.profile_function
+    async def part(seconds):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        clock.now += seconds
+
+    @profiler.profile_function
+    async def whole():
+        await part(1.0)
+        clock.now += 1.0
+
+    async def main():
+        await asyncio.gather(whole(), whole(), part(5.0))
+
+    asyncio.run(main())
+    assert profiler.get_profile_results("part")["total_calls"] == 3
+    results = profiler.get_profile_results("whole")
+    assert results["total_calls"] == 2
+    assert set(results["time_breakdown"]) == {profiler.get_profile_results("part")["function"], "(own code)"}
+    assert sum(results["time_breakdown"].values()) == pytest.approx(results["total_time"])
+
+
+def test_parts_that_ran_at_the_same_time_share_the_time_of_the_call(profiler, clock):
+    @profiler.profile_function
+    async def part():
+        await asyncio.sleep(0)
+        clock.now += 1.0
+        await asyncio.sleep(0)
+
+    @profiler.profile_function
+    async def whole():
+        await asyncio.gather(*[part() for _ in range(5)])
+
+    asyncio.run(whole())
+    results = profiler.get_profile_results("whole")
+    assert results["total_time"] == 5.0
+    assert results["time_breakdown"] == {profiler.get_profile_results("part")["function"]: 5.0}
+    assert results["self_time"] == 0.0
+
+
+def test_a_task_that_outlives_the_call_that_started_it_counts_by_itself(profiler, clock):
+    @profiler.profile_function
+    async def late():
+        await asyncio.sleep(0)
+        clock.now += 3.0
+
+    @profiler.profile_function
+    async def starts():
+        clock.now += 1.0
+        return asyncio.create_task(late())
+
+    async def main():
+        await (await starts())
+
+    asyncio.run(main())
+    assert (took(profiler, "starts"), took(profiler, "late")) == ((1, 1.0), (1, 3.0))
+
+
+def test_calls_that_start_one_another_for_ever_do_not_hang_together(profiler):
+    depths = []
+
+    @profiler.profile_function
+    async def link(left):
+        if left:
+            await asyncio.sleep(0)
+            depth, call = 0, calls.current.get()
+            while call is not None:
+                depth, call = depth + 1, call.outer
+            depths.append(depth)
+            return asyncio.create_task(link(left - 1))
+
+    async def main():
+        task = asyncio.create_task(link(200))
+        while task is not None:
+            task = await task
+
+    asyncio.run(main())
+    assert max(depths) < 5
+
+
+def test_an_asynchronous_generator_is_profiled_like_a_generator(profiler, clock):
+    @profiler.profile_function
+    async def values():
+        for value in range(3):
+            clock.now += 1.0
+            yield value
+
+    async def main():
+        return [(value, setattr(clock, "now", clock.now + 100.0))[0] async for value in values()]
+
+    assert asyncio.run(main()) == [0, 1, 2]
+    assert took(profiler, "values") == (1, 3.0)
+    assert inspect.isasyncgenfunction(values)
+
+
+def test_a_generator_that_nobody_finishes_counts_when_it_is_let_go_of(profiler, clock):
+    @profiler.profile_function
+    def values():
+        clock.now += 1.0
+        yield 1
+        yield 2
+
+    generator = values()
+    next(generator)
+    del generator
+    assert took(profiler, "values") == (1, 1.0)
