@@ -36,6 +36,7 @@ from shmetrics.snapshot import Snapshot
 if TYPE_CHECKING:
     from shmetrics.alerting import PerformanceAlerting
     from shmetrics.exporters.analyzer import PerformanceAnalyzer
+    from shmetrics.exporters.profiler import PerformanceProfiler
     from shmetrics.exporters.prometheus import PrometheusExporter
     from shmetrics.llm import LLMMetrics
 
@@ -60,6 +61,7 @@ __all__ = [
     "PerformanceAlerting",
     "PerformanceAnalyzer",
     "PerformanceMetrics",
+    "PerformanceProfiler",
     "PlatformError",
     "PrometheusExporter",
     "RulesError",
@@ -74,6 +76,10 @@ def __getattr__(name: str) -> Any:
         from shmetrics.exporters.analyzer import PerformanceAnalyzer  # noqa: PLC0415
 
         return PerformanceAnalyzer
+    if name == "PerformanceProfiler":
+        from shmetrics.exporters.profiler import PerformanceProfiler  # noqa: PLC0415
+
+        return PerformanceProfiler
     if name == "PrometheusExporter":
         from shmetrics.exporters.prometheus import PrometheusExporter  # noqa: PLC0415
 
