@@ -1,5 +1,9 @@
 """The profiler that applications use: `shmetrics.profiling`, and what it knows as a file for people."""
 
+import os
+
+from shmetrics.exporters.profiles.gathering import report_of
+from shmetrics.exporters.profiles.report import write_report
 from shmetrics.profiling.profiler import Profiler
 
 
@@ -22,3 +26,11 @@ class PerformanceProfiler(Profiler):
         ValueError: the hub has metrics of the profiler's names that are defined otherwise.
 
     """
+
+    def generate_detailed_report(self, path: str | os.PathLike[str]) -> None:
+        """Write what the whole fleet knows of every function as one HTML file, which needs no network.
+
+        OutputError when the path cannot be written to, PlatformError without jinja2 (``pip install
+        'shmetrics[report]'``); a file of that name stays as it was then.
+        """
+        write_report(report_of(self), path)

@@ -98,6 +98,23 @@ def test_the_example_of_analytics_runs():
     assert "\nrequests_total 50.0\n" in done.stdout
 
 
+def test_the_example_of_profiling_runs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(SEED / "profiling.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "  Function calls: 1\n" in done.stdout
+    total = float(re.search(r"^  Total time: ([\d.]+)s$", done.stdout, re.MULTILINE)[1])
+    parts = re.findall(r"^    \S.*: ([\d.]+)s \([\d.]+%\)$", done.stdout, re.MULTILINE)
+    assert sum(map(float, parts)) == pytest.approx(total, abs=0.001)
+    assert "complex_ml_operation" in (tmp_path / "performance_profile.html").read_text()
+
+
 _SCRAPE = """
 import fcntl, runpy, socket, struct, sys, urllib.request
 import prometheus_client

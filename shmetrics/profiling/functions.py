@@ -51,7 +51,7 @@ class Function:
         self.name = name
         self.called = CALL, name
         self.kind = kind
-        """``function``, ``generator``, ``coroutine`` or ``asynchronous generator``."""
+        """``function``, ``generator``, ``coroutine`` or ``async generator``."""
         self._histogram = series.duration.labels(name)
         self.add = self._histogram.add
         self._errors = series.errors.labels(name)
@@ -162,7 +162,7 @@ class Steps:
 def kind_of(function: Callable[..., Any]) -> str:
     """What a function is, for people."""
     if inspect.isasyncgenfunction(function):
-        return "asynchronous generator"
+        return "async generator"
     if inspect.isgeneratorfunction(function):
         return "generator"
     return "coroutine" if inspect.iscoroutinefunction(function) else "function"

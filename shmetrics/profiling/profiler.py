@@ -8,9 +8,10 @@ from typing import Any, TypeVar, overload
 
 from shmetrics.custom import CustomMetrics
 from shmetrics.metrics import PerformanceMetrics
-from shmetrics.profiling import results
 from shmetrics.profiling.families import DURATION, ERRORS, PARTS
 from shmetrics.profiling.functions import Function, Series, kind_of, wrapped
+from shmetrics.profiling.results import FunctionResults, Results, found
+from shmetrics.profiling.slowest import SlowCall
 from shmetrics.profiling.stages import Stage
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -91,12 +92,25 @@ class Profiler:
         """
         return self.results(name).as_dict()
 
-    def results(self, name: str) -> results.FunctionResults:
+    def results(self, name: str) -> FunctionResults:
         """The same as data."""
-        snapshot = self._metrics.snapshot()
-        known = results.found(name, results.names(snapshot))
-        here = self._functions.get(known)
-        return results.results(snapshot, known, () if here is None else here.slowest)
+        known = Results(self._metrics.snapshot())
+        full = found(name, known.names)
+        return known.of(full, self.remembered(full))
+
+    def all_results(self) -> Results:
+        """What the fleet knows of all functions at this instant."""
+        return Results(self._metrics.snapshot())
+
+    def remembered(self, name: str) -> tuple[SlowCall, ...]:
+        """The slowest calls of a function in this process, by its whole name."""
+        here = self._functions.get(name)
+        return () if here is None else here.slowest
+
+    def kind(self, name: str) -> str:
+        """What a function is, as far as this process knows."""
+        here = self._functions.get(name)
+        return "function" if here is None else here.kind
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -126,11 +126,6 @@ def typical(bucket: int) -> float:
     return math.sqrt(above * BOUNDS[bucket])
 
 
-def names(snapshot: Snapshot) -> list[str]:
-    """The functions that were profiled by any worker."""
-    return sorted({series.labels[0] for series in _series(snapshot.families, DURATION.name)} - {OVERFLOW})
-
-
 def found(name: str, known: Sequence[str]) -> str:
     """The known name that is meant: itself, or one that ends in it. KeyError that lists the known ones."""
     fitting = [each for each in known if each == name] or [
@@ -145,51 +140,58 @@ def found(name: str, known: Sequence[str]) -> str:
     raise KeyError(f"no function {name!r} is profiled; there are: {', '.join(known)}")
 
 
-def results(snapshot: Snapshot, name: str, remembered: Sequence[SlowCall] = ()) -> FunctionResults:
-    """What is known of one function, one of `names`. ``remembered``: its slowest calls in this process."""
-    fleet = _figures(snapshot.families, name)
-    merged = snapshot.families
-    rows = []
-    if isinstance(merged, MergedFamilies):
-        by_slot = {worker.slot: worker for worker in snapshot.workers}
-        rows = [WorkerFigures(by_slot[cells.slot], _figures(own, name)) for cells, own in merged.of_each()]
-        rows = [row for row in rows if row.figures.calls]
-    earlier = _without(fleet, [row.figures for row in rows])
-    if earlier.calls:
-        rows.append(WorkerFigures(None, earlier))
-    exemplars = [each for series in _of(merged, DURATION.name, name) for each in series.exemplars.values()]
-    slots = {worker.pid: worker.slot for worker in snapshot.workers}
-    return FunctionResults(name, fleet, tuple(rows), slowest(remembered, exemplars, slots))
+class Results:
+    """What one snapshot knows of all profiled functions."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        families = snapshot.families
+        self._fleet = _by_function(families)
+        self._workers: list[tuple[WorkerSnapshot, dict[str, Figures]]] = []
+        if isinstance(families, MergedFamilies):
+            by_slot = {worker.slot: worker for worker in snapshot.workers}
+            self._workers = [(by_slot[each.slot], _by_function(own)) for each, own in families.of_each()]
+        self._exemplars = {series.labels[0]: series.exemplars for series in _series(families, DURATION.name)}
+
+    @property
+    def names(self) -> list[str]:
+        """The functions that any worker profiled."""
+        return sorted(self._fleet)
+
+    def of(self, name: str, remembered: Sequence[SlowCall] = ()) -> FunctionResults:
+        """What is known of one of `names`. ``remembered``: its slowest calls in this process."""
+        fleet = self._fleet[name]
+        rows = [WorkerFigures(worker, own[name]) for worker, own in self._workers if name in own and own[name].calls]
+        earlier = _without(fleet, [row.figures for row in rows])
+        if earlier.calls:
+            rows.append(WorkerFigures(None, earlier))
+        slots = {worker.pid: worker.slot for worker in self.snapshot.workers}
+        slow = slowest(remembered, self._exemplars[name].values(), slots)
+        return FunctionResults(name, fleet, tuple(rows), slow)
 
 
 def _series(families: Sequence[Family], metric: str) -> tuple[Series, ...]:
     return next((family.series for family in families if family.definition.name == metric), ())
 
 
-def _of(families: Sequence[Family], metric: str, name: str) -> list[Series]:
-    return [series for series in _series(families, metric) if series.labels[0] == name]
-
-
-def _figures(families: Sequence[Family], name: str) -> Figures:
-    duration = next(iter(_of(families, DURATION.name, name)), None)
-    if duration is None:
-        return Figures()
-    cumulative = (0.0, *duration.buckets)
-    parts: dict[str, dict[str, float]] = {}
-    for series in _of(families, PARTS.name, name):
+def _by_function(families: Sequence[Family]) -> dict[str, Figures]:
+    """The figures of every function."""
+    errors = {series.labels[0]: series.value for series in _series(families, ERRORS.name)}
+    parts: dict[str, dict[str, dict[str, float]]] = {}
+    for series in _series(families, PARTS.name):
+        function, means, part = series.labels
         if series.value > 0.0:
-            _, means, part = series.labels
-            parts.setdefault(means, {})[part] = series.value
-    return Figures(
-        counts=tuple(round(upto - below) for below, upto in itertools.pairwise(cumulative)),
-        seconds=duration.sum,
-        errors=round(_value(families, ERRORS.name, name)),
-        parts=parts,
-    )
-
-
-def _value(families: Sequence[Family], metric: str, name: str) -> float:
-    return sum(series.value for series in _of(families, metric, name))
+            parts.setdefault(function, {}).setdefault(means, {})[part] = series.value
+    return {
+        series.labels[0]: Figures(
+            counts=tuple(round(upto - below) for below, upto in itertools.pairwise((0.0, *series.buckets))),
+            seconds=series.sum,
+            errors=round(errors.get(series.labels[0], 0.0)),
+            parts=parts.get(series.labels[0], {}),
+        )
+        for series in _series(families, DURATION.name)
+        if OVERFLOW not in series.labels
+    }
 
 
 def _without(fleet: Figures, workers: Iterable[Figures]) -> Figures:
