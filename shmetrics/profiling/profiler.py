@@ -3,12 +3,12 @@
 import functools
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from shmetrics.custom import CustomMetrics
 from shmetrics.metrics import PerformanceMetrics
 from shmetrics.profiling.families import DURATION, ERRORS, PARTS
+from shmetrics.profiling.frames import frame
 from shmetrics.profiling.functions import Function, Series, kind_of, wrapped
 from shmetrics.profiling.results import FunctionResults, Results, found
 from shmetrics.profiling.slowest import SlowCall
@@ -114,7 +114,7 @@ class Profiler:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    """What a function is called in the results: its module, and its class if it has one."""
+    """What a function is called in the results: as profiles call it, but not within which function it was made."""
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -122,6 +122,6 @@ def _name_of(function: Callable[..., Any]) -> str:
     qualified = getattr(inner, "__qualname__", type(inner).__qualname__).rpartition(_INNERMOST)[2]
     module = getattr(inner, "__module__", None) or type(inner).__module__
     code = getattr(inner, "__code__", None)
-    if module in ("__main__", "__mp_main__") and code is not None:  # to people a program is what its file is called
-        module = Path(code.co_filename).stem
-    return f"{module}:{qualified}"
+    if module == "__mp_main__":  # the program, in children of spawn and forkserver
+        module = "__main__"
+    return f"{module}:{qualified}" if code is None else frame(code.co_filename, qualified, module).name
