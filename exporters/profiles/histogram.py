@@ -11,7 +11,7 @@ MOST_BARS: Final = 48
 _OPEN: Final = 0.25
 """Octaves of the bar for a bucket that has no lower bound, or no upper one."""
 _LEAST: Final = 2.0**-20
-"""Seconds: the upper bound of what took no time at all."""
+"""Seconds: what took less is in the first bar, as it is in a sketch."""
 
 
 class _Range(NamedTuple):
@@ -38,8 +38,9 @@ def joined(buckets: Sequence[Bucket]) -> list[Bucket]:
 
 
 def _range(bucket: Bucket) -> _Range:
-    high = math.log2(max(bucket.upto, _LEAST)) if math.isfinite(bucket.upto) else math.log2(bucket.above) + _OPEN
-    low = math.log2(bucket.above) if bucket.above > 0.0 else high - _OPEN
+    above, upto = max(bucket.above, _LEAST), max(bucket.upto, _LEAST)
+    high = math.log2(upto) if math.isfinite(upto) else math.log2(above) + _OPEN
+    low = math.log2(above) if bucket.above > 0.0 and above < upto else high - _OPEN
     return _Range(low, high, bucket.calls)
 
 

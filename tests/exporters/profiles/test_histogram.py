@@ -64,6 +64,12 @@ def test_a_bucket_that_is_much_wider_than_others_is_a_bar_as_wide():
     assert sum(bar.calls for bar in bars) == 6
 
 
+def test_what_is_shorter_than_any_sketch_tells_apart_is_in_the_first_bar():
+    bars = joined([Bucket(0.0, 0.0, 1), Bucket(1e-9, 1e-8, 2), Bucket(1e-8, 1e-7, 4), Bucket(1e-3, 2e-3, 8)])
+    assert bars[0].calls == 7
+    assert all(bar.above < bar.upto for bar in bars)
+
+
 def test_no_calls_are_no_bars():
     assert joined([]) == []
     assert joined([Bucket(0.5, 1.0, 0)]) == []

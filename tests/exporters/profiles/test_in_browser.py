@@ -2,7 +2,6 @@
 
 import re
 import zlib
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -143,11 +142,13 @@ def test_the_bars_of_a_distribution_are_as_high_as_their_calls(tab, report):
     image = painted(tab.pixels(".chart .canvas"), colour(tab, "--bar"))
     columns = np.flatnonzero(image.any(axis=0))
     left, right = columns[0], columns[-1] + 2  # a gap of a pixel follows each bar
-    step = (right - left) / len(bars)
     floor = np.flatnonzero(image.any(axis=1))[-1]
     tops = np.where(image.any(axis=0), image.argmax(axis=0), floor + 1)  # of each column of pixels
-    edges = [round(left + at * step) for at in range(len(bars) + 1)]  # a percentile's line hides some columns
-    heights = [floor + 1 - tops[start:end].min() for start, end in pairwise(edges)]
+    first, last = bars[0][0], bars[-1][1]
+    heights = []
+    for low, high, _ in bars:  # a percentile's line hides some columns
+        start, end = (round(left + (right - left) * (at - first) / (last - first)) for at in (low, high))
+        heights.append(floor + 1 - tops[start + 1 : end - 2].min(initial=floor + 1))
     most = max(calls for _, _, calls in bars)
     for height, (_, _, calls) in zip(heights, bars, strict=True):
         assert height == pytest.approx(max(heights) * calls / most, abs=2)
