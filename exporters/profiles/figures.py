@@ -24,7 +24,7 @@ from shmetrics.texts import duration
 
 MOST_LISTED: Final = 200
 """Functions in the list of all."""
-MOST_DETAILED: Final = 30
+MOST_DETAILED: Final = 20
 """Functions with a section of their own."""
 MOST_COMPONENTS: Final = 15
 MOST_WORKERS: Final = 64

@@ -35,7 +35,7 @@ document.querySelectorAll(".flame").forEach((flame) => {
   }
   for (const frame of frames) frame.callees.sort((one, other) => one.at - other.at);
   root.box.setAttribute("tabindex", "0");
-  graph.dataset.live = "";
+  flame.dataset.live = "";
 
   function nameOf(text) {
     const module = text.querySelector(".module");
@@ -47,10 +47,11 @@ document.querySelectorAll(".flame").forEach((flame) => {
     if (time < 60) return `${Number(time.toPrecision(3))} s`;
     return `${Math.floor(time / 60)} min ${Math.floor(time % 60)} s`;
   }
+  function count(number, one, many) { return `${number.toLocaleString("en")} ${number === 1 ? one : many}`; }
   function share(samples) { return `${((100 * samples) / whole).toFixed(1)} %`; }
   function describe(frame) {
     const own = frame.own === frame.samples || !frame.own ? "" : `, itself ${share(frame.own)}`;
-    return `${frame.name}: ${share(frame.samples)}, ${seconds(frame.samples)}, ${frame.samples.toLocaleString("en")} samples${own}`;
+    return `${frame.name}: ${share(frame.samples)}, ${seconds(frame.samples)}, ${count(frame.samples, "sample", "samples")}${own}`;
   }
   function inside(frame, outer) { return frame.at >= outer.at && frame.at + frame.samples <= outer.at + outer.samples; }
 
@@ -125,7 +126,6 @@ document.querySelectorAll(".flame").forEach((flame) => {
   reset.addEventListener("click", zoomOut);
   search.addEventListener("input", () => {
     const wanted = search.value.trim().toLowerCase();
-    let hits = 0;
     let samples = 0;
     let covered = -1; // up to where in samples a hit that is counted reaches: one inside another counts once
     const matching = frames.filter((frame) => {
@@ -135,12 +135,13 @@ document.querySelectorAll(".flame").forEach((flame) => {
     });
     matching.sort((one, other) => one.at - other.at || other.samples - one.samples);
     for (const frame of matching) {
-      hits += 1;
       if (frame.at < covered) continue;
       samples += frame.samples;
       covered = frame.at + frame.samples;
     }
-    found = wanted === "" ? "" : hits ? `${hits} ${hits === 1 ? "box" : "boxes"}, ${share(samples)} of the samples` : "no box has that in its name";
+    if (wanted === "") found = "";
+    else if (!matching.length) found = "no box has that in its name";
+    else found = `${count(matching.length, "box", "boxes")}, ${share(samples)} of the samples`;
     tell(root);
   });
   search.addEventListener("keydown", (event) => {

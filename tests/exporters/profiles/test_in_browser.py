@@ -324,6 +324,7 @@ def test_without_scripts_all_is_there_but_the_charts_whose_tables_remain(tab, re
     assert tab.run("String(document.querySelectorAll('canvas').length)") == "0"
     assert painted(tab.pixels(".graph"), colour(tab, "--library")).sum() > 1000
     assert tab.run("document.querySelectorAll('details table').length") >= 2
+    assert tab.run("getComputedStyle(document.querySelector('.controls input').parentElement).display") == "none"
 
 
 # the flame graph answers --------------------------------------------------------------------------------------------

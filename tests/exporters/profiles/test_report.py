@@ -144,7 +144,7 @@ def test_a_thousand_functions_make_a_page_of_bounded_size_that_says_what_it_left
     assert "function_0999" in text
     assert "function_0700" not in text
     assert "Of 1,000 functions the 200 with the most time are listed; the other 800 had 800,000 calls" in text
-    assert "The 30 functions with the most time have a section of their own." in text
+    assert "The 20 functions with the most time have a section of their own." in text
 
 
 def test_ten_thousand_stacks_make_a_page_of_bounded_size_that_says_what_it_left_out():
