@@ -95,33 +95,34 @@
     }
     percentiles(plot, colour, back) {
       const { ctx, bbox } = plot;
+      const gap = 4 * devicePixelRatio;
+      const line = 14 * devicePixelRatio;
+      const marks = this.marks.map(([name, at]) => [name, plot.valToPos(at, "x", true)]);
       ctx.save();
       ctx.strokeStyle = colour;
       ctx.lineWidth = 1.5 * devicePixelRatio;
+      ctx.setLineDash([gap, 3 * devicePixelRatio]);
+      for (const [, x] of marks) {
+        ctx.beginPath();
+        ctx.moveTo(x, bbox.top);
+        ctx.lineTo(x, bbox.top + bbox.height);
+        ctx.stroke();
+      }
       ctx.font = `600 ${12 * devicePixelRatio}px system-ui, sans-serif`;
       ctx.textBaseline = "top";
       ctx.textAlign = "left";
       let free = -Infinity;
       let row = 0;
-      for (const [name, at] of this.marks) {
-        const x = plot.valToPos(at, "x", true);
-        if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      for (const [name, x] of marks) { // over all lines, and each below one that it would cover
         const width = ctx.measureText(name).width;
-        const gap = 4 * devicePixelRatio;
-        const before = x + gap + width > bbox.left + bbox.width;
-        const start = before ? x - gap - width : x + gap;
+        const beyond = x + gap + width > bbox.left + bbox.width;
+        const start = beyond ? x - gap - width : x + gap;
         row = start < free ? row + 1 : 0;
         free = start + width + gap;
-        const y = bbox.top + row * 14 * devicePixelRatio;
-        ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
-        ctx.beginPath();
-        ctx.moveTo(x, bbox.top);
-        ctx.lineTo(x, bbox.top + bbox.height);
-        ctx.stroke();
         ctx.fillStyle = back;
-        ctx.fillRect(start - gap / 2, y, width + gap, 14 * devicePixelRatio);
+        ctx.fillRect(start - gap / 2, bbox.top + row * line, width + gap, line);
         ctx.fillStyle = colour;
-        ctx.fillText(name, start, y);
+        ctx.fillText(name, start, bbox.top + row * line);
       }
       ctx.restore();
     }
