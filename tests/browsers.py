@@ -8,8 +8,10 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 from websockets.sync.client import connect
@@ -211,22 +213,25 @@ class Browser:
 
 
 @contextmanager
-def chromium(folder):
-    """A browser whose files are all in `folder`; it and its children end with the block."""
-    environment = {**os.environ, "HOME": str(folder), "TMPDIR": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    command = [program("chromium"), *_OPTIONS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-    try:
-        with connect(_address(process, folder), max_size=None, compression=None, open_timeout=PATIENCE) as socket:
-            browser = Browser(socket)
-            yield browser
-            browser.send("Browser.close")
-        process.wait(PATIENCE)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(PATIENCE)
+def chromium():
+    """A browser, which ends with the block, and its children and files with it."""
+    path = program("chromium")
+    # Not in a test's own directory: the path of its socket has 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="chromium-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        environment = {**os.environ, "HOME": folder, "TMPDIR": folder, "XDG_CONFIG_HOME": folder}
+        command = [path, *_OPTIONS, f"--user-data-dir={folder}/profile", "about:blank"]
+        with open(f"{folder}/log", "wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        try:
+            with connect(_address(process, Path(folder)), max_size=None, compression=None) as socket:
+                browser = Browser(socket)
+                yield browser
+                browser.send("Browser.close")
+            process.wait(PATIENCE)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(PATIENCE)
 
 
 def _address(process, folder):

@@ -30,7 +30,7 @@ def test_a_known_split_over_four_workers_is_what_a_browser_shows(hub_name, clock
             in_forked_child(serve)
         profiler.generate_detailed_report(tmp_path / "report.html")
 
-    with chromium(tmp_path) as browser, browser.page() as tab:
+    with chromium() as browser, browser.page() as tab:
         tab.open(tmp_path / "report.html")
         assert (tab.complaints, tab.requests) == ([], [(tmp_path / "report.html").as_uri()])
         ((_, _, _, total, calls, errors, average, *_),) = tab.run(CELLS.format("[aria-labelledby=functions] tbody"))

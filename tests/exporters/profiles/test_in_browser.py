@@ -51,8 +51,8 @@ CONTRAST = """(() => {
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("chromium")) as running:
+def browser():
+    with chromium() as running:
         yield running
 
 
