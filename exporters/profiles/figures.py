@@ -150,7 +150,8 @@ def report_figures(data: ReportData) -> ReportFigures:
     seconds = sum(function.own for function in ranked)
     listed = tuple(_function(place, function, seconds) for place, function in enumerate(ranked[:MOST_LISTED], 1))
     detailed = listed[:MOST_DETAILED]
-    frames = MOST_FRAMES // max(sum(figure.data.profile is not None for figure in detailed), 1)
+    profiles = [_profile_of(figure.data, data.profile) for figure in detailed]
+    frames = max(MOST_FRAMES // max(sum(profile is not None for profile in profiles), 1), 100)
     return ReportFigures(
         shown(data.hub),
         data,
@@ -158,7 +159,7 @@ def report_figures(data: ReportData) -> ReportFigures:
         errors=sum(function.errors for function in ranked),
         seconds=seconds,
         functions=listed,
-        sections=tuple(_section(figure, max(frames, 100)) for figure in detailed),
+        sections=tuple(_section(*pair, frames) for pair in zip(detailed, profiles, strict=True)),
         profile=None if data.profile is None else profile_figure(data.profile, MOST_FRAMES),
         notes=(*(shown(note, 500) for note in data.notes), *_left_out(ranked, seconds)),
     )
@@ -193,7 +194,15 @@ def _function(place: int, function: FunctionReport, seconds: float) -> FunctionF
     )
 
 
-def _section(figure: FunctionFigure, frames: int) -> Section:
+def _profile_of(function: FunctionReport, whole: Profile | None) -> Profile | None:
+    """What was seen of a function, or else what of whole workers was within it: frames are called as functions are."""
+    if function.profile is not None or whole is None:
+        return function.profile
+    within = whole.under(function.name)
+    return within if within.samples else None
+
+
+def _section(figure: FunctionFigure, profile: Profile | None, frames: int) -> Section:
     data = figure.data
     workers = _workers(data.workers)
     slowest = sorted(data.slowest, key=lambda call: -call.seconds)[:MOST_SLOW]
@@ -204,7 +213,7 @@ def _section(figure: FunctionFigure, frames: int) -> Section:
         workers=tuple(workers[:MOST_WORKERS]),
         more_workers=max(len(workers) - MOST_WORKERS, 0),
         slowest=tuple(slowest),
-        profile=None if data.profile is None else profile_figure(data.profile, frames),
+        profile=None if profile is None else profile_figure(profile, frames),
     )
 
 

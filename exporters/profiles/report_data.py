@@ -93,7 +93,7 @@ class FunctionReport:
     workers: Sequence[WorkerRow] = ()
     slowest: Sequence[SlowCall] = ()
     profile: Profile | None = None
-    """What a sampler saw while it ran."""
+    """What a sampler saw while it ran; where that is not known, its part of what was seen of whole workers is shown."""
     kind: str = "function"
     """"function", "coroutine", "generator" or "async generator"."""
 

@@ -176,6 +176,14 @@ def test_many_components_are_joined_and_still_add_up():
     assert sum(part.share for part in breakdown.parts) == pytest.approx(1.0)
 
 
+def test_what_of_whole_workers_was_in_a_function_is_its_flame_graph():
+    functions = [a_function(name, profile=None) for name in ("features:extract", "features:never_seen")]
+    seen, unseen = figures.report_figures(a_report(*functions)).sections
+    assert [frame.name for frame in seen.profile.graph.frames] == ["all", "features:extract", "numpy"]
+    assert seen.profile.graph.samples == 30
+    assert unseen.profile is None
+
+
 def test_a_long_name_is_cut():
     assert len(figures.shown("x" * 10_000)) == figures.MOST_NAME
     assert len(report_page(a_report(a_function("x" * 100_000)))) < 400_000
