@@ -37,6 +37,15 @@ PARTS: Final = Definition(
     "seconds",
     ("function", "means", "part"),
 )
+SAMPLED: Final = Definition(
+    "profiled_function_sampled_calls_total",
+    "counter",
+    "Calls of profiled functions that were chosen for cProfile, by whether they could be profiled",
+    labels=("function", "outcome"),
+)
+PROFILED: Final = "profiled"
+SKIPPED: Final = "skipped"
+"""Outcomes of those."""
 
 Key: TypeAlias = tuple[str, str]
 """Of a part of a function: its means and its name."""
@@ -48,3 +57,10 @@ NESTED: Final[Key] = ("nested", "")
 """The time in profiled functions that were called within stages, of which it is part."""
 EXACT: Final = (CALL, STAGE)
 """Means that tell of every moment of every call; what others find is a sample."""
+CPROFILE: Final = "cprofile"
+SAMPLING: Final = "sampling"
+AWAITED: Final = "sampling_awaited"
+"""Sampling of what is not on any stack while it waits: a coroutine."""
+
+OWN: Final = "(own code)"
+"""What a function does itself."""

@@ -19,7 +19,7 @@ _LIBRARY: Final = re.compile(
     r".*/(?:site|dist)-packages/(?P<package>[^/]+)|.*/(?:lib|lib64)/python3(?:\.\d+t?)?/(?P<standard>[^/]+)"
 )
 _FROZEN: Final = re.compile(r"<frozen (?P<module>[\w.]+)>")
-_ITSELF: Final = "shmetrics"
+ITSELF: Final = "shmetrics"
 """Is a library too, wherever it was installed from."""
 
 
@@ -70,8 +70,8 @@ def folded(stack: Sequence[Frame], expanded: Container[str] = ()) -> Stack:
 
 
 def _package(filename: str, module: str) -> str:
-    if module.partition(".")[0] == _ITSELF:
-        return _ITSELF
+    if module.partition(".")[0] == ITSELF:
+        return ITSELF
     if frozen := _FROZEN.fullmatch(filename):
         return frozen["module"].partition(".")[0]
     found = _LIBRARY.match(filename)

@@ -4,7 +4,6 @@ A plain call that is in no other and has nothing in it, which is most of them, i
 with one token. Whatever else there is to say of a call costs more, and is said by `Function.record`.
 """
 
-import functools
 import inspect
 import math
 import os
@@ -12,16 +11,15 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple
 
 from shmetrics import forks
 from shmetrics.book import Metric
-from shmetrics.decorated import decorated
 from shmetrics.instruments import Counter, Histogram
 from shmetrics.measurement import is_failure
 from shmetrics.profiling import calls, slowest
 from shmetrics.profiling.calls import Call, begin, end
-from shmetrics.profiling.families import BOUNDS, CALL, EXACT, NESTED, Key
+from shmetrics.profiling.families import BOUNDS, CALL, CPROFILE, EXACT, Key
 from shmetrics.profiling.slowest import REMEMBERED, SlowCall
 
 MOST_PARTS: Final = 40
@@ -33,8 +31,6 @@ _NOTHING: Final[dict[Key, float]] = {}
 _NO_ERRORS: Final = (StopIteration, StopAsyncIteration)
 """How an iterator says that it has no more."""
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
 
 class Series(NamedTuple):
     """The metrics of a hub that functions are kept in."""
@@ -42,6 +38,7 @@ class Series(NamedTuple):
     duration: Metric[Histogram]
     errors: Metric[Counter]
     parts: Metric[Counter]
+    sampled: Metric[Counter]
 
 
 class Function:
@@ -55,7 +52,9 @@ class Function:
         self._histogram = series.duration.labels(name)
         self.add = self._histogram.add
         self._errors = series.errors.labels(name)
-        self._metric = series.parts
+        self.runs_at_once = kind in ("function", "generator")
+        """Whether it is on a thread's stack for as long as it takes."""
+        self._metric, self._sampled = series.parts, series.sampled
         self._parts: dict[Key, Counter] = {}
         self._wall_clock = wall_clock
         self.after_fork_in_child()
@@ -91,8 +90,7 @@ class Function:
             self._errors.inc()
         if seconds > self.quick:
             name = type(error).__name__ if failed else ""
-            parts_of = tuple((part, took) for (means, part), took in parts.items() if means != NESTED[0])
-            self._remember(SlowCall(seconds, self._wall_clock(), os.getpid(), name, parts_of))
+            self._remember(SlowCall(seconds, self._wall_clock(), os.getpid(), name, _shown(parts, seconds)))
 
     def _record_parts(self, counted: float, spent: dict[Key, float]) -> dict[Key, float]:
         """Write where the time of a call went, and return it."""
@@ -102,7 +100,7 @@ class Function:
                 spent = {key: took * (counted / told if key[0] in EXACT else 1.0) for key, took in spent.items()}
         for key, seconds in spent.items():
             if seconds > 0.0:
-                (self._parts.get(key) or self.part(*key)).inc(min(seconds, counted))
+                (self._parts.get(key) or self.part(*key)).inc(seconds)
         return spent
 
     def part(self, means: str, name: str) -> Counter:
@@ -115,6 +113,10 @@ class Function:
             counter = self._parts[means, name] = self._metric.labels(self.name, means, name)
         return counter
 
+    def sampled(self, outcome: str) -> Counter:
+        """Calls that were chosen to be looked at, and what came of it."""
+        return self._sampled.labels(self.name, outcome)
+
     def _remember(self, call: SlowCall) -> None:
         """One of the slowest. Of two threads at once, one may be forgotten again."""
         if not self.slowest or call.seconds > self.slowest[0].seconds:
@@ -122,6 +124,15 @@ class Function:
         self.slowest = kept = slowest.inserted(self.slowest, call)
         if len(kept) == REMEMBERED:
             self.quick = kept[-1].seconds
+
+
+def _shown(parts: dict[Key, float], seconds: float) -> tuple[tuple[str, float], ...]:
+    """The parts of one call for people: what was looked for, or else what is always known."""
+    looked = {name: took for (means, name), took in parts.items() if means == CPROFILE}
+    if looked:
+        scale = seconds / (sum(looked.values()) or 1.0)
+        return tuple((name, took * scale) for name, took in looked.items())
+    return tuple((name, took) for (means, name), took in parts.items() if means in EXACT)
 
 
 class Steps:
@@ -168,15 +179,8 @@ def kind_of(function: Callable[..., Any]) -> str:
     return "coroutine" if inspect.iscoroutinefunction(function) else "function"
 
 
-def wrapped(target: _Function, function: Function, clock: Callable[[], float]) -> _Function:
-    """The same function, whose calls are kept."""
-    if function.kind == "function":
-        return cast(_Function, functools.wraps(target)(_plain(target, function, clock)))
-    return decorated(target, lambda args, kwargs: Steps(function, clock))
-
-
-def _plain(target: Callable[..., Any], kept: Function, clock: Callable[[], float]) -> Callable[..., Any]:
-    """The hot path: `benchmarks/profiling.py` has what it costs."""
+def plain(target: Callable[..., Any], kept: Function, clock: Callable[[], float]) -> Callable[..., Any]:
+    """A function whose calls are kept. This is the hot path: `benchmarks/profiling.py` has what it costs."""
     get, put, add, over = calls.current.get, calls.current.set, kept.add, kept.over
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:

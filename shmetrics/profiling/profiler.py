@@ -1,18 +1,24 @@
 """The profiler: which functions are profiled, and what became of them in the whole fleet."""
 
 import functools
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from shmetrics.custom import CustomMetrics
+from shmetrics.decorated import decorated
 from shmetrics.metrics import PerformanceMetrics
-from shmetrics.profiling.families import DURATION, ERRORS, PARTS
+from shmetrics.profiling.choosing import Share
+from shmetrics.profiling.deterministic import SHARE, profiled
+from shmetrics.profiling.families import CPROFILE, DURATION, ERRORS, PARTS, SAMPLED, SAMPLING
 from shmetrics.profiling.frames import frame
-from shmetrics.profiling.functions import Function, Series, kind_of, wrapped
+from shmetrics.profiling.functions import Function, Series, Steps, kind_of, plain
 from shmetrics.profiling.results import FunctionResults, Results, found
+from shmetrics.profiling.sampler import RATE
 from shmetrics.profiling.slowest import SlowCall
 from shmetrics.profiling.stages import Stage
+from shmetrics.profiling.statistical import Watch, WatchedSteps, watched
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _INNERMOST = "<locals>."
@@ -22,15 +28,20 @@ class Profiler:
     """Profiles functions of every worker of a hub. Any thread may call any method.
 
     ``metrics``: the hub. Functions that are decorated before a fork are profiled in the children, too. ``clock``:
-    seconds, monotonic. ValueError when the hub has other metrics of the names in `families`.
+    seconds, monotonic. ``rate``: looks a second of ``sampling``. ValueError when the hub has other metrics of the names
+    in `families`.
     """
 
-    def __init__(self, metrics: PerformanceMetrics, *, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, metrics: PerformanceMetrics, *, clock: Callable[[], float] = time.perf_counter, rate: float = RATE
+    ) -> None:
         CustomMetrics(metrics)  # TypeError for what is no PerformanceMetrics
         self._metrics = metrics
         self._clock = clock
+        self._rate = rate
+        self._watch: Watch | None = None
         define = metrics.book.define
-        self._series = Series(*[define(definition) for definition in (DURATION, ERRORS, PARTS)])
+        self._series = Series(*[define(definition) for definition in (DURATION, ERRORS, PARTS, SAMPLED)])
         self._functions: dict[str, Function] = {}
         self._stages: dict[str, Stage] = {}
 
@@ -38,28 +49,63 @@ class Profiler:
     def profile_function(self, function: _Function) -> _Function: ...
 
     @overload
-    def profile_function(self, *, name: str | None = None) -> Callable[[_Function], _Function]: ...
+    def profile_function(
+        self, *, name: str | None = None, breakdown: str | None = None, share: float | None = None
+    ) -> Callable[[_Function], _Function]: ...
 
-    def profile_function(self, function: Any = None, *, name: str | None = None) -> Any:
+    def profile_function(
+        self, function: Any = None, *, name: str | None = None, breakdown: str | None = None, share: float | None = None
+    ) -> Any:
         """Decorate a function, method, generator, coroutine or asynchronous generator: each call is profiled.
 
-        ``name``: what it is called in the results, ``module:function`` unless given.
+        ``name``: what it is called in the results, ``module:function`` unless given. ``breakdown``: how to find out by
+        itself which functions the time goes to that this one calls: ``cprofile``, which looks closely at a ``share`` of
+        the calls, 0.01 unless given, and at the first of each process; or ``sampling``, a thread that looks a hundred
+        times a second while such a function is under way. Stages and profiled functions within are known without.
 
         Works above and below ``@staticmethod`` and ``@classmethod``. Of a generator the time in it counts, and not that
         of its consumer; of a coroutine all the time from its start to its end. A call that raises an exception counts
-        as an error. TypeError for what cannot be called, and for classes, whose methods can be decorated.
+        as an error. TypeError for what cannot be called, for classes, whose methods can be decorated, and for what
+        cannot be broken down like that; ValueError for another breakdown or share.
         """
+        if breakdown not in (None, CPROFILE, SAMPLING):
+            raise ValueError(f"breakdown must be {CPROFILE!r}, {SAMPLING!r} or None, not {breakdown!r}")
+        if share is not None and breakdown != CPROFILE:
+            raise ValueError(f"share is of the calls that breakdown={CPROFILE!r} looks at; without it there is none")
         if function is None:
-            return functools.partial(self.profile_function, name=name)
+            return functools.partial(self.profile_function, name=name, breakdown=breakdown, share=share)
         if isinstance(function, staticmethod | classmethod):
-            inner: Any = self.profile_function(name=name)(function.__func__)
-            return type(function)(inner)
+            options = {"name": name, "breakdown": breakdown, "share": share}
+            return type(function)(self.profile_function(function.__func__, **options))
         if not callable(function) or isinstance(function, type):
             raise TypeError(f"wanted a function or a method to profile, not {function!r}")
         called = _name_of(function) if name is None else name
         if not isinstance(called, str) or not called:
             raise TypeError(f"the name of a profiled function must be a text that is not empty, not {name!r}")
-        return wrapped(function, self._function(called, kind_of(function)), self._clock)
+        kept = self._function(called, kind_of(function))
+        if breakdown == CPROFILE and kept.kind != "function":
+            raise TypeError(f"{CPROFILE!r} looks at plain functions, and {called} is a {kept.kind}; use {SAMPLING!r}")
+        if kept.kind == "function":
+            target = function
+            if breakdown == CPROFILE:
+                target = profiled(function, kept, Share(SHARE if share is None else share), self._clock)
+            elif breakdown == SAMPLING:
+                target = watched(function, self._watching(function, kept))
+            return functools.wraps(function)(plain(target, kept, self._clock))
+        watch = self._watching(function, kept) if breakdown == SAMPLING else None
+        make = Steps if watch is None else functools.partial(WatchedSteps, watch=watch)
+        return decorated(function, lambda args, kwargs: make(kept, self._clock))
+
+    def _watching(self, function: Callable[..., Any], kept: Function) -> Watch:
+        """What looks at the function from now on. TypeError for one that is not written in Python: none is seen."""
+        if self._watch is None:
+            self._watch = Watch(self._rate)
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        if code is None:
+            raise TypeError(f"{SAMPLING!r} looks at functions written in Python, and {function!r} is none")
+        inside = getattr(code, "co_qualname", code.co_name)
+        self._watch.add(frame(code.co_filename, inside, function.__module__).name, kept)
+        return self._watch
 
     def _function(self, name: str, kind: str) -> Function:
         known = self._functions.get(name)

@@ -8,13 +8,28 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from shmetrics.families import OVERFLOW, Family, Series
-from shmetrics.profiling.families import BOUNDS, CALL, DURATION, ERRORS, EXACT, NESTED, PARTS, STAGE
+from shmetrics.profiling.families import (
+    AWAITED,
+    BOUNDS,
+    CALL,
+    CPROFILE,
+    DURATION,
+    ERRORS,
+    NESTED,
+    OWN,
+    PARTS,
+    PROFILED,
+    SAMPLED,
+    SAMPLING,
+    SKIPPED,
+    STAGE,
+)
 from shmetrics.profiling.slowest import SlowCall, slowest
 from shmetrics.series import MergedFamilies
 from shmetrics.snapshot import Snapshot, WorkerSnapshot
 
 OUTSIDE: Final = "(outside of stages)"
-OWN: Final = "(own code)"
+AWAITING: Final = "(waiting)"
 STAGES: Final = "stages"
 CALLS: Final = "calls"
 _PERCENTILES: Final = (50, 90, 95, 99)
@@ -31,6 +46,8 @@ class Figures:
     errors: int = 0
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Seconds by means, then by the name of the part."""
+    sampled: Mapping[str, int] = field(default_factory=dict)
+    """Calls that were chosen for cProfile, by what came of it."""
 
     @property
     def calls(self) -> int:
@@ -64,9 +81,14 @@ class Figures:
             rest = max(0.0, self.seconds - sum(known.values()))
             known[OUTSIDE if stages else OWN] = rest
             found[STAGES if stages else CALLS] = _scaled(known, self.seconds)
-        for means, parts in self.parts.items():
-            if means not in (*EXACT, NESTED[0]):
-                found[means] = _scaled(parts, self.seconds)
+        if CPROFILE in self.parts:
+            found[CPROFILE] = _scaled(self.parts[CPROFILE], self.seconds)
+        if SAMPLING in self.parts:
+            found[SAMPLING] = _scaled(self.parts[SAMPLING], self.seconds)
+        elif AWAITED in self.parts:
+            running = self.parts[AWAITED]
+            waiting = max(0.0, self.seconds - sum(running.values()))
+            found[SAMPLING] = _scaled({**running, AWAITING: waiting}, self.seconds)
         return found
 
     def breakdown(self) -> dict[str, float]:
@@ -103,6 +125,8 @@ class FunctionResults:
             **_row(self.fleet),
             "time_breakdown": self.fleet.breakdown(),
             "breakdowns": self.fleet.breakdowns(),
+            "sampled_calls": self.fleet.sampled.get(PROFILED, 0),
+            "skipped_calls": self.fleet.sampled.get(SKIPPED, 0),
             "slowest_calls": [
                 {
                     "time": call.seconds,
@@ -177,6 +201,9 @@ def _series(families: Sequence[Family], metric: str) -> tuple[Series, ...]:
 def _by_function(families: Sequence[Family]) -> dict[str, Figures]:
     """The figures of every function."""
     errors = {series.labels[0]: series.value for series in _series(families, ERRORS.name)}
+    sampled: dict[str, dict[str, int]] = {}
+    for series in _series(families, SAMPLED.name):
+        sampled.setdefault(series.labels[0], {})[series.labels[1]] = round(series.value)
     parts: dict[str, dict[str, dict[str, float]]] = {}
     for series in _series(families, PARTS.name):
         function, means, part = series.labels
@@ -188,6 +215,7 @@ def _by_function(families: Sequence[Family]) -> dict[str, Figures]:
             seconds=series.sum,
             errors=round(errors.get(series.labels[0], 0.0)),
             parts=parts.get(series.labels[0], {}),
+            sampled=sampled.get(series.labels[0], {}),
         )
         for series in _series(families, DURATION.name)
         if OVERFLOW not in series.labels

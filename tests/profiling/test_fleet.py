@@ -100,7 +100,9 @@ def test_results_of_killed_workers_are_kept_up_to_their_last_completed_call(metr
     results = profiler.get_profile_results("killed")
     assert results["total_calls"] == 12
     assert [(row["total_calls"], row["alive"]) for row in results["workers"]] == [(3, False)] * 4
-    assert {call["pid"] for call in results["slowest_calls"]} == {worker.pid for worker in workers}
+    pids = {call["pid"] for call in results["slowest_calls"]}
+    assert pids
+    assert pids <= {worker.pid for worker in workers}
 
 
 def _calls_without_end(name, index):

@@ -1,0 +1,145 @@
+"""Where the time of calls went, by looking: a thread that sees now and then what the functions have called.
+
+It only looks while such a function is under way in this process, and only at the threads where one is. Its components
+are the functions that it called itself, and it is found in a stack by its code, so nothing is done at its calls but to
+say in which thread they are.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+from shmetrics import forks
+from shmetrics.profiling.families import AWAITED, OWN, SAMPLING
+from shmetrics.profiling.frames import ITSELF, Frame
+from shmetrics.profiling.functions import Function, Steps
+from shmetrics.profiling.sampler import RATE, Sampler
+
+_LINGER: Final = 0.3
+"""Seconds without a function under way, after which nobody looks any more."""
+_MOST_KNOWN: Final = 5000
+"""Stacks of which it is remembered what they mean."""
+
+
+class Watch:
+    """Looks at functions of this process, from a thread that it starts and ends as needed. Any thread may call.
+
+    ``rate``: looks a second.
+    """
+
+    def __init__(self, rate: float = RATE) -> None:
+        self._rate = rate
+        self._functions: dict[str, Function] = {}
+        self._inside: dict[int, int]
+        self.after_fork_in_child()
+        forks.register(self)
+
+    def after_fork_in_child(self) -> None:
+        """Nothing is under way, and no thread is there."""
+        self._inside = {}
+        self._starting = threading.Lock()
+        self._runs = False
+
+    def add(self, frame: str, function: Function) -> None:
+        """Look at this function from now on. ``frame``: what it is called in stacks."""
+        self._functions[frame] = function
+
+    def enter(self) -> int:
+        """A call begins in this thread, whose ident it is."""
+        ident = threading.get_ident()
+        self._inside[ident] = self._inside.get(ident, 0) + 1
+        if not self._runs:
+            self._start()
+        return ident
+
+    def leave(self, ident: int) -> None:
+        """A call ends that began there."""
+        left = self._inside.get(ident, 0) - 1
+        if left > 0:
+            self._inside[ident] = left
+        else:
+            self._inside.pop(ident, None)
+
+    def _start(self) -> None:
+        if self._starting.acquire(blocking=False):  # else another thread is about to
+            try:
+                if not self._runs:
+                    self._runs = True
+                    threading.Thread(target=self._run, name="shmetrics-looks", daemon=True).start()
+            except RuntimeError:  # no more threads can be started here, or the interpreter ends
+                self._runs = False
+            finally:
+                self._starting.release()
+
+    def _run(self) -> None:
+        sampler = Sampler(self._rate, idle=True, only=self._inside)
+        known: dict[tuple[int, ...], list[tuple[Function, str]]] = {}
+        idle_since = time.monotonic()
+
+        def wait(seconds: float) -> bool:
+            nonlocal idle_since
+            counts = sampler.taken()
+            for numbers, samples in counts.stacks.items():
+                meaning = known.get(numbers)
+                if meaning is None:
+                    meaning = self._meaning([counts.frames[number] for number in numbers])
+                    if len(known) < _MOST_KNOWN:
+                        known[numbers] = meaning
+                for function, component in meaning:
+                    means = SAMPLING if function.runs_at_once else AWAITED
+                    function.part(means, component).inc(samples * sampler.interval)
+            now = time.monotonic()
+            if self._inside:
+                idle_since = now
+            time.sleep(seconds)
+            return now - idle_since > _LINGER
+
+        sampler.run(wait)
+        self._runs = False
+        if self._inside:  # a call has begun meanwhile, and found that somebody still looked
+            self._start()
+
+    def _meaning(self, stack: list[Frame]) -> list[tuple[Function, str]]:
+        """For each function in a stack, the component that it was in."""
+        found = []
+        for name in {frame.name for frame in stack} & self._functions.keys():
+            at = next(at for at, frame in enumerate(stack) if frame.name == name)
+            within = [frame for frame in stack[at:] if frame.name != name and frame.package != ITSELF]
+            found.append((self._functions[name], (within[0].package or within[0].name) if within else OWN))
+        return found
+
+
+def watched(target: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
+    """The target, which is looked at while it is under way."""
+    enter, leave = watch.enter, watch.leave
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        ident = enter()
+        try:
+            return target(*args, **kwargs)
+        finally:
+            leave(ident)
+
+    return call
+
+
+class WatchedSteps(Steps):
+    """One call of a generator or coroutine, whose steps are looked at."""
+
+    __slots__ = ("_ident", "_watch")
+
+    def __init__(self, function: Function, clock: Callable[[], float], watch: Watch) -> None:
+        super().__init__(function, clock)
+        self._watch = watch
+
+    def __enter__(self) -> None:
+        self._ident = self._watch.enter()
+        super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._watch.leave(self._ident)
