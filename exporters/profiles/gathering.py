@@ -9,12 +9,13 @@ from shmetrics.exporters.profiles.report_data import (
     SlowCall,
     WorkerRow,
 )
-from shmetrics.profiling.families import BOUNDS
+from shmetrics.profiling.families import BOUNDS, CPROFILE, PROFILED, SAMPLING, SKIPPED
 from shmetrics.profiling.profiler import Profiler
 from shmetrics.profiling.results import Figures, FunctionResults, WorkerFigures
 
 _MOST_PARTS = 4
 """Of a slow call, to be named."""
+_HEADINGS = {CPROFILE: "cProfile", SAMPLING: "samples"}
 
 
 def report_of(profiler: Profiler) -> ReportData:
@@ -59,7 +60,11 @@ def _function(found: FunctionResults, kind: str) -> FunctionReport:
         p99=p99,
         buckets=_buckets(figures),
         breakdowns=[
-            Breakdown(means, [Component(name, seconds) for name, seconds in parts.items()])
+            Breakdown(
+                _HEADINGS.get(means, means),
+                [Component(name, seconds) for name, seconds in parts.items()],
+                _note(means, figures),
+            )
             for means, parts in figures.breakdowns().items()
         ],
         workers=[_worker(row) for row in found.workers],
@@ -76,6 +81,17 @@ def _function(found: FunctionResults, kind: str) -> FunctionReport:
         ],
         kind=kind,
     )
+
+
+def _note(means: str, figures: Figures) -> str:
+    """What a reader has to know of a breakdown."""
+    if means == SAMPLING:
+        return "From looks at the threads in it, now and then."
+    if means != CPROFILE:
+        return "Of every call."
+    looked, skipped = figures.sampled.get(PROFILED, 0), figures.sampled.get(SKIPPED, 0)
+    beside = f"; {skipped:,} more were left out, since something else was at work" if skipped else ""
+    return f"From {looked:,} of {figures.calls:,} calls{beside}."
 
 
 def _buckets(figures: Figures) -> list[Bucket]:

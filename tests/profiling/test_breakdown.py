@@ -248,18 +248,17 @@ def test_threads_that_are_profiled_at_the_same_time_disturb_no_call(metrics):
 
 
 def test_of_a_coroutine_what_it_waits_for_is_no_ones_time(metrics):
-    profiler = Profiler(metrics, rate=500)
+    profiler = Profiler(metrics)
 
     @profiler.profile_function(name="ask", breakdown="sampling")
     async def ask():
         await asyncio.sleep(0.4)
-        features(0.1)
+        features(0.3)
 
     asyncio.run(ask())
-    results = profiler.get_profile_results("ask")
-    found = shares(results, "sampling")
-    assert found["features"] > 0.05
-    assert found["(waiting)"] > 0.2
+    found = shares(profiler.get_profile_results("ask"), "sampling")
+    assert found["features"] > 0.1
+    assert found["(waiting)"] > 0.1
 
 
 def test_a_generator_is_looked_at_while_it_runs(metrics):

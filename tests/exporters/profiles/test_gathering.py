@@ -1,5 +1,7 @@
 """From a profiler to the data of its report, and to the page."""
 
+import sys
+
 import pytest
 
 from shmetrics import OutputError, PerformanceMetrics, PerformanceProfiler
@@ -42,7 +44,7 @@ def test_a_report_has_all_that_is_known_of_every_function(profiler, clock):
     assert (used.minimum, used.p50, used.maximum) == (pytest.approx(1.0, rel=0.14),) * 2 + (11.0,)
     assert [(bucket.above, bucket.upto, bucket.calls) for bucket in used.buckets] == [(0.8, 1.0, 9), (10.0, 12.5, 1)]
     (breakdown,) = used.breakdowns
-    assert breakdown.means == "stages"
+    assert (breakdown.means, breakdown.note) == ("stages", "Of every call.")
     assert {each.name: each.seconds for each in breakdown.components} == {
         "inference": pytest.approx(15.0),
         "(outside of stages)": pytest.approx(5.0),
@@ -68,3 +70,18 @@ def test_the_report_is_a_file_that_appears_whole_or_not_at_all(profiler, tmp_pat
     with pytest.raises(OutputError):
         profiler.generate_detailed_report(tmp_path / "missing" / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_report_says_which_calls_a_breakdown_is_from(profiler):
+    profiler = PerformanceProfiler(profiler._metrics)  # whose time passes by itself
+    call = profiler.profile_function(name="service:predict", breakdown="cprofile", share=1.0)(lambda: sorted([2, 1]))
+    for _ in range(3):
+        call()
+    sys.setprofile(lambda *_: None)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    (breakdown,) = report_of(profiler).functions[0].breakdowns
+    assert breakdown.means == "cProfile"
+    assert breakdown.note == "From 3 of 4 calls; 1 more were left out, since something else was at work."
