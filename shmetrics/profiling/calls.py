@@ -185,10 +185,10 @@ def begin_span(owner: Named, clock: Callable[[], float]) -> Span | None:
 def end_span(owner: Named, clock: Callable[[], float]) -> None:
     """The innermost stage of this context that ``owner`` began is over."""
     span = current.get()
-    while span is not None and (span.function is None or getattr(span, "owner", None) is not owner):
+    while not isinstance(span, Span) or span.owner is not owner or span.function is None:
+        if span is None:  # a generator's, ended by the garbage collector in some other context
+            return
         span = span.outer
-    if not isinstance(span, Span):  # a generator's, ended by the garbage collector in some other context
-        return
     seconds = clock() - span.start
     span.function = None
     outer = span.outer

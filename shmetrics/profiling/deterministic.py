@@ -6,6 +6,7 @@ during which another thread of the interpreter ran.
 """
 
 import cProfile
+import os
 import re
 import sys
 import threading
@@ -29,6 +30,7 @@ _LIKE_SYNTAX: Final = ("builtins", "_io", "_abc", "_functools", "_operator", "_c
 
 _busy: Final[set[int]] = set()
 """Threads in which a call is being profiled: one within it is part of it."""
+os.register_at_fork(after_in_child=_busy.clear)
 
 
 def profiled(target: Callable[..., Any], function: Function, share: Share, clock: Callable[[], float]) -> Any:

@@ -83,7 +83,7 @@ class Function:
         """
         if not seconds >= 0.0:  # an injected clock that went back
             return
-        parts = self._record_parts(counted, calls.sums(spent)) if spent else _NOTHING
+        parts = self._record_parts(counted, calls.sums(spent) if len(spent) > 1 else dict(spent)) if spent else _NOTHING
         self.add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
         failed = error is not None and is_failure(error) and not isinstance(error, _NO_ERRORS)
         if failed:

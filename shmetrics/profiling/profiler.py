@@ -82,10 +82,11 @@ class Profiler:
         called = _name_of(function) if name is None else name
         if not isinstance(called, str) or not called:
             raise TypeError(f"the name of a profiled function must be a text that is not empty, not {name!r}")
-        kept = self._function(called, kind_of(function))
-        if breakdown == CPROFILE and kept.kind != "function":
-            raise TypeError(f"{CPROFILE!r} looks at plain functions, and {called} is a {kept.kind}; use {SAMPLING!r}")
-        if kept.kind == "function":
+        kind = kind_of(function)
+        if breakdown == CPROFILE and kind != "function":
+            raise TypeError(f"{CPROFILE!r} looks at plain functions, and {called} is a {kind}; use {SAMPLING!r}")
+        kept = self._function(called, kind)
+        if kind == "function":
             target = function
             if breakdown == CPROFILE:
                 target = profiled(function, kept, Share(SHARE if share is None else share), self._clock)

@@ -184,3 +184,18 @@ def test_a_generator_that_nobody_finishes_counts_when_it_is_let_go_of(profiler, 
     next(generator)
     del generator
     assert took(profiler, "values") == (1, 1.0)
+
+
+def test_functions_of_different_kinds_may_have_one_name(profiler, clock):
+    @profiler.profile_function(name="ask")
+    def ask():
+        clock.now += 1.0
+
+    @profiler.profile_function(name="ask")
+    async def ask_too():
+        await asyncio.sleep(0)
+        clock.now += 2.0
+
+    ask()
+    asyncio.run(ask_too())
+    assert took(profiler, "ask") == (2, 3.0)
