@@ -115,7 +115,9 @@ def innermost() -> Call | Span | None:
 
 def begin(function: Kept) -> Call:
     """A call begins; the caller makes it the innermost of the context."""
-    outer = innermost()
+    outer = current.get()
+    if outer is not None and (outer.function is None or (outer.outer is not None and outer.outer.function is None)):
+        outer = innermost()
     if outer is None:
         call = Call()
     else:

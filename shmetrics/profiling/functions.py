@@ -195,10 +195,14 @@ def plain(target: Callable[..., Any], kept: Function, clock: Callable[[], float]
             put(call)
             result = target(*args, **kwargs)
             seconds = clock() - start
-            if call.spent is None and call.outer is None and 0.0 <= seconds <= kept.quick:
-                call.function = None
-                put(None)
-                add(seconds, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
+            if call.spent is None and 0.0 <= seconds <= kept.quick:  # what `record` would do is this alone
+                counted = seconds
+                if call.outer is None:
+                    call.function = None
+                    put(None)
+                elif not end(call, seconds):
+                    counted = 0.0
+                add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
                 return result
         except BaseException as error:
             over(call, clock() - start, error)
