@@ -26,6 +26,7 @@ from shmetrics.errors import (
     HubStaleError,
     OutputError,
     PlatformError,
+    ProfilingError,
     RulesError,
     ShmetricsError,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "PerformanceMetrics",
     "PerformanceProfiler",
     "PlatformError",
+    "ProfilingError",
     "PrometheusExporter",
     "RulesError",
     "ShmetricsError",

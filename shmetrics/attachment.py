@@ -2,15 +2,21 @@
 
 import os
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from shmetrics import ends, segment
+from shmetrics import ends, segment, settings
 from shmetrics.book import DEFINITION_PATIENCE, Book
 from shmetrics.hub import View
 from shmetrics.measurement import Source
 from shmetrics.segment import Segment
 from shmetrics.stages import Stages
 from shmetrics.writer import Writer
+
+if TYPE_CHECKING:
+    from shmetrics.profiling.listener import Listener
+
+PROFILING_VARIABLE: Final = "SHMETRICS_PROFILING"
+"""Environment variable that lets `shmetrics profile` sample a process."""
 
 
 class Attachment:
@@ -30,6 +36,9 @@ class Attachment:
         self._held = False
         self.private_to = 0
         """The process that created it as its private hub, if one did."""
+        self._listener: Listener | None = None
+        if settings.switch(PROFILING_VARIABLE):
+            self.enable_profiling()
         self.may_record_requests = False
         """Whether one of its users may; metrics that stand in for prometheus_client's do not."""
 
@@ -54,6 +63,16 @@ class Attachment:
                 target.close()
                 return found
 
+    def enable_profiling(self) -> None:
+        """Let `shmetrics profile` sample this process, and those that are forked from it, while they have a slot."""
+        if self._listener is None:
+            from shmetrics.profiling.listener import Listener  # noqa: PLC0415  for those who want it
+
+            self._listener = Listener(self.segment.instance)
+            self.writer.claimant.claimed = self._listener.start
+        if self.writer.slot is not None:
+            self._listener.start()
+
     def hold(self) -> None:
         """Keep the slot until this process is dead, whoever releases what."""
         self._users += 1
@@ -71,6 +90,8 @@ class Attachment:
 
     def end(self, deadline: float) -> None:
         """Find places for what waits, until then on the monotonic clock, and give up the slot."""
+        if self._listener is not None:
+            self._listener.stop()
         self.book.settle(deadline)
         self.writer.close(max(0.0, deadline - time.monotonic()))
 

@@ -34,6 +34,8 @@ class Claimant:
         self._identity = identity
         self._clock = clock
         self._notices = notices
+        self.claimed: Callable[[], object] = lambda: None
+        """Called when there is a slot, in the middle of a write: it returns at once, and raises nothing."""
         self.begin()
 
     def begin(self) -> None:
@@ -94,6 +96,8 @@ class Claimant:
             )
         except OSError as error:  # no descriptors left, /proc not mounted: this must not reach a request
             warn("os", f"cannot claim a slot: {error}")
+        else:
+            self.claimed()
         self._retry_at = self._clock() + RETRY_INTERVAL
         return claim
 

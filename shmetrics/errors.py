@@ -34,6 +34,10 @@ class OutputError(ShmetricsError):
     """A file could not be written; what stood under its name still does."""
 
 
+class ProfilingError(ShmetricsError):
+    """No worker that was asked for could be profiled; the message says of each why, and what to do."""
+
+
 class RulesError(ShmetricsError):
     """A file of alert rules cannot be used; the message has a line for each problem, with file, line and remedy."""
 

@@ -188,6 +188,13 @@ class PerformanceMetrics:
         """
         return self._attachment.writer.claim()
 
+    def enable_profiling(self) -> None:
+        """Let `shmetrics profile` sample this process, and those that are forked from it, while they have a slot.
+
+        As SHMETRICS_PROFILING=1 does. It costs a thread that sleeps; requests cost the same. See docs/profiling.md.
+        """
+        self._attachment.enable_profiling()
+
     @property
     def recorder(self) -> Recorder:
         """The writer of this process: what wrappers of servers record with."""

@@ -79,7 +79,7 @@ class Writer:
         self.exemplars = Exemplars(time.time)
         self._garbage = Garbage()
         self._notices = Notices(segment.name)
-        self._claimant = Claimant(segment, partial(identity, role), clock, self._notices)
+        self.claimant = Claimant(segment, partial(identity, role), clock, self._notices)
         self._claim: Claim | None = None
         self._taken: Claim | None = None  # a slot that is being moved into
         self._memory = memoryview(b"")
@@ -210,7 +210,7 @@ class Writer:
 
         ``patience``: seconds to wait at most; CLAIM_PATIENCE the first time, and later none, unless given.
         """
-        for _ in self._claimant.tries(patience):
+        for _ in self.claimant.tries(patience):
             self.add(UNCOUNTED, 0)
         return self._claim is not None
 
@@ -378,7 +378,7 @@ class Writer:
         claim = self._claim or self._taken
         memory = np.zeros(self._segment.layout.slot.itemsize, np.uint8).data  # pages come when they are touched
         self._board.begin(memory[BOARD:RING])
-        self._claimant.begin()
+        self.claimant.begin()
         self._use(None, memory[:BOARD].cast("Q"), memory, advance_at=0)  # so every write tries to claim
         if claim is not None:
             claim.release()
@@ -405,7 +405,7 @@ class Writer:
         if self._closed:
             return self.warn("closed", "records after close() are dropped")
         give = self.give
-        claim = self._claimant.try_to_claim(self._words, self.warn)
+        claim = self.claimant.try_to_claim(self._words, self.warn)
         if give is self.give:
             self._taken = claim
         elif claim is not None:  # this is a child, forked by a signal handler in the middle of its parent's claim

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from shmetrics import PerformanceMetrics, PrometheusExporter, errors
 from shmetrics.alerting import definition, replay
 from shmetrics.cli import build_parser
 from shmetrics.exporters.alerts import dispatch_of
+from shmetrics.process import start_ticks
+from shmetrics.profiling.asking import Target, ask
+from shmetrics.profiling.wire import Request
+from tests.cli import until
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,6 +25,8 @@ SERVED = {"uvicorn.md", "granian.md", "hypercorn.md", "fastapi.md", "flask.md", 
 """Pages whose snippets are files of a server; tests/workers/test_pages.py runs them as such."""
 PORT = "9464"
 """The port of all examples; where they are run, a free one instead."""
+QUICK = {"SHMETRICS_SECONDS": "0.2", "SHMETRICS_PY_SPY": "never"}
+"""Of commands that look for a while."""
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -66,9 +73,21 @@ def test_the_commands_of_a_page_work(page, hub_name):
                 _, errors = serving.communicate(timeout=60)
             assert (bool(said), serving.returncode) == (True, 0), errors
             continue
-        done = subprocess.run(python, capture_output=True, text=True, timeout=60)
+        with live_worker(hub_name) if "profile" in command else nullcontext():
+            done = subprocess.run(python, env=os.environ | QUICK, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert done.stdout
+
+
+@contextmanager
+def live_worker(name):
+    """This process as a worker of the hub, which can be profiled."""
+    with PerformanceMetrics(name=name) as metrics:
+        metrics.enable_profiling()
+        metrics.claim()
+        process = Target(0, os.getpid(), start_ticks("self"), metrics.instance)
+        until(lambda: not ask([process], Request(0.1, 100.0, False))[0].problem)
+        yield
 
 
 @pytest.mark.parametrize("page", pages_with("sh"))

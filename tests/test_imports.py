@@ -52,7 +52,7 @@ PURE_ALERTING = {
     "wording",
 }
 """Of `shmetrics.alerting`; replay, which takes lines that somebody else read, needs rules files too."""
-PURE_PROFILING = {"families", "frames", "profile", "results", "slowest"}
+PURE_PROFILING = {"counts", "families", "frames", "profile", "results", "slowest", "wire"}
 TYPES_FOR_MERGE = {"reader", "copies", "slots"}
 """What merge needs the types and constants of; it calls nothing of theirs."""
 NAMES_ONLY = {("obituary", "signal")}

@@ -135,7 +135,7 @@ def test_a_guard_left_busy_by_the_dead_is_replaced_by_its_owner_and_its_value_ne
 def test_while_the_registry_is_busy_records_wait_in_the_process_and_none_is_lost(segment, writer, clock):
     with ByteLock(segment.descriptor, REGISTRY) as registry:
         assert registry.try_acquire()
-        writer._claimant.patience = 0.0
+        writer.claimant.patience = 0.0
         writer.add(ERRORS, 5)
         for step in range(500):
             writer.record(0.001 * step)
@@ -186,7 +186,7 @@ def test_what_waits_for_longer_than_the_ring_is_dropped_oldest_first_and_counted
     capacity = segment.layout.capacity
     with ByteLock(segment.descriptor, REGISTRY) as registry:
         assert registry.try_acquire()
-        writer._claimant.patience = 0.0
+        writer.claimant.patience = 0.0
         for _ in range(2 * capacity):
             writer.record(0.1)
     clock.now += RETRY_INTERVAL
@@ -274,7 +274,7 @@ def test_a_request_under_way_while_the_slot_is_claimed_leaves_no_trace_on_the_bo
 def test_what_found_no_slot_until_the_end_is_told(segment, writer, caplog):
     with ByteLock(segment.descriptor, REGISTRY) as registry:
         assert registry.try_acquire()
-        writer._claimant.patience = 0.0
+        writer.claimant.patience = 0.0
         writer.record(0.5)
         writer.close()
     assert "ended without a slot: 1 records and what waited with them are lost" in caplog.text

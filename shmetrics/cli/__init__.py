@@ -23,6 +23,7 @@ _VERBS: Final = {
     "run": "run a command with a hub, and the aggregator beside it; gunicorn needs no change to be measured",
     "stats": "print the figures of the whole fleet",
     "trends": "say where throughput, latency and errors are going, and what holds the fleet up",
+    "profile": "have live workers say where their time goes: text, collapsed stacks, speedscope, a flame graph",
     "export": "write the whole fleet as JSON, CSV or a page for Prometheus",
     "serve": "run the aggregator: reap dead workers, sample once a second, print a line, serve Prometheus",
     "rules": "check alert rules, test them against series and recordings, export them to Prometheus",
@@ -42,6 +43,7 @@ examples:
   shmetrics stats resnet          the fleet's figures, once
   shmetrics stats resnet --watch  and again every second
   shmetrics trends resnet         where it is going, and what holds it up
+  shmetrics profile resnet        where the time of its workers goes, without a restart
   shmetrics export resnet         all of it as JSON; or CSV, or what Prometheus reads
   shmetrics serve resnet          the aggregator: reaps dead workers, prints a line a second
   shmetrics serve resnet --port 9464    and serves http://127.0.0.1:9464/metrics to Prometheus

@@ -127,6 +127,7 @@ def add_text(parser: argparse.ArgumentParser, flag: str, text: str, metavar: str
 def add_output(parser: argparse.ArgumentParser) -> None:
     """`--output`: a file, or standard output."""
     parser.add_argument(
+        "-o",
         "--output",
         default=os.environ.get(variable("--output")) or STDOUT,
         metavar="FILE",

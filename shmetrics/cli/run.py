@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from shmetrics import endings, hub, inventory, naming, segment
+from shmetrics.attachment import PROFILING_VARIABLE
 from shmetrics.cli import serve
 from shmetrics.cli.options import UsageError, add_dimensions, add_json, add_switch, variable
 from shmetrics.cli.telling import STDERR, tell
@@ -23,6 +24,7 @@ EXAMPLES: Final = """\
   shmetrics run -- gunicorn app:app -w 4                      measures an application that knows nothing of it
   shmetrics run --port 9464 -- gunicorn app:app -w 4          and serves it to Prometheus
   shmetrics run --name resnet -- uvicorn app:app --workers 4  a named hub stays, totals and all
+  shmetrics run --profiling -- gunicorn app:app -w 4          lets `shmetrics profile` look into its workers
   shmetrics run -- python train.py                            what it records goes into the hub in SHMETRICS_HUB
 Ends with the command's exit status, 128 and the number of the signal that killed it, 127 when there is no such command,
 126 when it cannot be executed, and 125 when the hub cannot be made. Signals are passed on to the command."""
@@ -45,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         f"that goes with the command; {variable('--name')})",
     )
     add_switch(parser, "--keep", "let a hub without a name stay as well, until `shmetrics gc`")
+    add_switch(parser, "--profiling", "let `shmetrics profile` look into the workers while they run")
     add_json(parser)
     add_dimensions(parser)
     serve.configure_aggregator(parser)
@@ -88,6 +91,8 @@ class _Run:
         try:
             self._command, environment = measured(self._command, os.environ)
             os.environ.update(environment, **{HUB_VARIABLE: self._hub.name})
+            if self._options.profiling:
+                os.environ[PROFILING_VARIABLE] = "1"
             try:
                 supervisor.start(self._command)
             except OSError as error:

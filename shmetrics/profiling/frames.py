@@ -45,11 +45,12 @@ def frame(filename: str, function: str, module: str) -> Frame:
 
 def module_of(filename: str, roots: Iterable[str]) -> str:
     """What a file is called as a module, by the directories that modules are looked for in (``sys.path``)."""
-    inside = max((root for root in roots if root and filename.startswith(root.rstrip("/") + "/")), key=len, default="")
+    inside = [len(root.rstrip("/")) + 1 for root in roots if root and filename.startswith(root.rstrip("/") + "/")]
+    if library := _LIBRARY.match(filename):
+        inside.append(max(library.start("package"), library.start("standard")))
     if not inside:
         return _stem(filename)
-    parts = filename[len(inside.rstrip("/")) + 1 :].removesuffix(".py").removesuffix("/__init__")
-    return parts.replace("/", ".")
+    return filename[max(inside) :].removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def folded(stack: Sequence[Frame], expanded: Container[str] = ()) -> Stack:

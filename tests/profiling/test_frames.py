@@ -53,6 +53,7 @@ def test_a_module_is_called_as_it_is_imported_by_the_longest_of_the_directories(
     assert module_of("/srv/project/app/models.py", roots) == "app.models"
     assert module_of("/srv/project/app/__init__.py", roots) == "app"
     assert module_of("/srv/projects/app.py", roots) == "projects.app"
+    assert module_of("/other/lib/python3.12/site-packages/torch/nn/module.py", roots) == "torch.nn.module"
     assert module_of("/elsewhere/deep/app.py", roots) == "app"
     assert module_of(json.decoder.__file__, sys.path) == "json.decoder"
     assert module_of(os.path.abspath(__file__), [os.getcwd()]) == __name__

@@ -1,0 +1,169 @@
+"""py-spy, where it is installed and permitted: it looks from outside, so it needs no leave of the worker, and no lock.
+
+https://github.com/benfred/py-spy. It finds a worker that keeps the interpreter's lock, or never enabled profiling; in
+exchange it must be allowed to read another process (ptrace(2)), which containers and distributions often forbid.
+"""
+
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Final
+
+from shmetrics.profiling.asking import Answer, Target
+from shmetrics.profiling.frames import Frame, folded, frame, module_of
+from shmetrics.profiling.profile import Profile, Stack
+from shmetrics.profiling.wire import Request
+
+_PROGRAM: Final = "py-spy"
+_FRAME: Final = re.compile(r"(?P<function>.*) \((?P<file>[^()]*?)(?::\d+)?\)")
+_LISTENER: Final = re.compile(r"(?:\w+\.)?_serve \(.*shmetrics/profiling/listener\.py(:\d+)?\)")
+"""Where the thread begins that waits for `shmetrics profile`, which is no part of what a worker does."""
+_POLL: Final = 0.1
+_GRACE: Final = 30.0
+"""Seconds more than it was asked for that it may take: it reads the symbols of the interpreter first."""
+
+
+def find() -> str | None:
+    """Where it is: beside this very interpreter, as in a virtual environment that is not activated, or on PATH."""
+    return shutil.which(_PROGRAM, path=os.path.dirname(sys.executable)) or shutil.which(_PROGRAM)
+
+
+def parse(raw: str, roots: Collection[str] = ()) -> Counter[tuple[Frame, ...]]:
+    """Samples of each stack, from what ``py-spy record --format raw`` writes. ValueError when it is something else.
+
+    ``roots``: directories that modules are looked for in.
+    """
+    stacks: Counter[tuple[Frame, ...]] = Counter()
+    for number, line in enumerate(raw.splitlines(), 1):
+        stack, _, samples = line.rpartition(" ")
+        if not stack or not (samples.isascii() and samples.isdigit()):
+            raise ValueError(f"line {number} of what py-spy wrote is no stack with its samples: {line[:200]!r}")
+        frames = stack.split(";")
+        if not _LISTENER.fullmatch(frames[0]):
+            stacks[tuple(_frame(each, roots) for each in frames)] += int(samples)
+    return stacks
+
+
+def _frame(text: str, roots: Collection[str]) -> Frame:
+    found = _FRAME.fullmatch(text)
+    if found is None:
+        return frame("", text, "?")
+    return frame(found["file"], found["function"], module_of(found["file"], roots))
+
+
+def record(
+    program: str,
+    workers: Iterable[Target],
+    request: Request,
+    *,
+    expanded: Collection[str] = (),
+    progress: Callable[[Sequence[Answer]], None] = lambda _: None,
+) -> list[Answer]:
+    """Have workers sampled by py-spy, all at the same time; answers as `asking.ask` gives them.
+
+    ``program``: where py-spy is. It knows whole seconds and whole looks a second, so there may be a little more.
+    """
+    with tempfile.TemporaryDirectory(prefix="shmetrics-") as directory:
+        runs = [_Run(program, target, request, f"{directory}/{target.slot}") for target in workers]
+        try:
+            for each in runs:
+                each.start()
+            while not all(each.answer.done for each in runs):
+                for each in runs:
+                    each.look(expanded)
+                progress([each.answer for each in runs])
+                time.sleep(_POLL)
+        finally:
+            for each in runs:
+                each.end()
+    return [each.answer for each in runs]
+
+
+class _Run:
+    """One py-spy, which looks at one worker."""
+
+    def __init__(self, program: str, target: Target, request: Request, output: str) -> None:
+        self.answer = Answer(target)
+        self._target = target
+        self._request = request
+        self._output = output
+        self._seconds = math.ceil(request.seconds)
+        self._rate = round(request.rate)
+        self._command = [
+            *(program, "record", "--pid", str(target.pid), "--format", "raw", "--full-filenames", "--function"),
+            *("--duration", str(self._seconds), "--rate", str(self._rate), "--output", output),
+            *(["--idle"] if request.idle else []),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, where the worker is there."""
+        self._begun = time.monotonic()
+        if not self._target.runs:
+            self.answer.fail(f"{self._target} has ended, or runs where its process cannot be seen from here")
+            return
+        try:
+            with open(self._output + ".log", "wb") as log:
+                # In a session of its own: Ctrl-C is for us, who end it.
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+        except OSError as error:
+            self.answer.fail(f"py-spy cannot be started ({self._command[0]}): {error.strerror}")
+
+    def look(self, expanded: Collection[str]) -> None:
+        """See whether it is done, and what it found."""
+        if self.answer.done or self._process is None:
+            return
+        took = time.monotonic() - self._begun
+        self.answer.passed = min(took, self._seconds)
+        status = self._process.poll()
+        if status is None:
+            if took > self._seconds + _GRACE:
+                self.answer.fail(f"py-spy has not come to an end with {self._target} after {took:.0f} s")
+            return
+        if status != 0:
+            self.answer.fail(f"py-spy cannot look at {self._target}: {self._complaint()}")
+            return
+        try:
+            with open(self._output, encoding="utf-8", errors="replace") as file:
+                profile = self._profile(file.read(), self.answer.passed, expanded)
+        except (OSError, ValueError) as error:
+            self.answer.fail(f"py-spy has looked at {self._target}, and what it wrote cannot be read: {error}")
+            return
+        self.answer.parts.append(profile)
+        self.answer.done = True
+        if took < self._seconds - 1 and not self._target.runs:
+            self.answer.fail(f"{self._target} has died after {took:.1f} s of {self._seconds}")
+
+    def end(self) -> None:
+        """Let nothing go on."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _profile(self, raw: str, seconds: float, expanded: Collection[str]) -> Profile:
+        stacks: Counter[Stack] = Counter()
+        for stack, samples in parse(raw, [*sys.path, self._directory()]).items():
+            stacks[folded(stack, expanded)] += samples
+        return Profile(stacks, 1.0 / self._rate, seconds)
+
+    def _directory(self) -> str:
+        """Where the worker stands, which is where most applications are imported from."""
+        try:
+            return os.readlink(f"/proc/{self._target.pid}/cwd")
+        except OSError:
+            return ""
+
+    def _complaint(self) -> str:
+        """What it says is wrong, in a line."""
+        with open(self._output + ".log", encoding="utf-8", errors="replace") as log:
+            lines = [line.strip() for line in log if line.strip()]
+        return next((line for line in lines if line.startswith(("Error", "Permission"))), "it does not say why")

@@ -1,0 +1,296 @@
+"""Asking a live process for a profile of itself: real processes, real sockets."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+
+from shmetrics import Hub, PerformanceMetrics
+from shmetrics.process import start_ticks, stat_fields
+from shmetrics.profiling import merged, wire
+from shmetrics.profiling.asking import Target, ask, targets
+from shmetrics.profiling.wire import Request
+from tests.cli import until
+from tests.processes import forked
+from tests.profiling.workloads import assert_split, shared_account, work
+
+REQUEST = Request(1.0, 100.0, False)
+
+
+def serve(metrics, account=None):
+    """A worker: it takes its slot, and works until it is killed."""
+    metrics.claim()
+    while True:
+        work(account=account)
+
+
+@contextmanager
+def workers(name, count=1, enabled=True, function=serve, accounts=None):
+    """The targets of so many workers of a hub, forked from a process that made it; they are killed afterwards.
+
+    ``accounts``: one for each, of those that `serve`.
+    """
+    arguments = [()] * count if accounts is None else [(account,) for account in accounts]
+    with PerformanceMetrics(name=name) as metrics:
+        if enabled:
+            metrics.enable_profiling()
+        pids = [forked(lambda more=more: function(metrics, *more)) for more in arguments]
+        try:
+            with Hub.attach(name) as hub:
+                until(lambda: sum(worker.alive for worker in hub.snapshot().workers) == count)
+                found = targets(hub.snapshot(), metrics.instance)
+            if enabled:
+                until(lambda: all(listens(target) for target in found))
+            yield found
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def address(target):
+    return wire.address(target.instance, target.pid, target.start_ticks)
+
+
+def listens(target):
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(address(target)) == 0
+
+
+def connected(target):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(20)
+    connection.connect(address(target))
+    return connection
+
+
+def asked(connection, request=REQUEST):
+    with suppress(BrokenPipeError):  # it was refused at once
+        connection.sendall(wire.encode_request(request))
+    return json.loads(connection.makefile().readline())
+
+
+def samples_now(target, seconds=30.0):
+    """A conversation in which the worker has begun to sample."""
+    connection = connected(target)
+    assert asked(connection, Request(seconds, 100.0, False)) == {"accepted": True}
+    return connection
+
+
+def test_a_worker_that_enabled_it_samples_itself_and_says_what_it_found(hub_name):
+    with workers(hub_name) as found:
+        (answer,) = ask(found, Request(3.0, 200.0, False))
+    assert answer.problem == ""
+    assert answer.passed == pytest.approx(3.0, abs=0.3)
+    assert len(answer.parts) >= 2
+    assert any(name.endswith("workloads:features") for name in answer.profile.total())
+
+
+def test_a_known_split_is_found_in_one_worker(hub_name):
+    accounts = [shared_account()]
+    with workers(hub_name, accounts=accounts) as found:
+        (answer,) = ask(found, Request(12.0, 100.0, False))
+    assert_split(answer.profile, accounts)
+
+
+def test_a_known_split_is_found_over_four_workers(hub_name):
+    accounts = [shared_account() for _ in range(4)]
+    with workers(hub_name, 4, accounts=accounts) as found:
+        answers = ask(found, Request(8.0, 100.0, False))
+    assert [answer.problem for answer in answers] == [""] * 4
+    assert_split(merged(answer.profile for answer in answers), accounts)
+
+
+def test_the_one_that_was_not_forked_listens_from_its_first_record_on(hub_name):
+    with PerformanceMetrics(name=hub_name) as metrics:
+        metrics.enable_profiling()
+        target = Target(0, os.getpid(), start_ticks("self"), metrics.instance)
+        assert not listens(target)
+        metrics.update_inference(0.01)
+        until(lambda: listens(target))
+    until(lambda: not listens(target))
+
+
+def test_it_is_enabled_at_any_time_and_as_often_as_one_likes(hub_name):
+    with PerformanceMetrics(name=hub_name) as metrics:
+        metrics.claim()
+        metrics.enable_profiling()
+        metrics.enable_profiling()
+        target = Target(0, os.getpid(), start_ticks("self"), metrics.instance)
+        until(lambda: listens(target))
+
+
+@pytest.mark.parametrize(("setting", "enabled"), [("1", True), ("0", False), (None, False)])
+def test_the_environment_enables_it(hub_name, monkeypatch, setting, enabled):
+    if setting is not None:
+        monkeypatch.setenv("SHMETRICS_PROFILING", setting)
+    with PerformanceMetrics(name=hub_name) as metrics:
+        metrics.claim()
+        target = Target(0, os.getpid(), start_ticks("self"), metrics.instance)
+        if enabled:
+            until(lambda: listens(target))
+        else:
+            assert metrics._attachment._listener is None
+
+
+def test_a_worker_that_did_not_enable_it_is_not_asked_and_what_to_do_is_said(hub_name):
+    with workers(hub_name, enabled=False) as found:
+        (answer,) = ask(found, REQUEST)
+    assert answer.parts == []
+    assert f"worker 0 (pid {found[0].pid}) has not enabled profiling" in answer.problem
+    assert "SHMETRICS_PROFILING=1" in answer.problem
+
+
+def test_a_process_that_got_the_number_of_a_worker_is_not_asked(hub_name):
+    with workers(hub_name) as (target,):
+        (answer,) = ask([Target(target.slot, target.pid, target.start_ticks - 1, target.instance)], REQUEST)
+    assert "has ended" in answer.problem
+
+
+def test_a_worker_is_profiled_by_one_at_a_time(hub_name):
+    with workers(hub_name) as found:
+        with closing(samples_now(found[0])):
+            (answer,) = ask(found, REQUEST)
+        assert "is being profiled by somebody else" in answer.problem
+        until(lambda: not ask(found, REQUEST)[0].problem)
+
+
+def test_two_hubs_of_one_process_have_one_sampler(hub_name):
+    with PerformanceMetrics(name=hub_name) as one, PerformanceMetrics() as other:
+        found = []
+        for metrics in (one, other):
+            metrics.claim()
+            metrics.enable_profiling()
+            found.append(Target(0, os.getpid(), start_ticks("self"), metrics.instance))
+        until(lambda: all(listens(target) for target in found))
+        with closing(samples_now(found[0])):
+            (answer,) = ask(found[1:], REQUEST)
+        assert "is being profiled by somebody else" in answer.problem
+
+
+def test_a_worker_stops_when_whoever_asked_goes_away(hub_name):
+    with workers(hub_name) as found:
+        samples_now(found[0]).close()
+        until(lambda: not ask(found, REQUEST)[0].problem)
+
+
+def test_of_a_worker_that_dies_there_is_what_it_said_until_then(hub_name):
+    with workers(hub_name) as found:
+
+        def kill(answers):
+            if len(answers[0].parts) == 2:
+                os.kill(found[0].pid, signal.SIGKILL)
+
+        (answer,) = ask(found, Request(60.0, 100.0, False), progress=kill)
+    assert f"{found[0]} has died after 2." in answer.problem
+    assert answer.profile.samples > 0
+
+
+def test_a_worker_that_stands_still_is_given_up(hub_name):
+    with workers(hub_name) as found:
+        os.kill(found[0].pid, signal.SIGSTOP)
+        until(lambda: stat_fields(f"/proc/{found[0].pid}/stat")[0] == b"T")
+        (answer,) = ask(found, REQUEST, patience=0.5)
+    assert "does not answer: nothing for" in answer.problem
+    assert "py-spy dump" in answer.problem
+
+
+def test_a_worker_that_stands_still_meanwhile_is_given_up_with_what_there_is(hub_name):
+    with workers(hub_name) as found:
+
+        def stop(answers):
+            if len(answers[0].parts) == 1:
+                os.kill(found[0].pid, signal.SIGSTOP)
+
+        (answer,) = ask(found, Request(60.0, 100.0, False), progress=stop, patience=2.0)
+    assert "stopped answering" in answer.problem
+    assert answer.profile.samples > 0
+
+
+def test_other_users_are_refused(hub_name):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    with workers(hub_name) as found:
+        reading, writing = os.pipe()
+
+        def as_nobody():
+            os.setuid(65534)
+            with connected(found[0]) as connection:
+                os.write(writing, json.dumps(asked(connection)).encode())
+
+        assert os.waitstatus_to_exitcode(os.waitpid(forked(as_nobody), 0)[1]) == 0
+        assert json.loads(os.read(reading, 1000)) == {"refused": "stranger"}
+        os.close(reading)
+        os.close(writing)
+
+
+def test_somebody_who_listens_in_the_place_of_a_worker_is_not_asked(hub_name):
+    with workers(hub_name, enabled=False) as (target,), socket.socket(socket.AF_UNIX) as impostor:
+        impostor.bind(address(target))
+        impostor.listen()
+        (answer,) = ask([target], REQUEST)
+    assert f"process {os.getpid()} of user {os.geteuid()} listens in the place of {target}" in answer.problem
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"[]\n",
+        b"{}\n",
+        b"x" * 5000,
+        b'{"shmetrics":2,"seconds":1,"rate":100,"idle":false}\n',
+        b'{"shmetrics":1,"seconds":1e9,"rate":100,"idle":false}\n',
+        b'{"shmetrics":1,"seconds":1,"rate":NaN,"idle":false}\n',
+        b'{"shmetrics":1,"seconds":1,"rate":100,"idle":0}\n',
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_the_next_is_served(hub_name, line):
+    with workers(hub_name) as found:
+        with connected(found[0]) as connection:
+            connection.sendall(line)
+            assert json.loads(connection.makefile().readline()) == {"refused": "unclear"}
+        assert ask(found, Request(0.1, 100.0, False))[0].problem == ""
+
+
+def test_a_child_that_a_worker_forks_does_not_keep_its_place(hub_name):
+    """The parent's socket is closed in it, so that the parent's end is seen as one."""
+
+    def parent(metrics):
+        metrics.claim()
+        until(lambda: len(metrics._attachment._listener._sockets) > 0)
+        if os.fork() == 0:
+            time.sleep(20)
+            os._exit(0)
+        time.sleep(20)
+
+    with workers(hub_name, function=parent) as found:
+        target = found[0]
+        connection = samples_now(target)
+        os.kill(target.pid, signal.SIGKILL)
+        connection.settimeout(5)
+        while connection.recv(1 << 16):  # until the end, which the child does not put off
+            pass
+        connection.close()
+        until(lambda: not listens(target))
+
+
+def test_the_listener_is_no_part_of_what_it_finds(hub_name):
+    with workers(hub_name) as found:
+        (answer,) = ask(found, Request(0.5, 100.0, True), expanded=["all"])
+    assert not any("profiling.listener" in frame for stack in answer.profile.stacks for frame in stack)
+
+
+def test_a_process_that_does_not_want_it_loads_nothing_of_it(hub_name):
+    code = (
+        f"import sys, shmetrics\nshmetrics.PerformanceMetrics(name={hub_name!r}).update_inference(0.1)\n"
+        "assert not [name for name in sys.modules if name.startswith('shmetrics.profiling')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

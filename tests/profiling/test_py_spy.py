@@ -1,0 +1,94 @@
+"""py-spy: what it writes, read; and the real one, on real workers."""
+
+import os
+import signal
+
+import pytest
+
+from shmetrics.process import start_ticks
+from shmetrics.profiling import merged, py_spy
+from shmetrics.profiling.asking import Target, ask
+from shmetrics.profiling.frames import Frame
+from shmetrics.profiling.wire import Request
+from tests.profiling.spies import spy
+from tests.profiling.test_listener import workers
+from tests.profiling.workloads import assert_split, shared_account
+
+
+def test_what_it_writes_is_read():
+    raw = (
+        "<module> (/srv/serve.py:1);Model.predict (/srv/app/model.py:4);solve (/v/site-packages/np/x.py:9) 65\n"
+        "<module> (/srv/serve.py:1);Model.predict (/srv/app/model.py:4) 3\n"
+        "process 7:worker;<lambda> (<string>) 1\n"
+    )
+    predict = (Frame("serve:<module>"), Frame("app.model:Model.predict"))
+    assert py_spy.parse(raw, ["/srv"]) == {
+        (*predict, Frame("np.x:solve", "np")): 65,
+        predict: 3,
+        (Frame("?:process 7:worker"), Frame("<string>:<lambda>")): 1,
+    }
+
+
+def test_functions_at_several_lines_are_one():
+    raw = "run (/srv/app.py:1) 2\nrun (/srv/app.py:9) 3\n"
+    assert py_spy.parse(raw, ["/srv"]) == {(Frame("app:run"),): 5}
+
+
+def test_the_thread_that_waits_to_be_asked_is_left_out():
+    thread = "_serve (/usr/lib/python3/dist-packages/shmetrics/profiling/listener.py"
+    raw = f"Listener.{thread}:9);accept (/usr/lib/python3.11/socket.py:3) 7\n{thread}) 7\nrun (a.py:1) 1\n"
+    assert list(py_spy.parse(raw).values()) == [1]
+
+
+@pytest.mark.parametrize("raw", ["nonsense\n", "run (a.py:1)\n", "run (a.py:1) -3\n", "12\n", "run (a.py:1) \u0663\n"])
+def test_what_it_would_not_write_is_refused(raw):
+    with pytest.raises(ValueError, match="line 1 of what py-spy wrote"):
+        py_spy.parse(raw)
+
+
+def test_the_real_one_finds_a_known_split_without_leave_of_the_workers(hub_name):
+    program = spy()
+    accounts = [shared_account() for _ in range(4)]
+    with workers(hub_name, 4, enabled=False, accounts=accounts) as found:
+        answers = py_spy.record(program, found, Request(5.0, 100.0, False))
+    assert [answer.problem for answer in answers] == [""] * 4
+    assert_split(merged(answer.profile for answer in answers), accounts)
+
+
+def test_the_real_one_and_the_sampler_find_the_same_stacks(hub_name):
+    program = spy()
+    with workers(hub_name, 2) as found:
+        outside = merged(answer.profile for answer in py_spy.record(program, found, Request(5.0, 100.0, False)))
+        inside = merged(answer.profile for answer in ask(found, Request(5.0, 100.0, False)))
+    assert {stack[-4:] for stack, n in inside.stacks.items() if n > 20} <= {stack[-4:] for stack in outside.stacks}
+
+
+def test_of_a_worker_that_dies_there_is_what_the_real_one_found(hub_name):
+    program = spy()
+    with workers(hub_name) as found:
+
+        def kill(answers):
+            if answers[0].passed > 2:
+                os.kill(found[0].pid, signal.SIGKILL)
+
+        (answer,) = py_spy.record(program, found, Request(60.0, 100.0, False), progress=kill)
+    assert "has died after" in answer.problem
+    assert answer.profile.samples > 0
+
+
+def test_a_process_that_is_none_of_python_is_said_to_be_so():
+    program = spy()
+    init = Target(0, 1, start_ticks(1), 0)
+    (answer,) = py_spy.record(program, [init], Request(1.0, 100.0, False))
+    assert answer.problem.startswith("py-spy cannot look at worker 0 (pid 1): Error")
+
+
+def test_a_process_that_is_gone_is_not_looked_at():
+    (answer,) = py_spy.record("/nowhere", [Target(0, os.getpid(), 1, 0)], Request(1.0, 100.0, False))
+    assert "has ended" in answer.problem
+
+
+def test_a_program_that_cannot_be_started_is_said_to_be_so(hub_name):
+    with workers(hub_name) as found:
+        (answer,) = py_spy.record("/nowhere", found, Request(1.0, 100.0, False))
+    assert answer.problem == "py-spy cannot be started (/nowhere): No such file or directory"
