@@ -3,6 +3,7 @@
 import os
 
 from shmetrics.exporters.profiles.gathering import report_of
+from shmetrics.exporters.profiles.looking import look
 from shmetrics.exporters.profiles.report import write_report
 from shmetrics.profiling.profiler import Profiler
 
@@ -27,10 +28,13 @@ class PerformanceProfiler(Profiler):
 
     """
 
-    def generate_detailed_report(self, path: str | os.PathLike[str]) -> None:
+    def generate_detailed_report(self, path: str | os.PathLike[str], *, seconds: float = 0.0) -> None:
         """Write what the whole fleet knows of every function as one HTML file, which needs no network.
 
+        ``seconds``: for how long the live workers are sampled before, for flame graphs; it takes workers that let
+        themselves be (`PerformanceMetrics.enable_profiling`), and others are named in the report.
+
         OutputError when the path cannot be written to, PlatformError without jinja2 (``pip install
-        'shmetrics[report]'``); a file of that name stays as it was then.
+        'shmetrics[report]'``); a file of that name stays as it was then. ValueError for seconds below 0 or above 3600.
         """
-        write_report(report_of(self), path)
+        write_report(report_of(self, look(self._metrics, seconds)), path)

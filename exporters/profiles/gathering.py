@@ -1,5 +1,6 @@
 """Gathering: everything that a hub knows of profiled functions, as the data of a report."""
 
+from shmetrics.exporters.profiles.looking import NOTHING, Seen
 from shmetrics.exporters.profiles.report_data import (
     Breakdown,
     Bucket,
@@ -18,8 +19,8 @@ _MOST_PARTS = 4
 _HEADINGS = {CPROFILE: "cProfile", SAMPLING: "samples"}
 
 
-def report_of(profiler: Profiler) -> ReportData:
-    """What the whole fleet knows of every function, at this instant."""
+def report_of(profiler: Profiler, seen: Seen = NOTHING) -> ReportData:
+    """What the whole fleet knows of every function, at this instant, and what was seen of its workers before."""
     known = profiler.all_results()
     snapshot = known.snapshot
     return ReportData(
@@ -29,7 +30,8 @@ def report_of(profiler: Profiler) -> ReportData:
         live_workers=snapshot.health.slots_live,
         workers_seen=snapshot.workers_seen,
         functions=[_function(known.of(name, profiler.remembered(name)), profiler.kind(name)) for name in known.names],
-        notes=_notes(snapshot.health.refused_series),
+        profile=seen.profile,
+        notes=[*seen.notes, *_notes(snapshot.health.refused_series)],
     )
 
 

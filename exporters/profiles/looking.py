@@ -1,0 +1,46 @@
+"""Looking at live workers for as long as a report takes: what its flame graphs are drawn of."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from shmetrics.metrics import PerformanceMetrics
+from shmetrics.profiling.asking import ask, targets
+from shmetrics.profiling.profile import Profile, merged
+from shmetrics.profiling.sampler import RATE
+from shmetrics.profiling.wire import LONGEST, Request
+
+
+class Seen(NamedTuple):
+    """What was found of a fleet."""
+
+    profile: Profile | None
+    """Of all workers that were looked at; None where none was."""
+    notes: tuple[str, ...]
+    """Who is not in it, as sentences."""
+
+
+NOTHING: Final = Seen(None, ())
+"""Where nobody looked."""
+
+
+def look(metrics: PerformanceMetrics, seconds: float) -> Seen:
+    """Have all live workers of a hub sampled for so long, at once; 0 is not at all.
+
+    Workers that do not answer, or not to the end, are in the notes. ValueError when it is too long, or below 0.
+    """
+    if not 0.0 <= seconds <= LONGEST:
+        raise ValueError(f"seconds must be from 0 to {LONGEST:g}, not {seconds!r}")
+    if seconds == 0.0:
+        return NOTHING
+    answers = ask(targets(metrics.snapshot(), metrics.instance), Request(seconds, RATE, idle=False))
+    parts = [part for answer in answers for part in answer.parts]
+    problems = [answer.problem for answer in answers if answer.problem]
+    return Seen(merged(parts) if parts else None, _notes(len(answers), problems))
+
+
+def _notes(asked: int, problems: Sequence[str]) -> tuple[str, ...]:
+    if not asked:
+        return ("No worker was live, so none was sampled.",)
+    if not problems:
+        return ()
+    return (f"Of {asked:,} workers {len(problems):,} could not be sampled to the end: {problems[0]}.",)
