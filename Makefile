@@ -51,6 +51,7 @@ bench: $(VENV)/installed ## ratios to the incumbent, and the read side
 	$(BIN)/python -m benchmarks.llm
 	$(BIN)/python -m benchmarks.pools
 	$(BIN)/python -m benchmarks.profiling
+	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.catalog
 	$(BIN)/python -m benchmarks.read_side
 	$(BIN)/python -m benchmarks.scrape

@@ -1,5 +1,6 @@
 """`shmetrics profile`, as its users call it, on real workers."""
 
+import io
 import json
 import os
 import signal
@@ -10,8 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from shmetrics.cli import main
 from shmetrics.profiling import Profile
-from tests.cli import environment, run, run_on_terminal, started, until
+from tests.cli import environment, run, started, until
 from tests.gunicorns import gunicorns, ready
 from tests.profiling.spies import spy
 from tests.profiling.test_listener import address, samples_now, workers
@@ -187,10 +189,23 @@ def test_ctrl_c_stops_the_worker_s_sampler(hub_name):
         until(lambda: not is_busy(found[0]))
 
 
-def test_a_terminal_shows_how_far_it_is(hub_name):
-    with workers(hub_name):
-        shown = run_on_terminal("profile", hub_name, "--seconds", "2", *NEVER)
-    assert "hub" in shown
+class Terminal(io.StringIO):
+    """Standard error that somebody sees."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_how_far_it_is(hub_name, monkeypatch, capsys):
+    with workers(hub_name), monkeypatch.context() as patch:
+        terminal = Terminal()
+        patch.setattr(sys, "stderr", terminal)
+        assert main(["profile", hub_name, "--seconds", "2.2", *NEVER]) == 0
+    shown = terminal.getvalue().split("\r")
+    assert shown[1] == f"[{'.' * 30}] 0/2.2 s, 0 samples"
+    assert any(line.startswith(f"[{'#' * 13}{'.' * 17}] 1/2.2 s, ") for line in shown)
+    assert shown[-1] == "\x1b[K"  # nothing of it stays
+    assert "workloads:features" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

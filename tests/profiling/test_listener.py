@@ -1,5 +1,6 @@
 """Asking a live process for a profile of itself: real processes, real sockets."""
 
+import ctypes
 import json
 import os
 import signal
@@ -200,6 +201,30 @@ def test_a_worker_that_stands_still_is_given_up(hub_name):
         (answer,) = ask(found, REQUEST, patience=0.5)
     assert "does not answer: nothing for" in answer.problem
     assert "py-spy dump" in answer.problem
+
+
+def test_a_worker_in_a_call_that_keeps_the_interpreter_s_lock_is_given_up(hub_name):
+    def keep(metrics):
+        metrics.claim()
+        until(lambda: metrics._attachment._listener._sockets)
+        ctypes.PyDLL(None).sleep(30)
+
+    with workers(hub_name, function=keep) as found:
+        (answer,) = ask(found, REQUEST, patience=0.5)
+    assert "does not answer: nothing for" in answer.problem
+    assert "keeps the interpreter's lock" in answer.problem
+
+
+def test_a_worker_whose_threads_are_greenlets_does_not_listen(hub_name):
+    code = (
+        "from gevent import monkey\nmonkey.patch_all()\n"
+        "import threading, shmetrics\n"
+        f"with shmetrics.PerformanceMetrics(name={hub_name!r}) as metrics:\n"
+        "    metrics.update_inference(0.1)\n"
+        "    listener = metrics._attachment._listener\n"
+        "    assert listener is not None and not listener._running\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"SHMETRICS_PROFILING": "1"})
 
 
 def test_a_worker_that_stands_still_meanwhile_is_given_up_with_what_there_is(hub_name):
