@@ -21,6 +21,7 @@ class PerformanceProfiler(Profiler):
     Args:
         metrics: the hub. Functions that are decorated before a fork are profiled in the children, too.
         clock: seconds, monotonic.
+        rate: looks a second of ``profile_function(breakdown="sampling")``.
 
     Raises:
         TypeError: what is given is no PerformanceMetrics.

@@ -22,6 +22,8 @@ from shmetrics.profiling.statistical import Watch, WatchedSteps, watched
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _INNERMOST = "<locals>."
+_MOST_STAGES = 1000
+"""Stages that are kept for the next time."""
 
 
 class Profiler:
@@ -121,7 +123,9 @@ class Profiler:
         """
         known = self._stages.get(name)
         if known is None:
-            known = self._stages.setdefault(name, Stage(name, self._clock, self._metrics.mention))
+            known = Stage(name, self._clock, self._metrics.mention)
+            if len(self._stages) < _MOST_STAGES:  # else names are made up as it goes, and there would be no end of them
+                known = self._stages.setdefault(name, known)
         return known
 
     # Reading ----------------------------------------------------------------------------------------------------------

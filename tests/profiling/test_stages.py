@@ -228,6 +228,13 @@ def test_a_stage_needs_a_name_that_people_can_read(profiler):
             profiler.stage(name)
 
 
+def test_stages_are_kept_while_they_are_not_too_many(profiler):
+    assert profiler.stage("a") is profiler.stage("a")
+    for number in range(2000):
+        profiler.stage(f"stage {number}")
+    assert len(profiler._stages) == 1000
+
+
 def test_two_profilers_of_one_process_see_the_same_calls(metrics, profiler, clock):
     other = Profiler(metrics, clock=clock)
 
