@@ -140,10 +140,13 @@ def end(call: Call, seconds: float) -> bool:
     """It is over; whether its time is to be counted, since no call of the same function is around it."""
     function, outer = call.function, call.outer
     call.function = None
-    found = current.get()
-    while found is not None and found is not call:
-        found = found.outer
-    if found is not None:  # else it ended in another context, by the garbage collector say
+    left_open = current.get()
+    if left_open is call or _is_within(
+        left_open, call
+    ):  # else it ended in another context, by the garbage collector say
+        while left_open is not None and left_open is not call:
+            left_open.function = None
+            left_open = left_open.outer
         current.set(outer)
     if outer is None or function is None:
         return True
@@ -157,6 +160,12 @@ def end(call: Call, seconds: float) -> bool:
     for key in _keys_around(call, function):
         _spend(first, key, -seconds)
     return False
+
+
+def _is_within(inner: Call | Span | None, call: Call) -> bool:
+    while inner is not None and inner is not call:
+        inner = inner.outer
+    return inner is call
 
 
 def _keys_around(call: Call, function: Kept) -> tuple[Key, ...]:

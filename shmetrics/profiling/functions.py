@@ -145,6 +145,7 @@ class Steps:
         self._clock = clock
         self._seconds = self._counted = 0.0
         self._spent: list[tuple[Key, float]] | None = None
+        self._call: Call | None = None
 
     def __enter__(self) -> None:
         self._call = call = begin(self._function)
@@ -155,7 +156,7 @@ class Steps:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         call = self._call
-        if call.function is None:  # it was under way at a fork, and is the parent's
+        if call is None or call.function is None:  # it was under way at a fork, and is the parent's
             self._seconds = math.nan
             return
         seconds = self._clock() - self._start
@@ -167,6 +168,8 @@ class Steps:
 
     def finish(self, error: BaseException | None) -> None:
         """The call is over."""
+        if self._call is not None:  # its last step, unless a signal handler raised before that could end
+            self._call.function = None
         self._function.record(self._seconds, self._counted, self._spent, error)
 
 
@@ -203,11 +206,14 @@ def plain(target: Callable[..., Any], kept: Function, clock: Callable[[], float]
                 elif not end(call, seconds):
                     counted = 0.0
                 add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
-                return result
+            else:
+                over(call, seconds)
+            return result
         except BaseException as error:
-            over(call, clock() - start, error)
+            try:
+                over(call, clock() - start, error)
+            finally:  # a signal handler may raise anywhere: what would stay under way would be around all that follows
+                call.function = None
             raise
-        over(call, seconds)
-        return result
 
     return wrapper

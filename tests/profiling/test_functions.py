@@ -345,3 +345,53 @@ def test_bounds_are_ten_to_a_decade():
     assert len(BOUNDS) == 81
     assert (BOUNDS[0], BOUNDS[-1]) == (1e-6, 100.0)
     assert max(above / below for below, above in itertools.pairwise(BOUNDS)) <= 1.2801
+
+
+def test_what_a_signal_handler_raises_at_the_worst_moment_leaves_no_call_under_way(metrics, clock):
+    """Such as while the clock is read at the end of a call, and again while that is dealt with."""
+    raising = []
+
+    def interrupted():
+        if raising:
+            raise TimeoutError
+        return clock()
+
+    profiler = Profiler(metrics, clock=interrupted)
+
+    @profiler.profile_function
+    def work(soon):
+        clock.now += 1.0
+        raising.extend([None] * soon)
+
+    @profiler.profile_function
+    def steps(soon):
+        work(soon)
+        yield
+
+    for call in (work, lambda soon: list(steps(soon))):
+        with pytest.raises(TimeoutError):
+            call(True)
+        raising.clear()
+        call(False)
+    work(False)
+    results = profiler.get_profile_results("work")
+    assert (results["total_calls"], results["total_time"]) == (3, 3.0)
+    assert took(profiler, "steps") == (2, 1.0)
+
+
+def test_a_stage_that_is_left_open_ends_with_the_call_that_it_is_in(profiler, clock):
+    @profiler.profile_function
+    def inner():
+        profiler.stage("left open").__enter__()
+        clock.now += 1.0
+
+    @profiler.profile_function
+    def outer():
+        inner()
+        with profiler.stage("stage"):
+            clock.now += 1.0
+
+    outer()
+    results = profiler.get_profile_results("outer")
+    inner_name = profiler.get_profile_results("inner")["function"]
+    assert results["time_breakdown"] == {inner_name: 1.0, "stage": 1.0}
