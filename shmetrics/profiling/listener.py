@@ -58,6 +58,7 @@ class Listener:
 
     def stop(self) -> None:
         """Listen no more, and end a profile that is being taken."""
+        self._running = False  # for a thread that has no socket yet
         for each in list(self._sockets):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -77,7 +78,7 @@ class Listener:
             try:
                 server.bind(wire.address(self._instance, os.getpid(), start_ticks("self") or 0))
                 server.listen(_BACKLOG)
-                while True:
+                while self._running:
                     connection = self._kept(lambda: server.accept()[0])
                     try:
                         with suppress(OSError):  # whoever asked has gone away

@@ -119,6 +119,17 @@ def test_the_one_that_was_not_forked_listens_from_its_first_record_on(hub_name):
     until(lambda: not listens(target))
 
 
+def test_one_that_closes_at_once_does_not_listen_later(hub_name):
+    for _ in range(20):
+        with PerformanceMetrics(name=hub_name) as metrics:
+            metrics.enable_profiling()
+            metrics.claim()
+            target = Target(0, os.getpid(), start_ticks("self"), metrics.instance)
+            sockets = metrics._attachment._listener._sockets
+        until(lambda sockets=sockets: not sockets)
+        assert not listens(target)
+
+
 def test_it_is_enabled_at_any_time_and_as_often_as_one_likes(hub_name):
     with PerformanceMetrics(name=hub_name) as metrics:
         metrics.claim()
