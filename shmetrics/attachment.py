@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from shmetrics import ends, segment, settings
 from shmetrics.book import DEFINITION_PATIENCE, Book
+from shmetrics.completion import RequestWriter
 from shmetrics.hub import View
 from shmetrics.measurement import Source
 from shmetrics.segment import Segment
 from shmetrics.stages import Stages
-from shmetrics.writer import Writer
 
 if TYPE_CHECKING:
     from shmetrics.profiling.listener import Listener
@@ -26,7 +26,7 @@ class Attachment:
 
     def __init__(self, target: Segment, key: tuple[int, int], role: str | None) -> None:
         self.segment = target
-        self.writer = Writer(target, role=role)
+        self.writer = RequestWriter(target, role=role)
         self.view = View(target)
         self.book = Book(target, self.writer)
         self.stages = Stages(self.writer, self.book)

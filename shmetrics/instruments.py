@@ -66,9 +66,11 @@ class Instrument:
         self._keep_nothing()
         self._patience = PATIENCE
         self._retry_at = -1.0
-        self._serial, self._cell = -1, 0  # the serial number of no series
-        self._in_catalog = self._serials[:1]
-        self._cells, self._first = self._own, 0
+        self.serial, self._cell = -1, 0  # the serial number of no series
+        self.in_catalog = self._serials[:1]
+        """The serial number of what stands in the catalog where this series does, or did."""
+        self.cells, self.first = self._own, 0
+        """Where it writes, and at which of these cells its own begin; good while `in_catalog` says `serial`."""
         self._place()
 
     # The path of a change. Each method stores with the token and is made like `Writer.add`; they differ in the stores.
@@ -86,9 +88,9 @@ class Instrument:
         while True:
             try:
                 writer.take()
-                if self._cells is not writer.shared_cells or self._in_catalog[0] != self._serial:
-                    self._find(give)
-                self._cells[self._first + cell] += amount
+                if self.cells is not writer.shared_cells or self.in_catalog[0] != self.serial:
+                    self.find(give)
+                self.cells[self.first + cell] += amount
             except BaseException as error:  # noqa: BLE001  `recover` raises it again
                 if writer.recover(error, give, self._add, (cell, amount)):
                     continue
@@ -106,9 +108,9 @@ class Instrument:
         while True:
             try:
                 writer.take()
-                if self._cells is not writer.shared_cells or self._in_catalog[0] != self._serial:
-                    self._find(give)
-                cells, first = self._cells, self._first
+                if self.cells is not writer.shared_cells or self.in_catalog[0] != self.serial:
+                    self.find(give)
+                cells, first = self.cells, self.first
                 cells[first + 1] += amount
                 cells[first + other_cell] += other_amount
             except BaseException as error:  # noqa: BLE001  `recover` raises it again
@@ -122,7 +124,7 @@ class Instrument:
 
     # Off that path ----------------------------------------------------------------------------------------------------
 
-    def _find(self, give: Callable[[None], None]) -> None:
+    def find(self, give: Callable[[None], None]) -> None:
         """Find out where to write; ``give``: see `Writer.seek_slot`. With the token."""
         self._writer.seek_slot(give)
         self._look_up()
@@ -134,19 +136,19 @@ class Instrument:
         """
         if self._owner != os.getpid():  # a parent's: what it has not placed yet it places itself
             self._keep_nothing()
-        if self._in_catalog[0] != self._serial and not self._place():
-            self._cells, self._first = self._own, 0
+        if self.in_catalog[0] != self.serial and not self._place():
+            self.cells, self.first = self._own, 0
             if len(self._waiting) < MOST_WAITING:
                 self._waiting.add(self)
             return
         cells, first = self._writer.cells, self._cell
-        if cells[first] != self._serial:
+        if cells[first] != self.serial:
             for cell in range(1, len(self._own)):
                 cells[first + cell] = 0.0
-            cells[first] = self._serial
+            cells[first] = self.serial
         if self.waits:
             self._move(self._own, cells, first)
-        self._cells, self._first = cells, first
+        self.cells, self.first = cells, first
         self._waiting.discard(self)
 
     def _keep_nothing(self) -> None:
@@ -190,7 +192,7 @@ class Instrument:
                 return self._retry_later()
             found, self.overflows = overflow, True
         block = found.block * BLOCK_WORDS
-        self._cell, self._serial, self._in_catalog = found.cell, found.serial, self._serials[block : block + 1]
+        self._cell, self.serial, self.in_catalog = found.cell, found.serial, self._serials[block : block + 1]
         return True
 
     def _retry_later(self) -> bool:
@@ -209,8 +211,8 @@ class Instrument:
         self._perform(self._look_up)
 
     def _keep(self, bucket: int, value: float, labels: bytes) -> None:
-        if self._serial > 0:
-            self._writer.exemplars.keep(self._serial, bucket, value, labels)
+        if self.serial > 0:
+            self._writer.exemplars.keep(self.serial, bucket, value, labels)
 
     def warn_of_invalid(self, value: object) -> None:
         """Say once that a value cannot be counted."""
@@ -266,9 +268,9 @@ class Gauge(Instrument):
         while True:
             try:
                 writer.take()
-                if self._cells is not writer.shared_cells or self._in_catalog[0] != self._serial:
-                    self._find(give)
-                cells, first = self._cells, self._first
+                if self.cells is not writer.shared_cells or self.in_catalog[0] != self.serial:
+                    self.find(give)
+                cells, first = self.cells, self.first
                 cells[first + 2] = cells[first + 2] + value if adding else value
                 cells[first + 3] = 1.0
                 cells[first + 1] = self._clock()
@@ -290,7 +292,7 @@ class Histogram(Instrument):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._bounds = self.definition.buckets
+        self.bounds = self.definition.buckets
 
     @property
     def add(self) -> Callable[[float, int, float], None]:
@@ -308,14 +310,14 @@ class Histogram(Instrument):
         if value != value:  # noqa: PLR0124  as NaN alone does not; cheaper than a call
             self.warn_of_invalid(value)
             return
-        bucket = bisect_left(self._bounds, value)
+        bucket = bisect_left(self.bounds, value)
         if exemplar is not None and math.isfinite(value):
             self._perform(self._keep, bucket, value, exemplars.checked(exemplar))
         self._add_two(value, 2 + bucket, 1.0)
 
     def note(self, value: float, exemplar: Mapping[str, str]) -> None:
         """Keep an exemplar of a finite value that was counted already."""
-        self._perform(self._keep, bisect_left(self._bounds, value), value, exemplars.checked(exemplar))
+        self._perform(self._keep, bisect_left(self.bounds, value), value, exemplars.checked(exemplar))
 
 
 class Summary(Instrument):
@@ -353,8 +355,8 @@ class Enum(Instrument):
 
     def _set(self, index: int) -> None:
         self._look_up()
-        self._cells[self._first + 2] = float(index)
-        self._cells[self._first + 1] = self._clock()  # last: it makes the rest count
+        self.cells[self.first + 2] = float(index)
+        self.cells[self.first + 1] = self._clock()  # last: it makes the rest count
 
     def _move(self, own: memoryview[float], cells: memoryview[float], first: int) -> None:
         _move_value(own, cells, first)

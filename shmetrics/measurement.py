@@ -5,16 +5,21 @@ A request knows nothing of where it comes from: the wrappers of servers make one
 which they find in the context: a context variable that holds the innermost *span*, a request or a stage of one.
 """
 
+from __future__ import annotations  # a descriptor speaks of the class that it is for
+
 import os
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
-from typing import Final
+from typing import Final, Generic, TypeVar, overload
 
+from shmetrics.instruments import Histogram
 from shmetrics.recorder import Recorder
 from shmetrics.slots import ERRORS
+
+_Value = TypeVar("_Value")
 
 _MOST_SPENT: Final = 64
 """Times that a request keeps one by one, before it adds them up."""
@@ -34,7 +39,7 @@ class Source:
     def __init__(self, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.recorder = recorder
-        self.enter, self.leave, self.record = recorder.enter, recorder.leave, recorder.record
+        self.enter, self.leave, self.complete = recorder.enter, recorder.leave, recorder.complete
 
 
 class Span:
@@ -42,12 +47,12 @@ class Span:
 
     recorder: Recorder
     """Of which hub it is."""
-    before: "Span | None" = None
+    before: Span | None = None
     """What was the innermost span when this one began. Always older, so that there are no circles."""
     done: bool = False
     owner: object = None
     """Who ends it, where that has to find it."""
-    request: "RequestMeasurement | None" = None
+    request: RequestMeasurement | None = None
     """Of which request a stage is; None outside of any, and for a request itself: that would be a circle."""
 
 
@@ -108,6 +113,14 @@ class Steps:
         self._others: Span | None = None
         own.before = _current.get()
 
+    @staticmethod
+    def after_first(own: Span) -> Steps:
+        """The steps of what has begun already, by `begin` in this context: its first step ends now."""
+        steps = Steps.__new__(Steps)
+        steps._own, steps._others = _current.get(), own.before
+        _current.set(own.before)
+        return steps
+
     def __enter__(self) -> None:
         self._others = _current.get()
         _current.set(self._own)
@@ -119,31 +132,55 @@ class Steps:
         _current.set(self._others)
 
 
+class Said(Generic[_Value]):
+    """An attribute of a request that says more of it than its time; most requests have none."""
+
+    def __init__(self, default: _Value) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, request: None, owner: type) -> Said[_Value]: ...
+    @overload
+    def __get__(self, request: RequestMeasurement, owner: type) -> _Value: ...
+    def __get__(self, request: RequestMeasurement | None, owner: type) -> _Value | Said[_Value]:
+        if request is None:
+            return self
+        value: _Value = request.__dict__.get(self._name, self._default)
+        return value
+
+    def __set__(self, request: RequestMeasurement, value: _Value) -> None:
+        request.__dict__[self._name] = value
+        request.is_plain = False
+
+
 class RequestMeasurement(Span):
     """One request being measured. The application may add what it knows; `finish` records it, once.
 
     Threads that work on the same request may all run stages in it. The rest is for whoever serves the request.
     """
 
-    batch_size: float | None = None
+    batch_size = Said[float | None](None)
     """Samples in this request; None for what stages said, and for 1 where they said nothing."""
-    preprocessing_time: float = 0.0
+    preprocessing_time = Said(0.0)
     """Seconds, to which those of the stages are added."""
-    quantization_time: float = 0.0
+    quantization_time = Said(0.0)
     """Seconds, to which those of the stages are added."""
-    inference_time: float | None = None
+    inference_time = Said[float | None](None)
     """Seconds, to which those of the stages are added. None, and no such stage: all that the others leave."""
     elapsed: float = 0.0
     """Seconds from its start to its end; 0.0 before."""
+    _failed = Said(False)
+    is_discarded = Said(False)
 
     def __init__(self, source: Source, label: str = "") -> None:
         self._source = source
         self.recorder = source.recorder
-        # An attribute of the object is found faster than one of its class, and each of these is looked at.
-        self.batch_size = self.inference_time = None
-        self.preprocessing_time = self.quantization_time = 0.0
-        self.done = self._failed = self._discarded = False
-        self._spent: list[tuple[str, float]] = []
+        self.done = False  # an attribute of the object is found faster than one of its class
+        self.is_plain = True
+        """Whether nothing was said of it but its time, and nothing went wrong."""
         self._start = now = source.clock()
         self._ticket = source.enter(label, now)
 
@@ -157,47 +194,52 @@ class RequestMeasurement(Span):
 
         Appending to a list is atomic, and so is taking from it: a sum that threads change would lose some.
         """
-        spent = self._spent
+        spent: list[tuple[str, float]] = self.__dict__.setdefault(
+            "_spent", []
+        )  # one list, whichever thread comes first
         spent.append((measure, amount))
+        self.is_plain = False
         if len(spent) > _MOST_SPENT:
             spent.extend(_sums(spent).items())
 
     def fail(self) -> None:
         """Count this request as an error, once, before or after it was recorded."""
-        if self.done and not self._failed and not self._discarded:
+        if self.done and not self._failed and not self.is_discarded:
             self.recorder.add(ERRORS, 1)
         self._failed = True
 
     def discard(self) -> None:
         """Do not record this request: a health check, say."""
-        self._discarded = True
+        self.is_discarded = True
 
-    def finish(self) -> None:
-        """Record the request, once."""
+    def finish(self, durations: Histogram | None = None) -> None:
+        """Record the request, once. ``durations``: where its duration counts beside its record."""
         if self.done:
             return
         source = self._source
         now = source.clock()
         self.elapsed = elapsed = now - self._start
         self.done = True  # it may stay what is innermost in its context: what is done is passed over
-        if not self._discarded:
-            try:
-                inference, batch_size = self.inference_time, self.batch_size
-                preprocessing, quantization = self.preprocessing_time, self.quantization_time
-                if self._spent:
-                    inference, batch_size, preprocessing, quantization = self._with_stages(self._spent)
-                elif inference is None:
-                    rest = elapsed - preprocessing - quantization
-                    inference = rest if rest > 0.0 else 0.0
-                source.record(inference, 1 if batch_size is None else batch_size, preprocessing, quantization)
-            except Exception as error:  # noqa: BLE001  the application's objects do this arithmetic, and may raise anything
-                self.recorder.mention(
-                    "request", f"a request's measurements cannot be recorded, only its time: {error!r}"
-                )
-                source.record(elapsed, 1, 0.0, 0.0)
-            if self._failed:
-                self.recorder.add(ERRORS, 1)
-        source.leave(self._ticket, now)
+        if self.is_plain:
+            inference = elapsed if elapsed > 0.0 else 0.0
+            source.complete(self._ticket, now, inference, 1, 0.0, 0.0, durations, elapsed)
+        elif self.is_discarded:
+            source.leave(self._ticket, now)
+        else:
+            self._complete(now, durations)
+
+    def _complete(self, now: float, durations: Histogram | None) -> None:
+        """End it with what was said of it."""
+        complete, elapsed = self._source.complete, self.elapsed
+        try:
+            inference, batch_size, preprocessing, quantization = self._with_stages(self.__dict__.get("_spent", []))
+            batch_size = 1 if batch_size is None else batch_size
+            complete(self._ticket, now, inference, batch_size, preprocessing, quantization, durations, elapsed)
+        except Exception as error:  # noqa: BLE001  the application's objects do this arithmetic, and may raise anything
+            self.recorder.mention("request", f"a request's measurements cannot be recorded, only its time: {error!r}")
+            complete(self._ticket, now, elapsed, 1, 0.0, 0.0, durations, elapsed)
+        if self._failed:
+            self.recorder.add(ERRORS, 1)
 
     def _with_stages(self, spent: list[tuple[str, float]]) -> tuple[float, float | None, float, float]:
         """The four measures of the record, with what the stages took."""

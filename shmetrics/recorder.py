@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from shmetrics.instruments import Histogram
+
 
 class Recorder(Protocol):
     """What records: the few operations on the path of a request."""
@@ -22,6 +24,20 @@ class Recorder(Protocol):
 
     def relabel(self, ticket: int, label: str, /) -> None:
         """Give it another label, once more is known of it."""
+
+    def complete(  # noqa: PLR0917  by position is cheapest
+        self,
+        ticket: int,
+        now: float,
+        inference_time: float,
+        batch_size: float,
+        preprocessing_time: float,
+        quantization_time: float,
+        durations: Histogram | None,
+        duration: float,
+        /,
+    ) -> None:
+        """End a request: commit its record, count its duration, and take it off the board, all of it at `now`."""
 
     def leave(self, ticket: int, now: float | None = None, /) -> None:
         """Take it off again. ``now``: as for `enter`."""

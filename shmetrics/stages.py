@@ -19,7 +19,7 @@ from shmetrics.decorated import decorated
 from shmetrics.families import OVERFLOW, Definition
 from shmetrics.instruments import Histogram
 from shmetrics.measurement import RequestMeasurement, Span, begin, end, innermost, innermost_of
-from shmetrics.writer import Writer
+from shmetrics.recorder import Recorder
 
 PREPROCESSING: Final = "preprocessing"
 INFERENCE: Final = "inference"
@@ -65,9 +65,11 @@ class Stage:
     One object may be entered by any thread and task, any number of times, and in itself.
     """
 
-    def __init__(self, name: str, writer: Writer, histogram: Histogram | None, batch_size: float | None = None) -> None:
+    def __init__(
+        self, name: str, recorder: Recorder, histogram: Histogram | None, batch_size: float | None = None
+    ) -> None:
         self.name = name
-        self.recorder = writer
+        self.recorder = recorder
         self._histogram = histogram
         self._batch_size = batch_size
 
@@ -121,9 +123,9 @@ def samples(batch_size: Any) -> float:
 class Stages(dict[str, Stage]):
     """The stages of a hub, by name, in this process. Any thread may call."""
 
-    def __init__(self, writer: Writer, book: Book) -> None:
-        super().__init__({name: Stage(name, writer, None) for name in RECORDED})
-        self._writer = writer
+    def __init__(self, recorder: Recorder, book: Book) -> None:
+        super().__init__({name: Stage(name, recorder, None) for name in RECORDED})
+        self._recorder = recorder
         self._book = book
 
     def __missing__(self, name: str) -> Stage:
@@ -150,7 +152,7 @@ class Stages(dict[str, Stage]):
 
     def _add(self, name: str) -> Stage:
         metric = self._book.agree(DURATION)
-        stage = self[name] = Stage(name, self._writer, None if metric is None else metric.labels(name))
+        stage = self[name] = Stage(name, self._recorder, None if metric is None else metric.labels(name))
         return stage
 
     def _declared(self) -> list[str]:

@@ -26,7 +26,8 @@ from shmetrics.board import Board
 from shmetrics.claimant import Claimant
 from shmetrics.exclusion import WriteToken, takes_token, token_was_out
 from shmetrics.exemplars import Exemplars
-from shmetrics.folded import Folded, Rows
+from shmetrics.folded import Rows
+from shmetrics.folding import Folding
 from shmetrics.forks import ForkedError
 from shmetrics.garbage import Garbage
 from shmetrics.layout import CLAIMED, FOLD_BATCH, RECORD, offset_of
@@ -348,7 +349,7 @@ class Writer:
             if self._claim is not None:
                 head, fold = self._words[HEAD], self._words[FOLD]
                 if self._is_mine(self._claim, head, fold >> 1):
-                    self._fold(self._claim, head, fold)
+                    self._fold(head, fold)
                     return
                 self._lose_slot()
             if self._taken is None:
@@ -434,56 +435,25 @@ class Writer:
             words[DROPPED] = private[HEAD] - len(kept)
             words[HEAD] = len(kept)
             words[STATE] = CLAIMED
-        part = self._segment.slots[claim.slot]
-        self._owner = part["owner"]
-        self._ring_rows: Rows = part["ring"]
-        self._copies = [Folded(part["folded"][copy, ...]) for copy in (0, 1)]
+        self._folding = Folding(self._segment, claim, words, self._clock)
         self._board.move_to(memory[BOARD:RING])  # requests under way keep their place
         self._garbage.show(words)
         self._use(claim, words, memory, advance_at=max(FOLD_BATCH, words[HEAD] + 1))
 
-    def _fold(self, claim: Claim, head: int, fold: int) -> None:
-        """Fold the records since the last fold into the inactive copy, then make it the active one.
-
-        ``head``, ``fold``: the two words, checked. A reader that holds the guard puts it off, while the ring has room.
-        """
-        words = self._words
-        folded, active = fold >> 1, fold & 1
-        guard = claim.guard
-        held = guard is not None and guard.try_acquire()
-        try:
-            if guard is not None and not held:
-                slots.heed_busy_guard(self._segment, claim, words, self._clock())
-                if head - folded < self._capacity - FOLD_BATCH:
-                    self._advance_at = head + FOLD_BATCH // 8
-                    return
-            else:
-                claim.guard_busy_since = None
-            target = self._copies[1 - active]
-            target.copy_from(self._copies[active])
-            target.add_rows(self._rows_between(folded, head))
-            words[FOLD] = (head << 1) | (1 - active)
-        finally:
-            if held and guard is not None:
-                guard.release()
+    def _fold(self, head: int, fold: int) -> None:
+        """Make room in the ring, or put that off for a while; ``head``, ``fold``: the two words, checked."""
+        if not self._folding.fold(head, fold):
+            self._advance_at = head + FOLD_BATCH // 8
+            return
         self._advance_at = head + FOLD_BATCH
-        self._owner["heartbeat"] = self._clock()
-        self._garbage.show(words)
-        if target.invalid:
+        self._garbage.show(self._words)
+        if self._folding.invalid:
             self.warn("invalid", _INVALID)
-
-    def _rows_between(self, first: int, end: int) -> Rows:
-        """Rows `first` to `end` of the shared ring: a view where they do not wrap around, which is nearly always."""
-        start, count = first & self._mask, end - first
-        rows: Rows = self._ring_rows[start : start + count]
-        if start + count > self._capacity:
-            rows = self._ring_rows[np.arange(first, end) & self._mask]
-        return rows
 
     def _close(self) -> None:
         if self._claim is not None:
             self._garbage.show(self._words)
-            self._owner["ended_at"] = self._clock()
+            self._folding.owner["ended_at"] = self._clock()
         elif self._words[HEAD] or any(self.cells):
             self.warn("lost", f"ended without a slot: {self._words[HEAD]} records and what waited with them are lost")
         self._leave_slot()

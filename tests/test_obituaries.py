@@ -159,7 +159,7 @@ def test_a_worker_that_closes_has_none(hub):
 
 def test_a_worker_that_is_killed_in_the_middle_of_closing_has_none_once_it_has_said_so(hub):
     writer = serve(hub)
-    writer._owner["ended_at"] = time.monotonic()
+    writer._folding.owner["ended_at"] = time.monotonic()
     writer._claim.alive.release()
     assert reaped(hub) == ()
 

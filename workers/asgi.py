@@ -54,6 +54,7 @@ class MetricsMiddleware(HttpMiddleware):
     ) -> None:
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
+        self._raises: bool | None = None
         self._websockets = WebSocketMetrics(metrics, clock) if http_metrics else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +66,9 @@ class MetricsMiddleware(HttpMiddleware):
             await self._app(scope, receive, send)
             return
         request = scope[REQUEST_KEY] = HttpRequest(self._source, scope["method"], scope["path"])
-        exchange = _Exchange(request, scope, receive, send)
+        if self._raises is None:
+            self._raises = _raises(scope)
+        exchange = _Exchange(request, scope, receive, send, self._raises)
         begin(request)
         try:
             await self._app(scope, exchange.receive, exchange.send)
@@ -93,11 +96,13 @@ class _Exchange:
     The request, which the scope knows, knows nothing of this: a circle would be left to the garbage collector.
     """
 
-    __slots__ = ("_receive", "_request", "_scope", "_send", "gone")
+    __slots__ = ("_raises", "_receive", "_request", "_scope", "_send", "gone")
 
-    def __init__(self, request: HttpRequest, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, request: HttpRequest, scope: Scope, receive: Receive, send: Send, raises: bool) -> None:
         self._request = request
         self._scope, self._receive, self._send = scope, receive, send
+        self._raises = raises
+        """Whether the server raises when the client has gone."""
         self.gone = False
         """Whether the client went away before the response was complete."""
 
@@ -113,27 +118,29 @@ class _Exchange:
 
         So what a client has got is counted, even when this process is killed at that very moment.
         """
-        if message["type"] not in _BODY or message.get("more_body", False):
-            return self._send_on(message)
+        kind = message["type"]
         request = self._request
-        if request.first_byte is not None and message.get("body"):
-            request.sent()
-        if self.gone or not request.route:
-            self._note()
-        request.finish()
-        return self._send(message)
-
-    async def _send_on(self, message: Message) -> None:
-        """The same, as long as there is more to come."""
-        request = self._request
-        if message["type"] == "http.response.start":
+        if kind == "http.response.start":
             if not request.status:
                 request.status = status = STATUSES.get(message["status"], "")
                 if status[:1] == "5":
                     request.fail()
-        elif message.get("body"):
-            request.route = request.route or route_of_scope(self._scope)
-            request.sent()
+        elif kind in _BODY:
+            if not request.route:
+                request.route = route_of_scope(self._scope)
+            if not message.get("more_body", False):
+                if request.first_byte is not None and message.get("body"):
+                    request.sent()
+                if self.gone:
+                    request.aborted = DISCONNECT
+                request.finish()
+                return self._send(message)
+            if message.get("body"):
+                request.sent()
+        return self._watch(message) if self._raises else self._send(message)
+
+    async def _watch(self, message: Message) -> None:
+        """Hand it to a server that may raise."""
         try:
             await self._send(message)
         except OSError:  # by which servers say that the client has gone
@@ -143,19 +150,27 @@ class _Exchange:
     def end(self, error: BaseException | None) -> None:
         """The application has raised, or returned without having completed its response."""
         request = self._request
-        if self.gone or error is None:
-            if not self.gone:
-                request.fail_unanswered()
-            self._note()
-            request.finish()
-        elif not request.done or not isinstance(error, OSError):  # then, the server's, about the last part most likely
-            request.route = request.route or route_of_scope(self._scope)
-            request.end(error)
-
-    def _note(self) -> None:
-        """Note what is known of the request at its end."""
-        request = self._request
-        if self.gone:
-            request.aborted = DISCONNECT  # whatever is raised: frameworks raise that too
+        if request.done and isinstance(error, OSError) and not self.gone:
+            return  # the server's, about the last part most likely
         if not request.route:
             request.route = route_of_scope(self._scope)
+        if self.gone:
+            request.aborted = DISCONNECT  # whatever is raised: frameworks raise that too
+            request.finish()
+        elif error is None:
+            request.fail_unanswered()
+            request.finish()
+        else:
+            request.end(error)
+
+
+def _raises(scope: Scope) -> bool:
+    """Whether the server raises an OSError where the client has gone: from version 2.4 of the specification on it must.
+
+    Before, what is sent to nobody is ignored. A server that does not say its version may do either.
+    """
+    version = scope.get("asgi", {}).get("spec_version", "")
+    try:
+        return tuple(map(int, version.split("."))) >= (2, 4)
+    except ValueError:
+        return True

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from shmetrics.families import Definition
+from shmetrics.instruments import Histogram
 from shmetrics.measurement import is_failure
 from shmetrics.metrics import PerformanceMetrics
-from shmetrics.workers.http_metrics import Changes
+from shmetrics.workers.http_metrics import Series
 from shmetrics.workers.routes import route_of_scope
 
 Scope = MutableMapping[str, Any]
@@ -39,11 +40,11 @@ class WebSocketMetrics:
 
     def __init__(self, metrics: PerformanceMetrics, clock: Callable[[], float]) -> None:
         active = metrics.book.agree(Definition(ACTIVE, "gauge", "WebSockets that are open", merge="live_sum"))
-        self.enter, self.leave = Changes(active, "inc"), Changes(active, "dec")
+        self.active = None if active is None else active.labels()
         duration = Definition(
             DURATION, "histogram", "How long a WebSocket lasted", "seconds", ("http_route", "outcome"), BUCKETS
         )
-        self.duration = Changes(metrics.book.agree(duration), "observe")
+        self.duration = Series[Histogram](metrics.book.agree(duration))
         self.clock = clock
 
 
@@ -69,7 +70,8 @@ async def serve_websocket(app: Application, scope: Scope, receive: Receive, send
             raise
 
     start = ours.clock()
-    ours.enter[()](1.0)
+    if ours.active is not None:
+        ours.active.inc()
     outcome = CANCELLED
     try:
         await app(scope, measured_receive, measured_send)
@@ -81,5 +83,8 @@ async def serve_websocket(app: Application, scope: Scope, receive: Receive, send
             outcome = ERROR
         raise
     finally:
-        ours.leave[()](1.0)
-        ours.duration[route_of_scope(scope), outcome](ours.clock() - start)
+        if ours.active is not None:
+            ours.active.dec()
+        durations = ours.duration[route_of_scope(scope), outcome]
+        if durations is not None:
+            durations.observe(ours.clock() - start)

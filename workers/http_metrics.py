@@ -7,12 +7,13 @@ Names, labels and buckets are OpenTelemetry's semantic conventions for HTTP serv
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from shmetrics.book import Metric
 from shmetrics.custom import DEFAULT_BUCKETS
 from shmetrics.families import Definition, bounds
-from shmetrics.measurement import RequestMeasurement, Source, is_failure
+from shmetrics.instruments import Counter, Histogram, Instrument
+from shmetrics.measurement import RequestMeasurement, Said, Source, is_failure
 from shmetrics.metrics import PerformanceMetrics
 
 REQUEST_KEY: Final = "shmetrics.request"
@@ -39,6 +40,7 @@ STATUSES: Final = {code: str(code) for code in range(100, 600)}
 _METHOD, _STATUS, _ROUTE = "http_request_method", "http_response_status_code", "http_route"
 _MOST_KEPT: Final = 1000
 """Series that are found without asking the metric for them."""
+_Instrument = TypeVar("_Instrument", bound=Instrument)
 
 
 class HttpMiddleware:
@@ -121,7 +123,7 @@ class HttpRequest(RequestMeasurement):
     """Of the response: three digits, once there is one."""
     route: str = ""
     """The template of its route, ``/users/{id}``; never the path itself, of which there is no end."""
-    aborted: str = ""
+    aborted = Said("")
     """DISCONNECT or CANCELLED, when its response was not completed for no fault of the application."""
     first_byte: float | None = None
     """Seconds until the first byte of its response was sent, where that may have been a part only."""
@@ -132,7 +134,7 @@ class HttpRequest(RequestMeasurement):
 
     def __init__(self, source: HttpSource, method: str, path: str) -> None:
         self.method = _METHODS.get(method, _OTHER)
-        self.status = self.route = self.aborted = ""
+        self.status = self.route = ""
         self.first_byte = None
         # While it is served its route is not known, and where a worker hangs the path says more than a route anyhow.
         RequestMeasurement.__init__(self, source, f"{method} {path}")
@@ -149,7 +151,9 @@ class HttpRequest(RequestMeasurement):
             http = self._source.http
             if http is not None:
                 route = self.route if type(self.route) is str else ""
-                http.first_byte[self.method, self.status, route](self.first_byte)
+                first_byte = http.first_byte[self.method, self.status, route]
+                if first_byte is not None:
+                    first_byte.observe(self.first_byte)
 
     def fail_unanswered(self) -> None:
         """The application failed; where it has not answered yet, servers do."""
@@ -164,19 +168,22 @@ class HttpRequest(RequestMeasurement):
             self.aborted = CANCELLED
         self.finish()
 
-    def finish(self) -> None:
+    def finish(self, durations: Histogram | None = None) -> None:
         """Record the request, once."""
         if self.done:
             return
-        RequestMeasurement.finish(self)
         http = self._source.http
-        if http is not None and not self._discarded:
-            route = self.route
-            if type(route) is not str:  # the application's own idea of one
-                route = ""
-            http.duration[self.method, self.status, route](self.elapsed)
-            if self.aborted:
-                http.aborted[self.method, route, self.aborted](1.0)
+        if http is None:
+            RequestMeasurement.finish(self, durations)
+            return
+        route = self.route
+        if type(route) is not str:  # the application's own idea of one
+            route = ""
+        RequestMeasurement.finish(self, http.duration[self.method, self.status, route])
+        if not self.is_plain and self.aborted and not self.is_discarded:
+            aborted = http.aborted[self.method, route, self.aborted]
+            if aborted is not None:
+                aborted.inc()
 
 
 class HttpMetrics:
@@ -190,36 +197,30 @@ class HttpMetrics:
         duration = Definition(
             DURATION, "histogram", "Time until a response's last byte", "seconds", labels, bounds(buckets)
         )
-        self.duration = Changes(metrics.book.agree(duration), "observe")
+        self.duration = Series[Histogram](metrics.book.agree(duration))
         first_byte = replace(duration, name=FIRST_BYTE, help="Time until a streamed response's first byte")
-        self.first_byte = Changes(metrics.book.agree(first_byte), "observe")
+        self.first_byte = Series[Histogram](metrics.book.agree(first_byte))
         aborted = Definition(
             ABORTED,
             "counter",
             "Responses not completed, for no fault of the application",
             labels=(_METHOD, _ROUTE, "reason"),
         )
-        self.aborted = Changes(metrics.book.agree(aborted), "inc")
+        self.aborted = Series[Counter](metrics.book.agree(aborted))
 
 
-class Changes(dict[tuple[str, ...], Callable[[float], None]]):
-    """What changes a metric's series, by label values: ``changes["GET", "200", ""](0.012)``. Does nothing for None."""
+class Series(dict[tuple[str, ...], _Instrument | None]):
+    """A metric's series by the values of its labels: ``series["GET", "200", ""]``. None where it is not to be had."""
 
-    def __init__(self, metric: Metric[Any] | None, name: str) -> None:
+    def __init__(self, metric: Metric[_Instrument] | None) -> None:
         self._metric = metric
-        self._name = name
 
-    def __missing__(self, labels: tuple[str, ...]) -> Callable[[float], None]:
+    def __missing__(self, labels: tuple[str, ...]) -> _Instrument | None:
         if self._metric is None:
-            return _nothing
+            return None
         instrument = self._metric.labels(*labels)
-        change: Callable[[float], None] = getattr(instrument, self._name)
         if not instrument.overflows:
             if len(self) >= _MOST_KEPT:
                 self.clear()
-            self[labels] = change
-        return change
-
-
-def _nothing(amount: float) -> None:
-    """Where no metric could be defined."""
+            self[labels] = instrument
+        return instrument

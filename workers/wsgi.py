@@ -12,11 +12,13 @@ stages, or itself:
 What it does not say is inference time. Metrics never raise into a request.
 """
 
+from __future__ import annotations  # those of a function within another are made again at each call
+
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from shmetrics.measurement import Steps, is_failure
+from shmetrics.measurement import Steps, begin, is_failure
 from shmetrics.metrics import HUB_VARIABLE, PerformanceMetrics
 from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, STATUSES, HttpMiddleware, HttpRequest
 from shmetrics.workers.routes import route_of_environ
@@ -71,14 +73,13 @@ class MetricsMiddleware(HttpMiddleware):
                 request.route = route_of_environ(environ)
             return start_response(status, *rest)
 
-        steps = Steps(request)
+        begin(request)
         try:
-            with steps:
-                body = self._app(environ, measured_start_response)
+            body = self._app(environ, measured_start_response)
             if type(body) in (list, tuple):
                 request.finish()  # before the client has it, so that whatever it has is counted
                 return body
-            return _measured(body, request, steps, environ.get("wsgi.file_wrapper"))
+            return _measured(body, request, Steps.after_first(request), environ.get("wsgi.file_wrapper"))
         except BaseException as error:
             _end_raised(request, error)
             raise

@@ -13,6 +13,7 @@ from shmetrics.claimant import CLAIM_PATIENCE, RETRY_INTERVAL
 from shmetrics.cli.render import findings
 from shmetrics.copies import Copier
 from shmetrics.errors import HubNotFoundError
+from shmetrics.folding import Folding
 from shmetrics.hub import View
 from shmetrics.layout import FOLD_BATCH, FREE
 from shmetrics.process import Identity, start_ticks
@@ -25,7 +26,7 @@ from tests.processes import in_forked_child
 from tests.test_forks import Child
 from tests.torture.failpoints import line_with
 
-MID_FOLD = line_with(Writer._fold, "target.add_rows(")
+MID_FOLD = line_with(Folding.fold, "target.add_rows(")
 MID_CLAIM = line_with(slots._lock_free_slot, "return slot, alive")
 CLEARING = line_with(slots._take, "guard = renew_guard(")
 MID_REAP = line_with(slots._retire, "segment.flip_retired(")

@@ -17,7 +17,7 @@ import traceback
 from dataclasses import dataclass
 from operator import attrgetter
 
-from shmetrics import copies, merge, obituaries, reader, slots, writer
+from shmetrics import copies, folding, merge, obituaries, reader, slots, writer
 from tests.torture import failpoints
 from tests.torture.harness import Torture
 
@@ -80,20 +80,20 @@ MUTANTS = {
     ),
     "flip before the fold": Mutant(
         "the fold word is flipped before the inactive copy is complete",
-        writer,
-        "Writer._fold",
+        folding,
+        "Folding.fold",
         (("target.copy_from(", "words[FOLD] = (head << 1) | (1 - active)\ntarget.copy_from("),),
     ),
     "fold in place": Mutant(
         "records are folded into the active copy",
-        writer,
-        "Writer._fold",
+        folding,
+        "Folding.fold",
         (("self._copies[1 - active]", "self._copies[active]"),),
     ),
     "a fold that waits": Mutant(
         "a writer waits for a reader that has its guard",
-        writer,
-        "Writer._fold",
+        folding,
+        "Folding.fold",
         (("guard.try_acquire()", "guard.acquire(0.01)"),),
         ("blocked_writes",),
     ),

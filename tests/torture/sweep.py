@@ -17,7 +17,7 @@ SHARE = 0.25
 """How much of a run the sweep may take."""
 _VISITS = {"writer.Writer.record": (1, 2, 7), "writer.Writer.add": (1, 2, 7)}
 _FIRST = (
-    *("writer.Writer.record", "writer.Writer._move_in", "writer.Writer._fold", "slots._take", "slots._retire"),
+    *("writer.Writer.record", "writer.Writer._move_in", "folding.Folding.fold", "slots._take", "slots._retire"),
     *("obituaries.write", "obituaries.Obituaries.add"),
 )
 _WRITER_STEPS = ("claim", "renew", "serve", "write", "fold", "release")
