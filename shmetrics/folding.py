@@ -23,7 +23,7 @@ class Folding:
         part = segment.slots[claim.slot]
         self.owner = part["owner"]
         self._segment = segment
-        self._claim = claim
+        self.claim = claim
         self._words = words
         self._clock = clock
         self._rows: Rows = part["ring"]
@@ -37,16 +37,16 @@ class Folding:
 
         It puts it off only while the ring has room. ``head``, ``fold``: the two words, checked.
         """
-        words, guard = self._words, self._claim.guard
+        words, guard = self._words, self.claim.guard
         folded, active = fold >> 1, fold & 1
         held = guard is not None and guard.try_acquire()
         try:
             if guard is not None and not held:
-                slots.heed_busy_guard(self._segment, self._claim, words, self._clock())
+                slots.heed_busy_guard(self._segment, self.claim, words, self._clock())
                 if head - folded < self._capacity - FOLD_BATCH:
                     return False
             else:
-                self._claim.guard_busy_since = None
+                self.claim.guard_busy_since = None
             target = self._copies[1 - active]
             target.copy_from(self._copies[active])
             target.add_rows(self._rows_between(folded, head))

@@ -81,7 +81,7 @@ class Writer:
         self._garbage = Garbage()
         self._notices = Notices(segment.name)
         self.claimant = Claimant(segment, partial(identity, role), clock, self._notices)
-        self._claim: Claim | None = None
+        self._folding: Folding | None = None  # of this process's slot
         self._taken: Claim | None = None  # a slot that is being moved into
         self._memory = memoryview(b"")
         self._views: tuple[Words | memoryview[Any], ...] = ()
@@ -145,7 +145,7 @@ class Writer:
         while True:
             try:
                 self.take()
-                if self._claim is None:
+                if self._folding is None:
                     self._advance(give)
                 try:
                     self._words[word] += amount
@@ -186,7 +186,7 @@ class Writer:
     @property
     def slot(self) -> int | None:
         """The number of this process's slot; None before the first write."""
-        return None if self._claim is None else self._claim.slot
+        return None if self._folding is None else self._folding.claim.slot
 
     @property
     def committed(self) -> int:
@@ -213,11 +213,11 @@ class Writer:
         """
         for _ in self.claimant.tries(patience):
             self.add(UNCOUNTED, 0)
-        return self._claim is not None
+        return self._folding is not None
 
     def close(self, patience: float = 0.0) -> None:
         """Give the slot up. What waits for one gets a last chance, for so many seconds; what comes later is dropped."""
-        if self._claim is None and (any(self._counts()) or any(self.cells)):
+        if self._folding is None and (any(self._counts()) or any(self.cells)):
             self.claim(patience)
         self._exclusively(self._close)
 
@@ -337,7 +337,7 @@ class Writer:
 
         ``give``: what the write found in `give` before it took the token.
         """
-        if self._claim is None:
+        if self._folding is None:
             self._advance(give)
         elif give is not self.give:
             raise ForkedError
@@ -346,10 +346,11 @@ class Writer:
         """Before a write that finds no room: claim a slot, or fold. ``give``: the caller's, which a fork renews."""
         self._advancing = True
         try:
-            if self._claim is not None:
+            folding = self._folding
+            if folding is not None:
                 head, fold = self._words[HEAD], self._words[FOLD]
-                if self._is_mine(self._claim, head, fold >> 1):
-                    self._fold(head, fold)
+                if self._is_mine(folding.claim, head, fold >> 1):
+                    self._fold(folding, head, fold)
                     return
                 self._lose_slot()
             if self._taken is None:
@@ -376,7 +377,7 @@ class Writer:
 
     def _leave_slot(self) -> None:
         """Own no slot: write to a private one, as big as the shared one, until there is."""
-        claim = self._claim or self._taken
+        claim = self._taken if self._folding is None else self._folding.claim
         memory = np.zeros(self._segment.layout.slot.itemsize, np.uint8).data  # pages come when they are touched
         self._board.begin(memory[BOARD:RING])
         self.claimant.begin()
@@ -384,7 +385,7 @@ class Writer:
         if claim is not None:
             claim.release()
 
-    def _use(self, claim: Claim | None, words: Words, memory: memoryview, *, advance_at: int) -> None:
+    def _use(self, folding: Folding | None, words: Words, memory: memoryview, *, advance_at: int) -> None:
         """Write to this slot from now on: its words, and all its bytes.
 
         Nothing is called between the assignments, so no signal handler can raise there (CPython 3.11 and newer).
@@ -393,11 +394,11 @@ class Writer:
         cells = memory[self._cells_at : self._exemplars_at].cast("d")
         self._ring = memory[RING : RING + self._ring_bytes]
         self.cells = cells
-        self.shared_cells = None if claim is None else cells
+        self.shared_cells = None if folding is None else cells
         self._memory = memory
         self._views = (memory, self._ring, words, self.cells)
         self._words = words
-        self._claim = claim
+        self._folding = folding
         self._taken = None
         self._advance_at = advance_at
 
@@ -435,23 +436,23 @@ class Writer:
             words[DROPPED] = private[HEAD] - len(kept)
             words[HEAD] = len(kept)
             words[STATE] = CLAIMED
-        self._folding = Folding(self._segment, claim, words, self._clock)
+        folding = Folding(self._segment, claim, words, self._clock)
         self._board.move_to(memory[BOARD:RING])  # requests under way keep their place
         self._garbage.show(words)
-        self._use(claim, words, memory, advance_at=max(FOLD_BATCH, words[HEAD] + 1))
+        self._use(folding, words, memory, advance_at=max(FOLD_BATCH, words[HEAD] + 1))
 
-    def _fold(self, head: int, fold: int) -> None:
+    def _fold(self, folding: Folding, head: int, fold: int) -> None:
         """Make room in the ring, or put that off for a while; ``head``, ``fold``: the two words, checked."""
-        if not self._folding.fold(head, fold):
+        if not folding.fold(head, fold):
             self._advance_at = head + FOLD_BATCH // 8
             return
         self._advance_at = head + FOLD_BATCH
         self._garbage.show(self._words)
-        if self._folding.invalid:
+        if folding.invalid:
             self.warn("invalid", _INVALID)
 
     def _close(self) -> None:
-        if self._claim is not None:
+        if self._folding is not None:
             self._garbage.show(self._words)
             self._folding.owner["ended_at"] = self._clock()
         elif self._words[HEAD] or any(self.cells):

@@ -92,7 +92,7 @@ def test_the_next_owner_of_the_slot_does_not_inherit_it(hub):
     writers = [Writer(hub) for _ in range(4)]
     for writer in writers:
         writer.record(0.1)
-        writer._claim.alive.release()
+        writer._folding.claim.alive.release()
     assert [slots.words_of(hub, slot)[slots.ENDING] for slot in range(4)] == [0] * 4
 
 

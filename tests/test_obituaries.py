@@ -160,13 +160,13 @@ def test_a_worker_that_closes_has_none(hub):
 def test_a_worker_that_is_killed_in_the_middle_of_closing_has_none_once_it_has_said_so(hub):
     writer = serve(hub)
     writer._folding.owner["ended_at"] = time.monotonic()
-    writer._claim.alive.release()
+    writer._folding.claim.alive.release()
     assert reaped(hub) == ()
 
 
 def test_a_worker_that_lost_its_slot_and_lives_on_in_another_has_none(hub):
     writer = serve(hub)
-    writer._claim.alive.release()
+    writer._folding.claim.alive.release()
     assert reaped(hub) == ()
     assert not hub.slots["owner"]["state"].any()
 

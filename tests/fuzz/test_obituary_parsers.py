@@ -41,7 +41,7 @@ def test_obituaries_of_mutated_bytes_are_left_out_and_new_ones_are_written_all_t
     assert len(mine) == 1
     assert mine[0].requests == COUNT
     assert len(shown.obituaries) <= OBITUARIES
-    assert fleet.writers[VICTIM]._claim.alive.try_acquire()
+    assert fleet.writers[VICTIM]._folding.claim.alive.try_acquire()
     fleet.restore()
 
 

@@ -343,7 +343,7 @@ def reaped(fleet, damage, pid=None):
     """Let the victim die (its lock is let go, its slot stays), damage its slot, reap. ``pid``: instead of its own."""
     victim = fleet.writers[VICTIM]
     fleet.target.slots["owner"]["pid"][VICTIM] = pid or os.getpid()
-    lock = victim._claim.alive
+    lock = victim._folding.claim.alive
     lock.release()
     damage()
     with warnings.catch_warnings():
@@ -379,7 +379,7 @@ def test_reaping_a_dead_slot_of_mutated_bytes_never_raises_nor_lowers_a_total_no
     for name, total in zip(("incarnations", "requests", "errors", "cache_hits", "dropped"), totals, strict=True):
         assert int(after[name]) >= total
     assert "retired area" not in shown.health.corrupt
-    assert fleet.writers[VICTIM]._claim.alive.try_acquire()
+    assert fleet.writers[VICTIM]._folding.claim.alive.try_acquire()
     fleet.restore()
 
 
@@ -394,7 +394,7 @@ def test_no_word_of_a_record_that_a_dead_worker_left_spoils_the_retired_area(fle
 
         shown = reaped(fleet, damage)
         assert shown.health.corrupt == {}
-        assert fleet.writers[VICTIM]._claim.alive.try_acquire()
+        assert fleet.writers[VICTIM]._folding.claim.alive.try_acquire()
 
 
 # The writer -----------------------------------------------------------------------------------------------------------

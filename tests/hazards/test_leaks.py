@@ -72,7 +72,7 @@ def kill_one(target):
     if pid == 0:
         writer = Writer(target)
         writer.record(0.01)
-        writer._claim.guard.try_acquire()
+        writer._folding.claim.guard.try_acquire()
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
 

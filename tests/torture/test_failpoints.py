@@ -89,7 +89,7 @@ def _walk_every_way(name):
     killed.record(0.1)
     pid = os.getpid()
     target.slots["owner"]["pid"] = 2**31  # a stranger, since this process lives
-    killed._claim.alive.release()
+    killed._folding.claim.alive.release()
     slots.reap(target)
     endings.report_end(target, 2**31, -9)
     target.slots["owner"]["pid"] = pid
