@@ -10,8 +10,8 @@ import sys
 import time
 
 from shmetrics import doorbell, endings, segment, slots
-from shmetrics import writer as writers
 from shmetrics.catalog import Catalog, FullError
+from shmetrics.completion import RequestWriter
 from shmetrics.errors import ShmetricsError
 from shmetrics.families import Definition
 from shmetrics.instruments import Counter, Histogram
@@ -27,7 +27,7 @@ ERROR_EVERY = 4
 """Ahead of every fourth record a writer counts an error, so the errors of a row follow from its value too."""
 EVENTS = Definition("events_total", "counter")
 SIZES = Definition("sizes", "histogram", buckets=(1.0, 2.0))
-"""With each error a writer counts an event and a size of 1."""
+"""With each error a writer counts an event and a size of 1, the latter together with a record."""
 CHURN = Definition("churn", "counter", labels=("label",))
 """Its series are created and removed all the time."""
 LIFETIMES = (50, 300, 3000, 30_000, 1 << BASE_SHIFT)
@@ -59,7 +59,7 @@ class Job:
 def write(job):
     """Record as fast as possible; after each returned call say so in the ledger."""
     row, base = job.row, job.number << BASE_SHIFT
-    writer = writers.Writer(job.target, role=f"w{job.number}")
+    writer = RequestWriter(job.target, role=f"w{job.number}")
     lifetime = job.lifetime
     if lifetime is None:
         lifetime = job.draw.choice(LIFETIMES)
@@ -74,15 +74,16 @@ def write(job):
             writer.add(slots.ERRORS, 1)
             row[columns.ERRORS] = sequence // ERROR_EVERY
             events.inc()
-            sizes.observe(1.0)
-            row[columns.EVENTS] = sequence // ERROR_EVERY
         value = base + sequence
         ticket = writer.enter(f"w{job.number}")
         if sequence == 1:
             _first_record(job, writer, value)
             spell = _Spell(job)
-        else:
+        elif sequence % ERROR_EVERY:
             writer.record(value, 2 * value, 3 * value, 4 * value)
+        else:
+            writer.complete(ticket, time.monotonic(), value, 2 * value, 3 * value, 4 * value, sizes, 1.0)
+            row[columns.EVENTS] = sequence // ERROR_EVERY
         row[columns.ACKNOWLEDGED] = sequence
         writer.leave(ticket)
         if sequence % _CHECK_EVERY == 0:
