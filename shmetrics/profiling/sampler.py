@@ -15,6 +15,7 @@ A thread *waits* when it is in a function that is known to wait (`WAITS`), or ha
 since the last look: then it is in a lock, a socket, a timer or a device, whatever code called that.
 """
 
+import os
 import sys
 import threading
 import time
@@ -110,13 +111,18 @@ class _Prompt:
 _prompt: Final = _Prompt()
 forks.register(_prompt)
 
+_looking: Final[set[int]] = set()
+"""The threads of this process that sample just now, by their ``ident``: no sampler counts another, which is no work of
+the application's, and would be found at work at every look that comes when it is due as well."""
+os.register_at_fork(after_in_child=_looking.clear)  # another thread may have such a number there
+
 
 class Sampler:
-    """Samples the threads of this process from the thread that calls `run`, which is left out. Used once.
+    """Samples the threads of this process from the thread that calls `run`. Used once. Threads that sample do not count.
 
     ``rate``: looks a second, 1 to 1000. ``share``: of one processor, what they may cost. ``idle``: count threads that
     wait as if they ran, so that the profile is of time that passes and not of work. ``only``: these threads, by their
-    ``ident``, and no others. ``apart``: threads, likewise, that are left out.
+    ``ident``, and no others.
     """
 
     def __init__(
@@ -126,7 +132,6 @@ class Sampler:
         share: float = SHARE,
         idle: bool = False,
         only: Collection[int] | None = None,
-        apart: Collection[int] = (),
         clock: Callable[[], float] = time.perf_counter,
         spent: Callable[[], float] = time.thread_time,
     ) -> None:
@@ -138,7 +143,6 @@ class Sampler:
         self._share = share
         self._idle = idle
         self._only = only
-        self._apart = set(apart)
         self._clock = clock
         self._spent = spent
         self._frames: list[Frame] = [Frame("(deeper)"), Frame("(other)")]
@@ -149,9 +153,13 @@ class Sampler:
 
     def run(self, wait: Callable[[float], bool]) -> None:
         """Look until ``wait(seconds)``, which waits so long at most, says that it is enough."""
-        self._apart.add(threading.get_ident())
-        with _prompt:
-            self._run(wait)
+        ident = threading.get_ident()
+        _looking.add(ident)
+        try:
+            with _prompt:
+                self._run(wait)
+        finally:
+            _looking.discard(ident)
 
     def _run(self, wait: Callable[[float], bool]) -> None:
         interval, share, clock, spent = self.interval, self._share, self._clock, self._spent
@@ -188,7 +196,7 @@ class Sampler:
         counts = self._counts
         stacks = counts.stacks
         for ident, innermost in sys._current_frames().items():
-            if ident in self._apart or (self._only is not None and ident not in self._only):
+            if ident in _looking or (self._only is not None and ident not in self._only):
                 continue
             numbers, waits = self._numbers(innermost)
             if waits or self._rested(ident, elapsed):

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from shmetrics.profiling.sampler import SHARE, Sampler
+from shmetrics.profiling.sampler import SHARE, Sampler, _looking
 from shmetrics.profiling.sampling import Sampling
 from tests.processes import in_forked_child, wait_until
 from tests.profiling.workloads import assert_split, work
@@ -83,6 +83,19 @@ def test_every_thread_is_looked_at_but_for_the_one_that_looks():
     assert counts.seconds == pytest.approx(0.1)
     assert sum(counts.stacks.values()) == 10 * others
     assert not any("profiling.sampler" in frame for stack in stacks(counts) for frame in stack)
+
+
+def nobody_looks():
+    assert not _looking
+
+
+def test_a_sampler_does_not_count_another():
+    with Sampling():
+        wait_until(lambda: _looking)
+        counts = sampled(Looks(10), idle=True)
+        in_forked_child(nobody_looks)  # where another thread may have its number
+    assert not any("shmetrics" in stack for stack in stacks(counts))
+    assert not _looking
 
 
 def test_a_thread_that_computes_runs_and_one_that_waits_is_idle():
