@@ -26,7 +26,7 @@ from shmetrics.exporters.profiles.speedscope import speedscope
 from shmetrics.exporters.profiles.text import profile_text
 from shmetrics.hub import Hub
 from shmetrics.profiling import Profile, merged, py_spy
-from shmetrics.profiling.asking import Answer, Target, ask, targets
+from shmetrics.profiling.asking import Answer, Target, ask, problems_of, targets
 from shmetrics.profiling.sampler import RATE
 from shmetrics.profiling.wire import LONGEST, RATES, Request
 
@@ -40,7 +40,8 @@ EXAMPLES: Final = """\
   shmetrics profile resnet --expand torch,numpy       names the functions of these libraries
   shmetrics profile resnet --rate 500 --py-spy never  five hundred looks a second, by the workers themselves
 Workers answer that were started with SHMETRICS_PROFILING=1 (`shmetrics run --profiling`), or that called
-metrics.enable_profiling(). Where py-spy is installed and permitted, no worker is asked. Ctrl-C ends the sampling."""
+metrics.enable_profiling(). Where py-spy is installed and permitted, no worker is asked. Ctrl-C ends the
+sampling, and what workers have said by then, once a second, is written."""
 
 ALL: Final = "all"
 _TITLE: Final = "hub {hub}, {workers}"
@@ -82,16 +83,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask, wait, write. 1 where a worker could not be profiled, or not to the end; what there is, is written."""
+    """Ask, wait, write. 1 where a worker could not be profiled, or not to the end, 130 after Ctrl-C; what there is, is
+    written.
+    """
     name = hub_name(options)
     with Hub.attach(name) as hub:
         live = targets(hub.snapshot(), hub.view.segment.instance)
     chosen = _chosen(name, live, options.worker)
-    answers = _answers(chosen, options)
-    problems = [answer.problem for answer in answers if answer.problem]
+    answers, interrupted = _answers(chosen, options)
+    problems = problems_of(answers)
     profiles = {str(answer.target): answer.profile for answer in answers if answer.parts}
+    if interrupted:
+        if not profiles:
+            raise KeyboardInterrupt
+        seconds = max(answer.passed for answer in answers)
+        problems.append(f"interrupted after {seconds:.1f} s of {options.seconds:g}; what there was is written")
     if not profiles:
-        raise ProfilingError("; ".join(problems))
+        raise ProfilingError("\n".join(problems))
     workers = ", ".join(profiles) if len(profiles) <= 4 else f"{len(profiles)} workers"
     title = _TITLE.format(hub=name, workers=workers)
     _write(_FORMATS[options.format](profiles, title), options.output)
@@ -99,6 +107,8 @@ def run(options: argparse.Namespace) -> int:
         problems.append("no thread ran: it waited, all of the time; --idle shows where")
     for each in problems:
         print(f"shmetrics: {each}", file=sys.stderr)
+    if interrupted:
+        return 130
     return 1 if any(answer.problem for answer in answers) else 0
 
 
@@ -111,8 +121,8 @@ def _chosen(name: str, live: Sequence[Target], asked: int | None) -> list[Target
     return chosen
 
 
-def _answers(chosen: Sequence[Target], options: argparse.Namespace) -> list[Answer]:
-    """By py-spy where it can, and by the workers themselves else."""
+def _answers(chosen: Sequence[Target], options: argparse.Namespace) -> tuple[Sequence[Answer], bool]:
+    """By py-spy where it can, and by the workers themselves else. And whether Ctrl-C came while these were asked."""
     request = Request(options.seconds, options.rate, options.idle)
     expanded = (options.expand or "").split(",")
     program = None if options.py_spy == "never" else py_spy.find()
@@ -123,14 +133,20 @@ def _answers(chosen: Sequence[Target], options: argparse.Namespace) -> list[Answ
         if program is not None:
             answers = py_spy.record(program, chosen, request, expanded=expanded, progress=progress.show)
             if options.py_spy == "always":
-                return answers
+                return answers, False
         refused = {answer.target: answer.problem for answer in answers if not answer.parts}
         asked = [target for target in chosen if not answers or target in refused]
-        others = ask(asked, request, expanded=expanded, progress=progress.show) if asked else []
+        others: Sequence[Answer] = []
+        interrupted = False
+        try:
+            if asked:
+                others = ask(asked, request, expanded=expanded, progress=progress.show)
+        except KeyboardInterrupt:
+            others, interrupted = progress.latest, True
     for answer in others:
         if answer.problem and answer.target in refused and not answer.parts:
             answer.problem += f" ({refused[answer.target]})"
-    return [answer for answer in answers if answer.target not in refused] + others
+    return [*(answer for answer in answers if answer.target not in refused), *others], interrupted
 
 
 class _Progress:
@@ -139,9 +155,12 @@ class _Progress:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._shown = sys.stderr.isatty()
+        self.latest: Sequence[Answer] = []
+        """What was shown last."""
 
     def show(self, answers: Sequence[Answer]) -> None:
         """Paint it for the slowest of those that still say something."""
+        self.latest = answers
         if self._shown:
             going = [answer.passed for answer in answers if not answer.done]
             seconds = min(going, default=self._seconds)

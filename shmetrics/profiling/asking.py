@@ -79,6 +79,18 @@ class Answer:
         self.done = True
 
 
+def problems_of(answers: Iterable[Answer]) -> list[str]:
+    """Why answers are not all that was asked for: each reason once, with the workers that it is true of."""
+    alike: dict[str, list[Answer]] = {}
+    for answer in answers:
+        if answer.problem:
+            alike.setdefault(answer.problem.replace(str(answer.target), ""), []).append(answer)
+    return [
+        first.problem + (f"; the same of {', '.join(str(other.target) for other in others)}" if others else "")
+        for first, *others in alike.values()
+    ]
+
+
 def ask(
     workers: Iterable[Target],
     request: Request,

@@ -118,7 +118,7 @@ os.register_at_fork(after_in_child=_looking.clear)  # another thread may have su
 
 
 class Sampler:
-    """Samples the threads of this process from the thread that calls `run`. Used once. Threads that sample do not count.
+    """Samples this process from the thread that calls `run`, and no thread that samples. Used once.
 
     ``rate``: looks a second, 1 to 1000. ``share``: of one processor, what they may cost. ``idle``: count threads that
     wait as if they ran, so that the profile is of time that passes and not of work. ``only``: these threads, by their

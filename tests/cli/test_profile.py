@@ -125,9 +125,9 @@ def test_workers_that_did_not_enable_it_are_named_and_what_to_do(hub_name):
         done = run("profile", hub_name, *NEVER)
     assert done.returncode == 1
     assert done.stdout == ""
-    for target in found:
-        assert f"{target} has not enabled profiling: nothing listens there" in done.stderr
-    assert "SHMETRICS_PROFILING=1" in done.stderr
+    assert f"{found[0]} has not enabled profiling: nothing listens there" in done.stderr
+    assert done.stderr.count("SHMETRICS_PROFILING=1") == 1
+    assert done.stderr.endswith(f"; the same of {found[1]}\n")
 
 
 def test_a_worker_that_is_not_there_is_refused_with_those_that_are(hub_name):
@@ -194,6 +194,24 @@ class Terminal(io.StringIO):
 
     def isatty(self):
         return True
+
+
+def test_what_there_was_before_ctrl_c_is_written(hub_name, monkeypatch, capsys, tmp_path):
+    """Ctrl-C comes when the bar shows that the first second has been told."""
+
+    class Impatient(Terminal):
+        def write(self, text):
+            if "] 1/60 s" in text:
+                signal.raise_signal(signal.SIGINT)
+            return super().write(text)
+
+    path = tmp_path / "profile.txt"
+    with workers(hub_name), monkeypatch.context() as patch:
+        terminal = Impatient()
+        patch.setattr(sys, "stderr", terminal)
+        assert main(["profile", hub_name, "--seconds", "60", "-o", str(path), *NEVER]) == 130
+    assert "shmetrics: interrupted after 1.0 s of 60; what there was is written" in terminal.getvalue()
+    assert "tests.profiling.workloads:features" in path.read_text()
 
 
 def test_a_terminal_shows_how_far_it_is(hub_name, monkeypatch, capsys):
