@@ -113,6 +113,8 @@ class FunctionFigure:
     error_rate: float
     share: float
     """Of the time in all profiled functions, what was spent in this one itself."""
+    around: float
+    """And with those that it called; 1 at most, though what tasks do at the same time may be more."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,15 @@ def report_figures(data: ReportData) -> ReportFigures:
         functions=listed,
         sections=tuple(_section(*pair, frames) for pair in zip(detailed, profiles, strict=True)),
         profile=None if data.profile is None else profile_figure(data.profile, MOST_FRAMES),
-        notes=(*(shown(note, 500) for note in data.notes), *_left_out(ranked, seconds)),
+        notes=(*(shown(note, 500) for note in data.notes), *_unseen(data.profile), *_left_out(ranked, seconds)),
     )
+
+
+def _unseen(profile: Profile | None) -> list[str]:
+    """Why there is no flame graph, though workers were sampled."""
+    if profile is None or profile.samples:
+        return []
+    return ["Workers were sampled, and no thread of theirs ran meanwhile: there is no flame graph to draw."]
 
 
 def _left_out(ranked: Sequence[FunctionReport], seconds: float) -> list[str]:
@@ -191,6 +200,7 @@ def _function(place: int, function: FunctionReport, seconds: float) -> FunctionF
         average=_share(function.seconds, function.calls),
         error_rate=_share(function.errors, function.calls),
         share=_share(function.own, seconds),
+        around=min(_share(function.seconds, seconds), 1.0),
     )
 
 

@@ -10,12 +10,17 @@ from shmetrics.exporters.profiles.report_data import (
     SlowCall,
     WorkerRow,
 )
-from shmetrics.profiling.families import BOUNDS, CPROFILE, PROFILED, SAMPLING, SKIPPED
+from shmetrics.profiling.families import BOUNDS, CPROFILE, OWN, PROFILED, SAMPLING, SKIPPED, STAGE
 from shmetrics.profiling.profiler import Profiler
-from shmetrics.profiling.results import Figures, FunctionResults, WorkerFigures
+from shmetrics.profiling.results import OUTSIDE, Figures, FunctionResults, WorkerFigures
+from shmetrics.profiling.slowest import SlowCall as Slow
 
 _MOST_PARTS = 4
 """Of a slow call, to be named."""
+_LEAST_PART = 0.005
+"""Of a slow call, what is named; less would be 0 %."""
+_UNNAMED = "MainProcess"
+"""What Python calls a process that nobody named, which says nothing to a reader."""
 _HEADINGS = {CPROFILE: "cProfile", SAMPLING: "samples"}
 
 
@@ -77,7 +82,7 @@ def _function(found: FunctionResults, kind: str) -> FunctionReport:
                 slot=call.slot,
                 pid=call.pid,
                 error=call.error,
-                detail=_detail(call.parts, call.seconds),
+                detail=_detail(call, OUTSIDE if STAGE in figures.parts else OWN),
             )
             for call in found.slowest
         ],
@@ -88,7 +93,7 @@ def _function(found: FunctionResults, kind: str) -> FunctionReport:
 def _note(means: str, figures: Figures) -> str:
     """What a reader has to know of a breakdown."""
     if means == SAMPLING:
-        return "From looks at the threads in it, now and then."
+        return "An estimate: the threads in it are looked at now and then, so what is short or rare may be missing."
     if means != CPROFILE:
         return "Of every call."
     looked, skipped = figures.sampled.get(PROFILED, 0), figures.sampled.get(SKIPPED, 0)
@@ -113,12 +118,16 @@ def _worker(row: WorkerFigures) -> WorkerRow:
         p50=p50,
         p95=p95,
         p99=p99,
-        role="" if worker is None else worker.role,
+        role="" if worker is None or worker.role == _UNNAMED else worker.role,
         alive=worker is not None and worker.alive,
     )
 
 
-def _detail(parts: tuple[tuple[str, float], ...], seconds: float) -> str:
-    """Where most of a slow call went."""
-    largest = sorted(parts, key=lambda part: -part[1])[:_MOST_PARTS]
-    return ", ".join(f"{name} {part / seconds:.0%}" for name, part in largest if part > 0.0)
+def _detail(call: Slow, rest: str) -> str:
+    """Where most of a slow call went. ``rest``: what the time is called that was in no part."""
+    if not call.parts or call.seconds <= 0.0:
+        return ""
+    left = call.seconds - sum(seconds for _, seconds in call.parts)
+    largest = sorted((*call.parts, (rest, left)), key=lambda part: -part[1])[:_MOST_PARTS]
+    shares = [(name, seconds / call.seconds) for name, seconds in largest]
+    return ", ".join(f"{name} {share:.0%}".replace("%", " %") for name, share in shares if share >= _LEAST_PART)

@@ -26,7 +26,7 @@ def _account(profile: Profile) -> str:
     """How it came about, and how far it can be believed."""
     samples, idle = profile.samples, profile.idle
     said = [
-        f"{duration(profile.seconds)} sampled at {_rate(profile)} Hz",
+        f"{duration(profile.seconds)} of worker time sampled at {_rate(profile)} Hz",
         f"{samples:,} sample{'' if samples == 1 else 's'}" if samples else "nothing ran",
     ]
     if idle:

@@ -52,8 +52,27 @@ def test_a_report_has_all_that_is_known_of_every_function(profiler, clock):
     assert [(row.calls, row.errors, row.alive) for row in used.workers] == [(9, 0, True), (1, 1, False)]
     slow = used.slowest
     assert (slow[0].seconds, slow[0].error, slow[0].detail) == (11.0, "TimeoutError", "")
-    assert (slow[1].seconds, slow[1].slot, slow[1].detail) == (1.0, 0, "inference 75%")
+    assert (slow[1].seconds, slow[1].slot, slow[1].detail) == (1.0, 0, "inference 75 %, (outside of stages) 25 %")
     assert (data.hub, data.live_workers, data.workers_seen) == (profiler._metrics.name, 1, 2)
+
+
+def test_what_a_slow_call_did_in_no_profiled_function_is_its_own_and_what_is_0_percent_is_left_out(profiler, clock):
+    def took(seconds, *callees):
+        clock.now += seconds
+        for callee in callees:
+            callee()
+
+    fast = profiler.profile_function(name="service:fast")(lambda: took(0.004))
+    slow = profiler.profile_function(name="service:slow")(lambda: took(0.196))
+    profiler.profile_function(name="service:call")(lambda: took(0.8, fast, slow))()
+    details = {function.name: function.slowest[0].detail for function in report_of(profiler).functions}
+    assert details == {"service:call": "(own code) 80 %, service:slow 20 %", "service:fast": "", "service:slow": ""}
+
+
+def test_a_process_that_nobody_named_has_no_name_in_a_report(profiler):
+    profiler.profile_function(name="service:predict")(len)("")
+    assert profiler.get_profile_results("predict")["workers"][0]["role"] == "MainProcess"
+    assert report_of(profiler).functions[0].workers[0].role == ""
 
 
 def test_a_report_says_that_the_hub_had_no_room(hub_name):

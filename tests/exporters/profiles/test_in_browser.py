@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from shmetrics.exporters.profiles.report import flame_graph_page, report_page
+from shmetrics.exporters.profiles.report_data import SlowCall
 from tests.browsers import chromium
 from tests.exporters.profiles.reports import PROFILE, SPLIT, a_function, a_report, sketched
 from tests.exporters.profiles.test_report import HOSTILE, hostile_report
@@ -269,6 +270,15 @@ def test_a_phone_scrolls_down_and_never_sideways(tab, request, page):
         " && !e.closest('.scroll')).length"
     )
     assert tables == 0
+
+
+def test_the_rows_of_a_phones_tables_are_not_drawn_out_by_what_lies_beside_it(tab, tmp_path):
+    path = tmp_path / "slow.html"
+    detail = "app:Model.postprocess 60 %, features 30 %, (outside of stages) 8 %, inference 2 %"
+    path.write_text(report_page(a_report(a_function(slowest=[SlowCall(0.4, 0.0, 2, 102, "", detail)]))))
+    tab.open(path, **PHONE)
+    tallest = "Math.max(...[...document.querySelectorAll('td.words')].map(e => e.getBoundingClientRect().height))"
+    assert tab.run(tallest) < 80
 
 
 def test_a_long_name_does_not_widen_a_phones_page(tab, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from shmetrics.errors import OutputError
 from shmetrics.exporters.profiles import figures
+from shmetrics.exporters.profiles.figures import report_figures
 from shmetrics.exporters.profiles.report import flame_graph_page, report_page, write_report
 from shmetrics.exporters.profiles.report_data import Breakdown, Component, SlowCall, WorkerRow
 from shmetrics.profiling.profile import Profile
@@ -55,7 +56,7 @@ def test_a_path_that_cannot_be_written_to_is_said_and_leaves_nothing(tmp_path, p
 
 def test_the_fleet_is_summed_up():
     text = text_of(report_page(a_report()))
-    for wanted in ("Profile of resnet", "Calls 1,400", "Errors 6", "Workers 4 live, 9 seen", "Window 2 h 0 min"):
+    for wanted in ("Profile of resnet", "Calls 1,400", "Errors 6", "Workers 4 live, 9 seen", "Covers 2 h 0 min"):
         assert wanted in text
 
 
@@ -73,6 +74,22 @@ def test_a_report_of_nothing_says_so():
     text = text_of(report_page(a_report(functions=(), profile=Profile({}, 0.01, 1.0), hub="new")))
     assert "No function was profiled yet." in text
     assert "Errors 0" in text
+    assert "no thread of theirs ran meanwhile: there is no flame graph" in text
+
+
+def test_a_bar_shows_what_a_function_took_itself_and_around_it_what_it_called():
+    outer, inner = a_function("outer", mean=0.02), a_function("inner", mean=0.015)
+    outer = replace(outer, own=outer.seconds - inner.seconds)
+    page = report_page(a_report(outer, inner))
+    bar = r'<rect class="around" width="100.000%" height="100%"/><rect width="25.000%"'
+    assert re.search(bar, page)
+    assert report_figures(a_report(replace(outer, seconds=1e6))).functions[0].around == 1.0
+
+
+def test_a_report_says_why_it_has_few_of_the_slowest_calls():
+    hint = "of each other worker those that were its slowest so far"
+    assert hint in report_page(a_report(a_function(calls=1000), profile=None))
+    assert hint not in report_page(a_report(a_function(calls=2), profile=None))
 
 
 def test_a_function_of_which_only_calls_are_known_has_only_those():

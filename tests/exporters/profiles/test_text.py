@@ -16,8 +16,8 @@ PROFILE = Profile(
 def test_functions_are_listed_by_what_they_took_themselves():
     assert profile_text(PROFILE, "hub resnet, worker 0 (pid 7)").splitlines() == [
         "hub resnet, worker 0 (pid 7)",
-        "1 s sampled at 100 Hz, 100 samples, 12 more of threads that waited, 3 looks left out, since they would have "
-        "cost too much, sampling took 1.20 % of a processor",
+        "1 s of worker time sampled at 100 Hz, 100 samples, 12 more of threads that waited, 3 looks left out, "
+        "since they would have cost too much, sampling took 1.20 % of a processor",
         "",
         "    own  with callees  function",
         " 60.0 %        60.0 %  numpy",
@@ -42,6 +42,6 @@ def test_of_many_functions_those_that_took_most_are_listed():
 def test_a_profile_of_nothing_says_so():
     assert profile_text(Profile({}, 0.01, 2.0, idle=200), "idle").splitlines() == [
         "idle",
-        "2 s sampled at 100 Hz, nothing ran, 200 more of threads that waited",
+        "2 s of worker time sampled at 100 Hz, nothing ran, 200 more of threads that waited",
     ]
-    assert "0 s sampled" in profile_text(Profile({}, 0.0, 0.0), "never")
+    assert "0 s of worker time sampled" in profile_text(Profile({}, 0.0, 0.0), "never")
