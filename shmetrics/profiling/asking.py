@@ -1,5 +1,6 @@
 """The asker's side of profiling on demand: ask live workers of a hub, and collect what they find."""
 
+import os
 import selectors
 import socket
 import time
@@ -128,6 +129,14 @@ def ask(
     return answers
 
 
+def _is_reachable(pid: int) -> bool:
+    """Whether a process is in our network namespace (network_namespaces(7)), as far as one may see that."""
+    try:
+        return os.path.samefile("/proc/self/ns/net", f"/proc/{pid}/ns/net")
+    except OSError:
+        return True
+
+
 class _Conversation:
     """One worker, asked."""
 
@@ -144,7 +153,7 @@ class _Conversation:
 
     def begin(self) -> bool:
         """Connect and ask; whether there is something to wait for."""
-        self._heard = time.monotonic()
+        self._begun = self._heard = time.monotonic()
         target, connection = self._target, self.connection
         connection.setblocking(False)
         if not target.runs:
@@ -159,7 +168,11 @@ class _Conversation:
             with suppress(BrokenPipeError):  # it has said no already, which is what we are to hear
                 connection.sendall(wire.encode_request(self._request))
         except ConnectionRefusedError:
-            self.answer.fail(f"{target} has not enabled profiling: nothing listens there; {ENABLE}")
+            self.answer.fail(
+                f"{target} has not enabled profiling: nothing listens there; {ENABLE}"
+                if _is_reachable(target.pid)
+                else f"{target} is in another network namespace, and cannot be asked from here; ask in its container"
+            )
             return False
         except BlockingIOError:
             self.answer.fail(f"{target} is being asked by too many at once; try again in a moment")
@@ -194,9 +207,14 @@ class _Conversation:
             self.answer.fail(f"{self._target} says what cannot be a profile ({error}); is it of another version?")
 
     def look_at_clock(self) -> None:
-        """Give up on a worker that has said nothing for long."""
-        silence = time.monotonic() - self._heard
-        if not self.answer.done and silence > self._patience:
+        """Give up on a worker that has said nothing for long, or does not come to an end."""
+        now = time.monotonic()
+        silence = now - self._heard
+        if self.answer.done:
+            return
+        if now - self._begun > self._request.seconds + 2 * self._patience:
+            self.answer.fail(f"{self._target} goes on after {now - self._begun:.0f} s of {self._request.seconds:g}")
+        elif silence > self._patience:
             what = "stopped answering" if self._accepted else "does not answer"
             self.answer.fail(
                 f"{self._target} {what}: nothing for {silence:.0f} s. It is stopped, or in a call that keeps the "

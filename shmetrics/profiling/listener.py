@@ -7,6 +7,7 @@ whoever asked goes away, it stops.
 """
 
 import _thread
+import errno
 import os
 import select
 import socket
@@ -25,6 +26,8 @@ from shmetrics.profiling.wire import BUSY, STRANGER, UNCLEAR, Request, WireError
 
 _PATIENCE: Final = 5.0
 """Seconds for which the other side may say, or take, nothing."""
+_FOR_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Why nobody can be answered for a while: a server that is out of descriptors has them again when its load is less."""
 _BACKLOG: Final = 8
 _EVERY: Final = 1.0
 """Seconds from one part of the result to the next."""
@@ -79,7 +82,13 @@ class Listener:
                 server.bind(wire.address(self._instance, os.getpid(), start_ticks("self") or 0))
                 server.listen(_BACKLOG)
                 while self._running:
-                    connection = self._kept(lambda: server.accept()[0])
+                    try:
+                        connection = self._kept(lambda: server.accept()[0])
+                    except OSError as error:
+                        if error.errno not in _FOR_NOW:
+                            raise
+                        time.sleep(_EVERY)
+                        continue
                     try:
                         with suppress(OSError):  # whoever asked has gone away
                             _converse(server, connection)
@@ -87,7 +96,7 @@ class Listener:
                         self._let_go(connection)
             finally:
                 self._let_go(server)
-        except OSError:  # stopped; or no descriptors are left, or somebody closed this one
+        except OSError:  # stopped; or no descriptor was left at the start, or somebody closed this one
             self._running = False
 
     def _kept(self, make: Callable[[], socket.socket]) -> socket.socket:
