@@ -216,6 +216,8 @@ class Sampler:
         native = self._natives.get(ident)
         if native is None:
             self._natives = {each.ident or 0: each.native_id or 0 for each in threading.enumerate()}
+            there = self._processor.keys() & self._natives.values()
+            self._processor = {each: self._processor[each] for each in there}  # threads come and go without end
             native = self._natives.setdefault(ident, 0)
         if native == 0:  # not started by Python
             return False
