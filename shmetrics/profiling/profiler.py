@@ -107,7 +107,8 @@ class Profiler:
         if code is None:
             raise TypeError(f"{SAMPLING!r} looks at functions written in Python, and {function!r} is none")
         inside = getattr(code, "co_qualname", code.co_name)
-        self._watch.add(frame(code.co_filename, inside, function.__module__).name, kept)
+        module = str(inspect.unwrap(function).__globals__.get("__name__", "?"))  # as the sampler sees it
+        self._watch.add(frame(code.co_filename, inside, module).name, kept)
         return self._watch
 
     def _function(self, name: str, kind: str) -> Function:
