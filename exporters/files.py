@@ -26,9 +26,10 @@ def write_atomically(path: str, content: bytes) -> None:
                 _write_all(device.fileno(), content)
             return
         _replace(os.path.realpath(path), content, mode)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have, with a NUL say
+        why = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"cannot write {path!r}: {error.strerror or error}; name a file in a directory that is there and that this "
+            f"cannot write {path!r}: {why}; name a file in a directory that is there and that this "
             f"user may write to, with {len(content):,} bytes free"
         ) from None
 

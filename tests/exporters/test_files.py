@@ -146,3 +146,10 @@ def test_an_interruption_leaves_the_old_file_and_nothing_else(target, monkeypatc
         write_atomically(str(target), b"after")
     assert target.read_bytes() == b"before"
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_name_that_no_file_can_have_is_an_error_that_says_so(tmp_path):
+    for name in ("with a \0", "with a \ud800"):
+        with pytest.raises(OutputError, match="cannot write"):
+            write_atomically(str(tmp_path / name), b"content")
+    assert not list(tmp_path.iterdir())
