@@ -8,7 +8,7 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from types import TracebackType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -36,15 +36,23 @@ def decorated(function: _Function, make: Make) -> _Function:
     """The same function, whose calls are such calls. TypeError for what cannot be called."""
     if not callable(function):
         raise TypeError(f"only functions can be decorated, not {function!r}")
-    if inspect.isasyncgenfunction(function):
-        wrapper: Any = _asynchronous_generator(function, make)
-    elif inspect.isgeneratorfunction(function):
-        wrapper = _generator(function, make)
-    elif inspect.iscoroutinefunction(function):
-        wrapper = _coroutine(function, make)
-    else:
-        wrapper = _plain(function, make)
+    wrapper = _WRAPPERS[kind_of(function)](function, make)
     return cast(_Function, functools.wraps(function)(wrapper))
+
+
+def kind_of(function: Callable[..., Any]) -> str:
+    """What can be called is a ``function``, ``generator``, ``coroutine`` or ``async generator``.
+
+    An object that can be called is what its ``__call__`` is.
+    """
+    for each in (function, type(function).__call__):
+        if inspect.isasyncgenfunction(each):
+            return "async generator"
+        if inspect.isgeneratorfunction(each):
+            return "generator"
+        if inspect.iscoroutinefunction(each):
+            return "coroutine"
+    return "function"
 
 
 def _plain(function: Callable[..., Any], make: Make) -> Callable[..., Any]:
@@ -138,3 +146,11 @@ def _asynchronous_generator(function: Callable[..., Any], make: Make) -> Callabl
         call.finish(None)
 
     return wrapper
+
+
+_WRAPPERS: Final = {
+    "function": _plain,
+    "generator": _generator,
+    "coroutine": _coroutine,
+    "async generator": _asynchronous_generator,
+}

@@ -18,6 +18,7 @@ _LONGEST: Final = 200
 _LIBRARY: Final = re.compile(
     r".*/(?:site|dist)-packages/(?P<package>[^/]+)|.*/(?:lib|lib64)/python3(?:\.\d+t?)?/(?P<standard>[^/]+)"
 )
+_PROGRAM: Final = ("__main__", "__mp_main__")
 _FROZEN: Final = re.compile(r"<frozen (?P<module>[\w.]+)>")
 ITSELF: Final = "shmetrics"
 """Is a library too, wherever it was installed from."""
@@ -35,9 +36,10 @@ class Frame(NamedTuple):
 def frame(filename: str, function: str, module: str) -> Frame:
     """The frame of a function. ``module``: as its globals call it, or as `module_of` does where those are not at hand.
 
-    A program that was started as a file is ``__main__`` to Python, and to people what its file is called.
+    A program that was started as a file is ``__main__`` to Python, and ``__mp_main__`` in children that multiprocessing
+    spawned; to people it is what its file is called.
     """
-    if module == "__main__":
+    if module in _PROGRAM:
         module = _stem(filename)
     name = f"{module}:{function}"
     return Frame(name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "...", _package(filename, module))

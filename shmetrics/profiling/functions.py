@@ -4,7 +4,6 @@ A plain call that is in no other and has nothing in it, which is most of them, i
 with one token. Whatever else there is to say of a call costs more, and is said by `Function.record`.
 """
 
-import inspect
 import math
 import os
 import time
@@ -171,15 +170,6 @@ class Steps:
         if self._call is not None:  # its last step, unless a signal handler raised before that could end
             self._call.function = None
         self._function.record(self._seconds, self._counted, self._spent, error)
-
-
-def kind_of(function: Callable[..., Any]) -> str:
-    """What a function is, for people."""
-    if inspect.isasyncgenfunction(function):
-        return "async generator"
-    if inspect.isgeneratorfunction(function):
-        return "generator"
-    return "coroutine" if inspect.iscoroutinefunction(function) else "function"
 
 
 def plain(target: Callable[..., Any], kept: Function, clock: Callable[[], float]) -> Callable[..., Any]:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from shmetrics.custom import CustomMetrics
-from shmetrics.decorated import decorated
+from shmetrics.decorated import decorated, kind_of
 from shmetrics.metrics import PerformanceMetrics
 from shmetrics.profiling.choosing import Share
 from shmetrics.profiling.deterministic import SHARE, profiled
 from shmetrics.profiling.families import CPROFILE, DURATION, ERRORS, PARTS, SAMPLED, SAMPLING
 from shmetrics.profiling.frames import frame
-from shmetrics.profiling.functions import Function, Series, Steps, kind_of, plain
+from shmetrics.profiling.functions import Function, Series, Steps, plain
 from shmetrics.profiling.results import FunctionResults, Results, found
 from shmetrics.profiling.sampler import RATE
 from shmetrics.profiling.slowest import SlowCall
@@ -147,7 +147,7 @@ class Profiler:
     def results(self, name: str) -> FunctionResults:
         """The same as data."""
         known = Results(self._metrics.snapshot())
-        full = found(name, known.names)
+        full = found(name, known.names, list(self._functions))
         return known.of(full, self.remembered(full))
 
     def all_results(self) -> Results:

@@ -150,11 +150,16 @@ def typical(bucket: int) -> float:
     return math.sqrt(above * BOUNDS[bucket])
 
 
-def found(name: str, known: Sequence[str]) -> str:
-    """The known name that is meant: itself, or one that ends in it. KeyError that lists the known ones."""
-    fitting = [each for each in known if each == name] or [
-        each for each in known if isinstance(name, str) and each.endswith((f":{name}", f".{name}"))
-    ]
+def found(name: str, known: Sequence[str], decorated: Sequence[str] = ()) -> str:
+    """The known name that is meant: itself, or one that ends in it. KeyError that lists the known ones.
+
+    ``decorated``: those of this process, which the hub may have had no room for.
+    """
+    fitting = _fitting(name, known)
+    if not fitting and (full := _fitting(name, decorated)):
+        raise KeyError(
+            f"the hub had no room for {full[0]!r}, so nothing is known of it; create the hub with a larger max_series"
+        )
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -162,6 +167,12 @@ def found(name: str, known: Sequence[str]) -> str:
     if not known:
         raise KeyError(f"no function {name!r} is profiled, and no other; decorate it with @profiler.profile_function")
     raise KeyError(f"no function {name!r} is profiled; there are: {', '.join(known)}")
+
+
+def _fitting(name: str, known: Sequence[str]) -> list[str]:
+    return [each for each in known if each == name] or [
+        each for each in known if isinstance(name, str) and each.endswith((f":{name}", f".{name}"))
+    ]
 
 
 class Results:

@@ -16,6 +16,7 @@ from shmetrics.profiling.frames import EVERYTHING, Frame, folded, frame, module_
     [
         ("/srv/app/models.py", "app.models", Frame("app.models:run")),
         ("/srv/train.py", "__main__", Frame("train:run")),
+        ("/srv/train.py", "__mp_main__", Frame("train:run")),
         (
             "/venv/lib/python3.11/site-packages/torch/nn/module.py",
             "torch.nn.module",

@@ -1,5 +1,6 @@
 """Profiled functions of every kind: what counts as a call, as time and as an error."""
 
+import asyncio
 import contextvars
 import functools
 import itertools
@@ -332,6 +333,21 @@ def test_calls_go_on_when_the_hub_is_full(hub_name):
         profiler = Profiler(metrics)
         functions = [profiler.profile_function(name=f"f{number}")(lambda: 3) for number in range(5)]
         assert [function() for function in functions] == [3] * 5
+        with pytest.raises(KeyError, match=r"no room for 'f4'.*larger max_series"):
+            profiler.get_profile_results("f4")
+
+
+def test_an_object_that_can_be_called_is_what_its_call_is(profiler, clock):
+    class Model:
+        async def __call__(self, seconds):
+            await asyncio.sleep(0)
+            clock.now += seconds
+            return seconds
+
+    call = profiler.profile_function(name="model")(Model())
+    assert asyncio.run(call(2.0)) == 2.0
+    assert profiler.kind("model") == "coroutine"
+    assert profiler.get_profile_results("model")["total_time"] == 2.0
 
 
 def test_calls_go_on_when_the_hub_is_closed(hub_name):
