@@ -12,8 +12,9 @@ from shmetrics.exporters.profiles.report_data import (
 )
 from shmetrics.profiling.families import BOUNDS, CPROFILE, OWN, PROFILED, SAMPLING, SKIPPED, STAGE
 from shmetrics.profiling.profiler import Profiler
-from shmetrics.profiling.results import OUTSIDE, Figures, FunctionResults, WorkerFigures
+from shmetrics.profiling.results import OUTSIDE, Figures, FunctionResults, Results, WorkerFigures
 from shmetrics.profiling.slowest import SlowCall as Slow
+from shmetrics.snapshot import Snapshot
 
 _MOST_PARTS = 4
 """Of a slow call, to be named."""
@@ -27,14 +28,24 @@ _HEADINGS = {CPROFILE: "cProfile", SAMPLING: "samples"}
 def report_of(profiler: Profiler, seen: Seen = NOTHING) -> ReportData:
     """What the whole fleet knows of every function, at this instant, and what was seen of its workers before."""
     known = profiler.all_results()
-    snapshot = known.snapshot
+    functions = [_function(known.of(name, profiler.remembered(name)), profiler.kind(name)) for name in known.names]
+    return _report(known.snapshot, functions, seen)
+
+
+def report_from_outside(snapshot: Snapshot, seen: Seen = NOTHING) -> ReportData:
+    """The same by somebody who profiles nothing, and only reads: of a snapshot of the fleet."""
+    known = Results(snapshot)
+    return _report(snapshot, [_function(known.of(name), kind="") for name in known.names], seen)
+
+
+def _report(snapshot: Snapshot, functions: list[FunctionReport], seen: Seen) -> ReportData:
     return ReportData(
         hub=snapshot.name,
         made_at=snapshot.taken_at_wall,
         since=snapshot.taken_at_wall - (snapshot.taken_at - snapshot.created_at),
         live_workers=snapshot.health.slots_live,
         workers_seen=snapshot.workers_seen,
-        functions=[_function(known.of(name, profiler.remembered(name)), profiler.kind(name)) for name in known.names],
+        functions=functions,
         profile=seen.profile,
         notes=[*seen.notes, *_notes(snapshot.health.refused_series)],
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from shmetrics.metrics import PerformanceMetrics
-from shmetrics.profiling.asking import ask, targets
+from shmetrics.profiling.asking import Answer, ask, targets
 from shmetrics.profiling.profile import Profile, merged
 from shmetrics.profiling.sampler import RATE
 from shmetrics.profiling.wire import LONGEST, Request
@@ -32,7 +32,11 @@ def look(metrics: PerformanceMetrics, seconds: float) -> Seen:
         raise ValueError(f"seconds must be from 0 to {LONGEST:g}, not {seconds!r}")
     if seconds == 0.0:
         return NOTHING
-    answers = ask(targets(metrics.snapshot(), metrics.instance), Request(seconds, RATE, idle=False))
+    return seen(ask(targets(metrics.snapshot(), metrics.instance), Request(seconds, RATE, idle=False)))
+
+
+def seen(answers: Sequence[Answer]) -> Seen:
+    """What the answers of workers that were asked come to."""
     parts = [part for answer in answers for part in answer.parts]
     problems = [answer.problem for answer in answers if answer.problem]
     return Seen(merged(parts) if parts else None, _notes(len(answers), problems))

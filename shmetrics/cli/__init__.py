@@ -23,7 +23,7 @@ _VERBS: Final = {
     "run": "run a command with a hub, and the aggregator beside it; gunicorn needs no change to be measured",
     "stats": "print the figures of the whole fleet",
     "trends": "say where throughput, latency and errors are going, and what holds the fleet up",
-    "profile": "have live workers say where their time goes: text, collapsed stacks, speedscope, a flame graph",
+    "profile": "have live workers say where their time goes: collapsed stacks, speedscope, a flame graph, a report",
     "export": "write the whole fleet as JSON, CSV or a page for Prometheus",
     "serve": "run the aggregator: reap dead workers, sample once a second, print a line, serve Prometheus",
     "rules": "check alert rules, test them against series and recordings, export them to Prometheus",

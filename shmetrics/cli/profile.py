@@ -1,4 +1,4 @@
-"""`shmetrics profile`: where the time of live workers goes, without a restart."""
+"""`shmetrics profile`: where the time of live workers goes, without a restart; and the report of profiled functions."""
 
 import argparse
 import os
@@ -34,6 +34,7 @@ EXAMPLES: Final = """\
   shmetrics profile resnet                            all workers for ten seconds, as one
   shmetrics profile resnet --worker 3 --seconds 30    that of slot 3, as `shmetrics stats` numbers them
   shmetrics profile resnet --format html -o flame.html              a flame graph for a browser
+  shmetrics profile resnet --format report -o report.html           and what its profiled functions took
   shmetrics profile resnet --format speedscope -o resnet.speedscope.json    for https://www.speedscope.app
   shmetrics profile resnet --format collapsed | flamegraph.pl > flame.svg
   shmetrics profile resnet --idle                     of time that passes: threads that wait count as well
@@ -44,6 +45,8 @@ metrics.enable_profiling(). Where py-spy is installed and permitted, no worker i
 sampling, and what workers have said by then, once a second, is written."""
 
 ALL: Final = "all"
+REPORT: Final = "report"
+"""The format that has profiled functions as well, and is written of a fleet that nobody can sample, too."""
 _TITLE: Final = "hub {hub}, {workers}"
 _BAR: Final = 30
 
@@ -68,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_switch(parser, "--idle", "count threads that wait as well, so that it is of time that passes and not of work")
     add_text(parser, "--expand", f"libraries whose functions are named, by package, or {ALL}", "PACKAGE,...")
-    add_choice(parser, "--format", tuple(_FORMATS), "text", "what to write")
+    add_choice(parser, "--format", (*_FORMATS, REPORT), "text", "what to write")
     parser.add_argument(
         "--json",
         dest="format",
@@ -89,7 +92,10 @@ def run(options: argparse.Namespace) -> int:
     name = hub_name(options)
     with Hub.attach(name) as hub:
         live = targets(hub.snapshot(), hub.view.segment.instance)
-    chosen = _chosen(name, live, options.worker)
+    if options.format == REPORT and options.worker is None and not live:
+        chosen = []  # what ended workers counted is there all the same
+    else:
+        chosen = _chosen(name, live, options.worker)
     answers, interrupted = _answers(chosen, options)
     problems = problems_of(answers)
     profiles = {str(answer.target): answer.profile for answer in answers if answer.parts}
@@ -98,12 +104,14 @@ def run(options: argparse.Namespace) -> int:
             raise KeyboardInterrupt
         seconds = max(answer.passed for answer in answers)
         problems.append(f"interrupted after {seconds:.1f} s of {options.seconds:g}; what there was is written")
-    if not profiles:
+    if options.format == REPORT:
+        _write(_report(name, answers), options.output)
+    elif profiles:
+        workers = ", ".join(profiles) if len(profiles) <= 4 else f"{len(profiles)} workers"
+        _write(_FORMATS[options.format](profiles, _TITLE.format(hub=name, workers=workers)), options.output)
+    else:
         raise ProfilingError("\n".join(problems))
-    workers = ", ".join(profiles) if len(profiles) <= 4 else f"{len(profiles)} workers"
-    title = _TITLE.format(hub=name, workers=workers)
-    _write(_FORMATS[options.format](profiles, title), options.output)
-    if not any(profile.samples for profile in profiles.values()):
+    if profiles and not any(profile.samples for profile in profiles.values()):
         problems.append("no thread ran: it waited, all of the time; --idle shows where")
     for each in problems:
         print(f"shmetrics: {each}", file=sys.stderr)
@@ -212,6 +220,16 @@ _FORMATS: Final[dict[str, Callable[[Mapping[str, Profile], str], str]]] = {
     "speedscope": _speedscope,
     "html": _html,
 }
+
+
+def _report(hub_name: str, answers: Sequence[Answer]) -> str:
+    """The profiled functions of the whole fleet, and flame graphs of the workers that were asked."""
+    from shmetrics.exporters.profiles.gathering import report_from_outside  # noqa: PLC0415
+    from shmetrics.exporters.profiles.looking import seen  # noqa: PLC0415
+    from shmetrics.exporters.profiles.report import report_page  # noqa: PLC0415  jinja2, as above
+
+    with Hub.attach(hub_name) as hub:
+        return report_page(report_from_outside(hub.snapshot(), seen(answers)))
 
 
 def _worker(text: str) -> int | None:

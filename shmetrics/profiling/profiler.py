@@ -80,7 +80,7 @@ class Profiler:
             options = {"name": name, "breakdown": breakdown, "share": share}
             return type(function)(self.profile_function(function.__func__, **options))
         if not callable(function) or isinstance(function, type):
-            raise TypeError(f"wanted a function or a method to profile, not {function!r}")
+            raise TypeError(f"wanted a function or a method to profile, not {function!r}{_instead(function)}")
         called = _name_of(function) if name is None else name
         if not isinstance(called, str) or not called:
             raise TypeError(f"the name of a profiled function must be a text that is not empty, not {name!r}")
@@ -160,9 +160,18 @@ class Profiler:
         return () if here is None else here.slowest
 
     def kind(self, name: str) -> str:
-        """What a function is, as far as this process knows."""
+        """What a function is; empty where this process has not decorated it, and cannot know."""
         here = self._functions.get(name)
-        return "function" if here is None else here.kind
+        return "" if here is None else here.kind
+
+
+def _instead(given: object) -> str:
+    """What to do about something that is no function, where that is plain."""
+    if isinstance(given, type):
+        return "; decorate its methods"
+    if isinstance(given, property):
+        return "; decorate the function, and make that a property: @property above @profiler.profile_function"
+    return f"; a name is given as profile_function(name={given!r})" if isinstance(given, str) else ""
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -153,8 +153,13 @@ def typical(bucket: int) -> float:
 def found(name: str, known: Sequence[str], decorated: Sequence[str] = ()) -> str:
     """The known name that is meant: itself, or one that ends in it. KeyError that lists the known ones.
 
-    ``decorated``: those of this process, which the hub may have had no room for.
+    ``decorated``: those of this process, which the hub may have had no room for. TypeError for what is no name, such as
+    the function itself.
     """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"wanted the name of a profiled function, not {name!r}; there are: {', '.join(known) or 'none'}"
+        )
     fitting = _fitting(name, known)
     if not fitting and (full := _fitting(name, decorated)):
         raise KeyError(
@@ -171,7 +176,7 @@ def found(name: str, known: Sequence[str], decorated: Sequence[str] = ()) -> str
 
 def _fitting(name: str, known: Sequence[str]) -> list[str]:
     return [each for each in known if each == name] or [
-        each for each in known if isinstance(name, str) and each.endswith((f":{name}", f".{name}"))
+        each for each in known if each.endswith((f":{name}", f".{name}"))
     ]
 
 

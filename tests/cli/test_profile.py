@@ -11,13 +11,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from shmetrics import PerformanceProfiler
 from shmetrics.cli import main
 from shmetrics.profiling import Profile
 from tests.cli import environment, run, started, until
 from tests.gunicorns import gunicorns, ready
 from tests.profiling.spies import spy
 from tests.profiling.test_listener import address, samples_now, workers
-from tests.profiling.workloads import assert_split
+from tests.profiling.workloads import assert_split, work
 
 NEVER = ("--py-spy", "never")
 APP = f"""
@@ -75,6 +76,40 @@ def test_html_is_a_page(hub_name):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("<!doctype html>")
     assert "features" in done.stdout
+
+
+def profiled(metrics):
+    """A worker with a profiled function."""
+    call = PerformanceProfiler(metrics).profile_function(name="app:predict")(work)
+    while True:
+        call()
+
+
+def test_a_report_has_profiled_functions_and_flame_graphs(hub_name, tmp_path):
+    path = tmp_path / "report.html"
+    with workers(hub_name, 2, function=profiled):
+        done = run("profile", hub_name, "--seconds", "0.5", "--format", "report", "-o", str(path), *NEVER)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    page = path.read_text()
+    assert "Flame graph of whole workers" in page
+    assert "<code>app:<wbr>predict</code> <small></small>" in page  # of what kind it is, only its workers know
+
+
+def test_a_report_is_written_of_workers_that_cannot_be_sampled_and_of_those_that_have_ended(hub_name):
+    asked = ("profile", hub_name, "--seconds", "0.5", "--format", "report", *NEVER)
+    with workers(hub_name, enabled=False, function=profiled):
+        refused = run(*asked)
+    ended = run(*asked)
+    assert refused.returncode == 1
+    assert "has not enabled profiling" in refused.stderr
+    assert "could not be sampled" in refused.stdout
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "No worker was live" in ended.stdout
+    assert (
+        refused.stdout.count("<code>app:<wbr>predict</code>")
+        == ended.stdout.count("<code>app:<wbr>predict</code>")
+        == 1
+    )
 
 
 def test_a_library_is_expanded_where_that_is_asked_for(hub_name):

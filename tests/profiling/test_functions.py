@@ -278,8 +278,14 @@ def test_names_are_given_or_made_of_module_and_function(profiler):
 def test_what_cannot_be_profiled_is_refused_at_once(profiler):
     with pytest.raises(TypeError, match="wanted a function"):
         profiler.profile_function(3)
-    with pytest.raises(TypeError, match="wanted a function"):
+    with pytest.raises(TypeError, match=r"wanted a function.*; decorate its methods"):
         profiler.profile_function(Profiler)
+    with pytest.raises(TypeError, match="; decorate the function, and make that a property"):
+        profiler.profile_function(property(len))
+    with pytest.raises(TypeError, match=r"; a name is given as profile_function\(name='predict'\)"):
+        profiler.profile_function("predict")
+    with pytest.raises(TypeError, match=r"wanted the name of a profiled function, not <built-in.*there are: none"):
+        profiler.get_profile_results(len)
     with pytest.raises(TypeError, match="must be a text"):
         profiler.profile_function(name="")(len)
     with pytest.raises(TypeError, match="wanted PerformanceMetrics"):
