@@ -153,13 +153,10 @@ def typical(bucket: int) -> float:
 def found(name: str, known: Sequence[str], decorated: Sequence[str] = ()) -> str:
     """The known name that is meant: itself, or one that ends in it. KeyError that lists the known ones.
 
-    ``decorated``: those of this process, which the hub may have had no room for. TypeError for what is no name, such as
-    the function itself.
+    ``decorated``: those of this process, which the hub may have had no room for.
     """
     if not isinstance(name, str):
-        raise TypeError(
-            f"wanted the name of a profiled function, not {name!r}; there are: {', '.join(known) or 'none'}"
-        )
+        raise KeyError(f"wanted the name of a profiled function, not {name!r}; there are: {', '.join(known) or 'none'}")
     fitting = _fitting(name, known)
     if not fitting and (full := _fitting(name, decorated)):
         raise KeyError(

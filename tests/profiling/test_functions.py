@@ -284,8 +284,6 @@ def test_what_cannot_be_profiled_is_refused_at_once(profiler):
         profiler.profile_function(property(len))
     with pytest.raises(TypeError, match=r"; a name is given as profile_function\(name='predict'\)"):
         profiler.profile_function("predict")
-    with pytest.raises(TypeError, match=r"wanted the name of a profiled function, not <built-in.*there are: none"):
-        profiler.get_profile_results(len)
     with pytest.raises(TypeError, match="must be a text"):
         profiler.profile_function(name="")(len)
     with pytest.raises(TypeError, match="wanted PerformanceMetrics"):
