@@ -29,6 +29,7 @@ _PATIENCE: Final = 5.0
 _FOR_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Why nobody can be answered for a while: a server that is out of descriptors has them again when its load is less."""
 _BACKLOG: Final = 8
+_SHORTLY: Final = 0.05
 _EVERY: Final = 1.0
 """Seconds from one part of the result to the next."""
 
@@ -79,7 +80,7 @@ class Listener:
         try:
             server = self._kept(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             try:
-                server.bind(wire.address(self._instance, os.getpid(), start_ticks("self") or 0))
+                self._bind(server)
                 server.listen(_BACKLOG)
                 while self._running:
                     try:
@@ -98,6 +99,17 @@ class Listener:
                 self._let_go(server)
         except OSError:  # stopped; or no descriptor was left at the start, or somebody closed this one
             self._running = False
+
+    def _bind(self, server: socket.socket) -> None:
+        """Take the name; an earlier listener of this process that was stopped may be about to let go of it."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return server.bind(wire.address(self._instance, os.getpid(), start_ticks("self") or 0))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or not self._running or time.monotonic() > until:
+                    raise
+            time.sleep(_SHORTLY)
 
     def _kept(self, make: Callable[[], socket.socket]) -> socket.socket:
         """A new socket, which a child that is forked closes; one that a fork came across is made anew."""

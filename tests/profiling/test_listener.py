@@ -72,8 +72,8 @@ def listens(target):
 
 def connected(target):
     connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address(target))  # which waits while too many ask; one with a timeout would not
     connection.settimeout(20)
-    connection.connect(address(target))
     return connection
 
 
@@ -141,6 +141,18 @@ def test_it_is_enabled_at_any_time_and_as_often_as_one_likes(hub_name):
         metrics.enable_profiling()
         metrics.enable_profiling()
         target = Target(0, os.getpid(), start_ticks("self"), metrics.instance)
+        until(lambda: listens(target))
+
+
+def test_it_waits_for_an_earlier_one_of_the_process_that_has_not_let_go_yet(hub_name):
+    with PerformanceMetrics(name=hub_name) as metrics, socket.socket(socket.AF_UNIX) as earlier:
+        target = Target(0, os.getpid(), start_ticks("self"), metrics.instance)
+        earlier.bind(address(target))
+        metrics.enable_profiling()
+        metrics.claim()
+        tries = metrics._attachment._listener._sockets
+        until(lambda: tries)
+        earlier.close()
         until(lambda: listens(target))
 
 
