@@ -7,7 +7,7 @@ from shmetrics.metrics import PerformanceMetrics
 from shmetrics.profiling.asking import Answer, ask, targets
 from shmetrics.profiling.profile import Profile, merged
 from shmetrics.profiling.sampler import RATE
-from shmetrics.profiling.wire import LONGEST, Request
+from shmetrics.profiling.wire import LONGEST, SHORTEST, Request
 
 
 class Seen(NamedTuple):
@@ -32,7 +32,7 @@ def look(metrics: PerformanceMetrics, seconds: float) -> Seen:
         raise ValueError(f"seconds must be from 0 to {LONGEST:g}, not {seconds!r}")
     if seconds == 0.0:
         return NOTHING
-    return seen(ask(targets(metrics.snapshot(), metrics.instance), Request(seconds, RATE, idle=False)))
+    return seen(ask(targets(metrics.snapshot(), metrics.instance), Request(max(seconds, SHORTEST), RATE, idle=False)))
 
 
 def seen(answers: Sequence[Answer]) -> Seen:

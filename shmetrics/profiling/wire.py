@@ -21,7 +21,8 @@ LONGEST_REQUEST: Final = 4096
 LONGEST_ANSWER: Final = 16 << 20
 """Bytes of a line that answers; a second of a busy worker is some ten thousand."""
 LONGEST: Final = 3600.0
-"""Seconds that can be asked for."""
+SHORTEST: Final = 0.01
+"""Seconds that can be asked for: at most, at least."""
 RATES: Final = (1.0, 1000.0)
 """Looks a second that can be asked for: from, to."""
 
@@ -118,7 +119,7 @@ def decode_request(line: bytes) -> Request:
     if found.get("shmetrics") != VERSION:
         raise WireError(f"version {found.get('shmetrics')!r}, where {VERSION} was wanted")
     return Request(
-        _number(found.get("seconds"), 0.01, LONGEST), _number(found.get("rate"), *RATES), _truth(found.get("idle"))
+        _number(found.get("seconds"), SHORTEST, LONGEST), _number(found.get("rate"), *RATES), _truth(found.get("idle"))
     )
 
 
