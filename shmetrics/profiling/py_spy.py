@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from shmetrics.profiling.asking import Answer, Target
@@ -25,6 +26,10 @@ _PROGRAM: Final = "py-spy"
 _FRAME: Final = re.compile(r"(?P<function>.*) \((?P<file>[^()]*?)(?::\d+)?\)")
 _LISTENER: Final = re.compile(r"(?:\w+\.)?_serve \(.*shmetrics/profiling/listener\.py(:\d+)?\)")
 """Where the thread begins that waits for `shmetrics profile`, which is no part of what a worker does."""
+_SAMPLER: Final = re.compile(r"(?:\w+\.)?run \(.*shmetrics/profiling/sampler\.py(:\d+)?\)")
+"""What threads are in that sample by themselves, for breakdowns: neither is what they do."""
+_HERE: Final = str(Path(__file__).parents[2])
+"""Where this package is, which of one that is installed editable ``sys.path`` does not say."""
 _POLL: Final = 0.1
 _GRACE: Final = 30.0
 """Seconds more than it was asked for that it may take: it reads the symbols of the interpreter first."""
@@ -46,7 +51,7 @@ def parse(raw: str, roots: Collection[str] = ()) -> Counter[tuple[Frame, ...]]:
         if not stack or not (samples.isascii() and samples.isdigit()):
             raise ValueError(f"line {number} of what py-spy wrote is no stack with its samples: {line[:200]!r}")
         frames = stack.split(";")
-        if not _LISTENER.fullmatch(frames[0]):
+        if not _LISTENER.fullmatch(frames[0]) and not any(map(_SAMPLER.fullmatch, frames)):
             stacks[tuple(_frame(each, roots) for each in frames)] += int(samples)
     return stacks
 
@@ -151,7 +156,7 @@ class _Run:
 
     def _profile(self, raw: str, seconds: float, expanded: Collection[str]) -> Profile:
         stacks: Counter[Stack] = Counter()
-        for stack, samples in parse(raw, [*sys.path, self._directory()]).items():
+        for stack, samples in parse(raw, [*sys.path, _HERE, self._directory()]).items():
             stacks[folded(stack, expanded)] += samples
         return Profile(stacks, 1.0 / self._rate, seconds)
 

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from shmetrics import PerformanceProfiler
 from shmetrics.process import start_ticks
 from shmetrics.profiling import merged, py_spy
 from shmetrics.profiling.asking import Target, ask
@@ -12,7 +13,7 @@ from shmetrics.profiling.frames import Frame
 from shmetrics.profiling.wire import Request
 from tests.profiling.spies import spy
 from tests.profiling.test_listener import workers
-from tests.profiling.workloads import assert_split, shared_account
+from tests.profiling.workloads import assert_split, shared_account, work
 
 
 def test_what_it_writes_is_read():
@@ -38,6 +39,28 @@ def test_the_thread_that_waits_to_be_asked_is_left_out():
     thread = "_serve (/usr/lib/python3/dist-packages/shmetrics/profiling/listener.py"
     raw = f"Listener.{thread}:9);accept (/usr/lib/python3.11/socket.py:3) 7\n{thread}) 7\nrun (a.py:1) 1\n"
     assert list(py_spy.parse(raw).values()) == [1]
+
+
+def test_threads_that_sample_are_left_out():
+    begin = "_bootstrap (/usr/lib/python3.11/threading.py:3);Watch._run (/srv/shmetrics/profiling/statistical.py:1)"
+    sampler = "run (/srv/shmetrics/profiling/sampler.py:7)"
+    raw = f"{begin};Sampler.{sampler};wait (/srv/x.py:1) 7\n{begin};{sampler} 7\n{begin} 1\nrun (/srv/sampler.py:1) 1\n"
+    assert sum(py_spy.parse(raw).values()) == 2
+
+
+def test_what_is_of_this_package_is_one_frame_wherever_it_was_installed_from(hub_name):
+    def profiled(metrics):
+        call = PerformanceProfiler(metrics).profile_function(work, breakdown="sampling")
+        metrics.claim()
+        while True:
+            call()
+
+    program = spy()
+    with workers(hub_name, function=profiled) as found:
+        (answer,) = py_spy.record(program, found, Request(1.0, 100.0, False))
+    frames = {frame for stack in answer.profile.stacks for frame in stack}
+    assert "shmetrics" in frames
+    assert not any(frame.startswith(("functions:", "statistical:", "sampler:")) for frame in frames)
 
 
 @pytest.mark.parametrize("raw", ["nonsense\n", "run (a.py:1)\n", "run (a.py:1) -3\n", "12\n", "run (a.py:1) \u0663\n"])
