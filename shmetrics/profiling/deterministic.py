@@ -53,9 +53,8 @@ def profiled(target: Callable[..., Any], function: Function, share: Share, clock
             try:
                 return _root(target, args, kwargs)
             finally:
-                profile.disable()
+                entries = _found(profile)
                 under_way = calls.current.get()
-                entries = profile.getstats()
                 if isinstance(under_way, calls.Call) and _is_right(entries, before):
                     sampled.inc()
                     found = components(entries)
@@ -81,6 +80,15 @@ def _enable(profile: cProfile.Profile) -> bool:
     except ValueError:  # Python 3.12 and newer: "Another profiling tool is already active"
         return False
     return True
+
+
+def _found(profile: cProfile.Profile) -> list[Any]:
+    """End, and what was found; nothing where that is not all."""
+    try:
+        profile.disable()
+    except MemoryError:  # it says so, too, when a signal handler raised while it looked for a function's name
+        return []
+    return profile.getstats()
 
 
 def _others() -> float:

@@ -225,6 +225,20 @@ def test_calls_beside_another_profiler_are_made_and_counted_as_skipped(metrics):
     assert (results["total_calls"], results["sampled_calls"], results["skipped_calls"]) == (3, 1, 2)
 
 
+def test_a_profile_that_ran_out_of_memory_is_no_error_of_the_call(metrics, monkeypatch):
+    class Exhausted(cProfile.Profile):
+        def disable(self):
+            super().disable()
+            raise MemoryError("memory was exhausted while profiling")
+
+    monkeypatch.setattr(cProfile, "Profile", Exhausted)
+    profiler = Profiler(metrics)
+    call = profiler.profile_function(name="work", breakdown="cprofile", share=1.0)(lambda x: x)
+    assert call(1) == 1
+    results = profiler.get_profile_results("work")
+    assert (results["total_calls"], results["total_errors"], results["skipped_calls"]) == (1, 0, 1)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring is new in Python 3.12")
 def test_calls_beside_a_tool_that_monitors_are_made_and_counted_as_skipped(metrics):
     profiler = Profiler(metrics)
