@@ -32,13 +32,14 @@ class Watch:
     def __init__(self, rate: float = RATE) -> None:
         self._rate = rate
         self._functions: dict[str, Function] = {}
-        self._inside: dict[int, int]
+        self.inside: dict[int, int]
+        """How many such calls are under way in each thread, by its ident."""
         self.after_fork_in_child()
         forks.register(self)
 
     def after_fork_in_child(self) -> None:
         """Nothing is under way, and no thread is there."""
-        self._inside = {}
+        self.inside = {}
         self._starting = threading.Lock()
         self._runs = False
 
@@ -49,18 +50,18 @@ class Watch:
     def enter(self) -> int:
         """A call begins in this thread, whose ident it is."""
         ident = threading.get_ident()
-        self._inside[ident] = self._inside.get(ident, 0) + 1
+        self.inside[ident] = self.inside.get(ident, 0) + 1
         if not self._runs:
             self._start()
         return ident
 
     def leave(self, ident: int) -> None:
         """A call ends that began there."""
-        left = self._inside.get(ident, 0) - 1
+        left = self.inside.get(ident, 0) - 1
         if left > 0:
-            self._inside[ident] = left
+            self.inside[ident] = left
         else:
-            self._inside.pop(ident, None)
+            self.inside.pop(ident, None)
 
     def _start(self) -> None:
         if self._starting.acquire(blocking=False):  # else another thread is about to
@@ -74,7 +75,7 @@ class Watch:
                 self._starting.release()
 
     def _run(self) -> None:
-        sampler = Sampler(self._rate, idle=True, only=self._inside)
+        sampler = Sampler(self._rate, idle=True, only=self.inside)
         known: dict[tuple[int, ...], list[tuple[Function, str]]] = {}
         idle_since = time.monotonic()
 
@@ -91,14 +92,14 @@ class Watch:
                     means = SAMPLING if function.runs_at_once else AWAITED
                     function.part(means, component).inc(samples * sampler.interval)
             now = time.monotonic()
-            if self._inside:
+            if self.inside:
                 idle_since = now
             time.sleep(seconds)
             return now - idle_since > _LINGER
 
         sampler.run(wait)
         self._runs = False
-        if self._inside:  # a call has begun meanwhile, and found that somebody still looked
+        if self.inside:  # a call has begun meanwhile, and found that somebody still looked
             self._start()
 
     def _meaning(self, stack: list[Frame]) -> list[tuple[Function, str]]:
@@ -113,14 +114,18 @@ class Watch:
 
 def watched(target: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
     """The target, which is looked at while it is under way."""
-    enter, leave = watch.enter, watch.leave
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        ident = enter()
+        inside, ident = watch.inside, threading.get_ident()
+        before = inside.get(ident)
         try:
+            watch.enter()
             return target(*args, **kwargs)
-        finally:
-            leave(ident)
+        finally:  # calls nothing of ours, where a signal handler could raise before it is done
+            if before is None:
+                inside.pop(ident, None)
+            else:
+                inside[ident] = before
 
     return call
 

@@ -5,6 +5,7 @@ import cProfile
 import functools
 import json
 import re
+import signal
 import sys
 import threading
 import time
@@ -331,6 +332,34 @@ def test_a_function_that_says_of_no_module_is_found_in_stacks(metrics):
         return "sampling" in profiler.get_profile_results("made")["breakdowns"]
 
     wait_until(seen)
+
+
+def test_nobody_looks_on_after_calls_that_a_signal_handler_ended_wherever_they_were(metrics):
+    profiler = Profiler(metrics)
+    call = profiler.profile_function(name="work", breakdown="sampling")(lambda: None)
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(*_):
+        raise Stopped
+
+    def go_on(seconds):
+        signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)  # again, where the interpreter could not raise it
+        try:
+            while True:
+                call()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for number in range(300):
+            with pytest.raises(Stopped):
+                go_on(0.0002 + number * 1e-6)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    wait_until(lambda: not lookers())
 
 
 def test_nobody_looks_while_no_such_function_is_under_way(metrics):
