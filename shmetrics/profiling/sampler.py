@@ -93,7 +93,7 @@ class _Prompt:
             if self._users == 0:
                 sys.setswitchinterval(self._before)
 
-    def suspend(self) -> None:
+    def pause(self) -> None:
         """Let whoever has the lock keep it as long as ever: a look that is interrupted takes twice as long."""
         sys.setswitchinterval(self._before)
 
@@ -172,7 +172,7 @@ class Sampler:
             if now < due:  # woken early, for something else
                 continue
             weight = 1 + int((now - due) / interval)
-            _prompt.suspend()
+            _prompt.pause()
             self._look(put_off + weight, now - last)
             _prompt.resume()
             counts = self._counts

@@ -26,7 +26,13 @@ RECORDS = 2 * FOLD_BATCH
 # Signals --------------------------------------------------------------------------------------------------------------
 
 SIGNALLING = {"kill", "killpg", "pidfd_send_signal", "pthread_kill", "send_signal", "terminate", "suspend", "sigqueue"}
-END_THEIR_OWN = {"shmetrics.demo.run", "shmetrics.supervisor", "shmetrics.prctl", "shmetrics.exporters.alerts.command"}
+END_THEIR_OWN = {
+    "shmetrics.demo.run",
+    "shmetrics.supervisor",
+    "shmetrics.prctl",
+    "shmetrics.profiling.py_spy",
+    "shmetrics.exporters.alerts.command",
+}
 """Each of these ends or signals a process that it started itself, by the handle that it got then."""
 
 
