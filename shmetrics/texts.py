@@ -3,8 +3,12 @@
 
 def printable(raw: bytes) -> str:
     """Bytes up to the first zero, as text; what is no UTF-8, or could drive a terminal, does not get there."""
-    text = raw.partition(b"\0")[0].decode("utf-8", "replace")
-    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
+    return visible(raw.partition(b"\0")[0].decode("utf-8", "replace"))
+
+
+def visible(text: str, instead: str = "?") -> str:
+    """`text` on one line; what is invisible, turns the direction of writing or drives a terminal is replaced."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else instead for char in text)
 
 
 def cut(text: str, limit: int) -> bytes:

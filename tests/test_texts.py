@@ -2,7 +2,7 @@
 
 import pytest
 
-from shmetrics.texts import cut, duration, percent, printable, size
+from shmetrics.texts import cut, duration, percent, printable, size, visible
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,9 @@ def test_bytes_become_text_that_drives_no_terminal(raw, text):
 )
 def test_a_text_is_cut_between_two_characters(text, limit, raw):
     assert cut(text, limit) == raw
+
+
+@pytest.mark.parametrize("hidden", ["\n", "\x1b", "\0", "\u202e", "\u200b", "\udcff"])
+def test_what_cannot_be_seen_is_replaced_and_the_rest_is_left(hidden):
+    assert visible(f"a{hidden}é") == "a?é"
+    assert visible(f"a{hidden}é", "_") == "a_é"

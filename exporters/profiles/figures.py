@@ -20,7 +20,7 @@ from shmetrics.exporters.profiles.report_data import (
     WorkerRow,
 )
 from shmetrics.profiling.profile import Profile
-from shmetrics.texts import duration
+from shmetrics.texts import duration, visible
 
 MOST_LISTED: Final = 200
 """Functions in the list of all."""
@@ -40,11 +40,7 @@ def shown(text: str, most: int = MOST_NAME) -> str:
     """`text` on one line and not too long; what is invisible or turns the direction of writing is replaced."""
     if len(text) > most:
         text = text[: most - 1] + "…"
-    return (
-        text
-        if text.isprintable()
-        else "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-    )
+    return visible(text, "\N{REPLACEMENT CHARACTER}")
 
 
 @dataclass(frozen=True)

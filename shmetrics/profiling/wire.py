@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from shmetrics.profiling.counts import Counts
 from shmetrics.profiling.frames import Frame
+from shmetrics.texts import visible
 
 VERSION: Final = 1
 LONGEST_REQUEST: Final = 4096
@@ -190,9 +191,4 @@ def _frame(value: Any) -> Frame:
     for each in (name, package):
         if not isinstance(each, str) or len(each) > _LONGEST_NAME:
             raise WireError(f"no name of at most {_LONGEST_NAME} characters where there must be one")
-    return Frame(_visible(name), _visible(package))
-
-
-def _visible(name: str) -> str:
-    """The name without what would drive a terminal, or be no text."""
-    return "".join(each if each.isprintable() else "?" for each in name) or ("?" if name else "")
+    return Frame(visible(name), visible(package))
