@@ -18,11 +18,9 @@ from typing import Final, Generic, TypeVar, overload
 from shmetrics.instruments import Histogram
 from shmetrics.recorder import Recorder
 from shmetrics.slots import ERRORS
+from shmetrics.spent import spend, sums
 
 _Value = TypeVar("_Value")
-
-_MOST_SPENT: Final = 64
-"""Times that a request keeps one by one, before it adds them up."""
 
 
 def is_failure(error: BaseException) -> bool:
@@ -190,17 +188,9 @@ class RequestMeasurement(Span):
         return self._source.clock
 
     def spend(self, measure: str, amount: float) -> None:
-        """Add to a measure: a stage's seconds by its name, or samples as "batch_size". Any thread may call.
-
-        Appending to a list is atomic, and so is taking from it: a sum that threads change would lose some.
-        """
-        spent: list[tuple[str, float]] = self.__dict__.setdefault(
-            "_spent", []
-        )  # one list, whichever thread comes first
-        spent.append((measure, amount))
+        """Add to a measure: a stage's seconds by its name, or samples as "batch_size". Any thread may call."""
+        spend(self.__dict__.setdefault("_spent", []), measure, amount)  # the same list, whichever thread comes first
         self.is_plain = False
-        if len(spent) > _MOST_SPENT:
-            spent.extend(_sums(spent).items())
 
     def fail(self) -> None:
         """Count this request as an error, once, before or after it was recorded."""
@@ -243,9 +233,9 @@ class RequestMeasurement(Span):
 
     def _with_stages(self, spent: list[tuple[str, float]]) -> tuple[float, float | None, float, float]:
         """The four measures of the record, with what the stages took."""
-        sums = _sums(spent)
-        samples = sums.pop("batch_size", None)
-        took = {stage: max(0.0, seconds) for stage, seconds in sums.items()}  # negative where stages overlapped
+        said = sums(spent)
+        samples = said.pop("batch_size", None)
+        took = {stage: max(0.0, seconds) for stage, seconds in said.items()}  # negative where stages overlapped
         preprocessing = self.preprocessing_time + took.pop("preprocessing", 0.0)
         quantization = self.quantization_time + took.pop("quantization", 0.0)
         inference = self.inference_time
@@ -254,15 +244,3 @@ class RequestMeasurement(Span):
         elif inference is None:
             inference = max(0.0, self.elapsed - preprocessing - quantization - sum(took.values()))
         return inference, samples if self.batch_size is None else self.batch_size, preprocessing, quantization
-
-
-def _sums(spent: list[tuple[str, float]]) -> dict[str, float]:
-    """Take out all of it, added up."""
-    sums: dict[str, float] = {}
-    while spent:
-        try:
-            measure, amount = spent.pop()
-        except IndexError:  # another thread took it
-            break
-        sums[measure] = sums.get(measure, 0.0) + amount
-    return sums

@@ -28,6 +28,7 @@ PURE = {
     "snapshot",
     "window",
     "merge",
+    "spent",
     "statistics",
     "stragglers",
     "texts",

@@ -15,9 +15,7 @@ from contextvars import ContextVar
 from typing import Final, Protocol
 
 from shmetrics.profiling.families import NESTED, STAGE, Key
-
-_MOST_SPENT: Final = 64
-"""Times that a call keeps one by one, before it adds them up."""
+from shmetrics.spent import spend as spend_on
 
 
 class Kept(Protocol):
@@ -218,24 +216,10 @@ def _spend(call: Call, key: Key, seconds: float) -> None:
     spent = call.spent
     if spent is None:
         spent = call.spent = []
-    spent.append((key, seconds))
-    if len(spent) > _MOST_SPENT:
-        spent.extend(sums(spent).items())
+    spend_on(spent, key, seconds)
 
 
 def spend(call: Call, means: str, parts: dict[str, float]) -> None:
     """What some other means found in a call."""
     for name, seconds in parts.items():
         _spend(call, (means, name), seconds)
-
-
-def sums(spent: list[tuple[Key, float]]) -> dict[Key, float]:
-    """Take out all of it, added up."""
-    found: dict[Key, float] = {}
-    while spent:
-        try:
-            key, seconds = spent.pop()
-        except IndexError:  # another thread took it
-            break
-        found[key] = found.get(key, 0.0) + seconds
-    return found

@@ -20,6 +20,7 @@ from shmetrics.profiling import calls, slowest
 from shmetrics.profiling.calls import Call, begin, end
 from shmetrics.profiling.families import BOUNDS, CALL, CPROFILE, EXACT, Key
 from shmetrics.profiling.slowest import REMEMBERED, SlowCall
+from shmetrics.spent import sums
 
 MOST_PARTS: Final = 40
 """Parts of one function that a process tells apart; the rest is one part, OTHER."""
@@ -82,7 +83,7 @@ class Function:
         """
         if not seconds >= 0.0:  # an injected clock that went back
             return
-        parts = self._record_parts(counted, calls.sums(spent) if len(spent) > 1 else dict(spent)) if spent else _NOTHING
+        parts = self._record_parts(counted, sums(spent) if len(spent) > 1 else dict(spent)) if spent else _NOTHING
         self.add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
         failed = error is not None and is_failure(error) and not isinstance(error, _NO_ERRORS)
         if failed:
@@ -163,7 +164,7 @@ class Steps:
         if end(call, seconds):
             self._counted += seconds
         if call.spent:
-            self._spent = [*(self._spent or ()), *calls.sums(call.spent).items()]
+            self._spent = [*(self._spent or ()), *sums(call.spent).items()]
 
     def finish(self, error: BaseException | None) -> None:
         """The call is over."""
