@@ -27,8 +27,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.timing import progress
 from shmetrics import hub
+from shmetrics.benchmarks.timing import progress
 from shmetrics.errors import HubNotFoundError
 
 APPS = {

@@ -1,0 +1,117 @@
+"""What a call costs that records something, beside the same work of peers.
+
+Every call is a line of code in a loop of its own. All calls take turns, in an order that is drawn for each round; what
+a call costs is the processor time that it takes, as the median over the rounds, and a ratio is the median of the
+rounds' ratios. Then each call is timed by itself, for its P50 and P99.9: of time that passes, whoever else had the
+processor meanwhile; and what the clock takes is in it, as the line of the call that does nothing shows.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+from shmetrics.benchmarks.calls import Call, Work
+from shmetrics.benchmarks.comparing import paired, standing
+from shmetrics.benchmarks.figures import Column, Figure, Table, at_least
+from shmetrics.benchmarks.peers import COUNTER, HISTOGRAM, OURS, REQUEST, WORKS, missing, opened, peers
+from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS
+from shmetrics.benchmarks.progress import Progress, part
+from shmetrics.benchmarks.rounds import QUANTILES, singles, timed
+
+SUMMARY: Final = "what a call costs that records something, beside the same work of peers"
+NOTHING: Final = "nothing"
+CLAIMS: Final = {REQUEST: 12.0, COUNTER: 3.0, HISTOGRAM: 3.0}
+"""How many times cheaper than the incumbent."""
+_P50, _P999 = QUANTILES.index(0.5), QUANTILES.index(0.999)
+
+
+def configure(_parser: argparse.ArgumentParser) -> None:
+    """It has no flags of its own."""
+
+
+@contextmanager
+def setup(_options: argparse.Namespace) -> Iterator[Mapping[str, Mapping[str, Work]]]:
+    """The calls of every peer that is there."""
+    with ExitStack() as stack:
+        yield {
+            name: peer.calls(stack.enter_context(opened(peer))) for name, peer in peers().items() if not peer.lacking()
+        }
+
+
+def run(state: Mapping[str, Mapping[str, Work]], options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """Time every call of every peer."""
+    works: dict[str, Work] = {NOTHING: Call("pass")}
+    for name, calls in state.items():
+        works |= {f"{work}/{name}": call for work, call in calls.items()}
+    rounds = options.rounds or (5 if options.quick else 25)
+    seconds, each = (0.005, 200) if options.quick else (0.02, 2_000)
+    means = timed(works, rounds=rounds, seconds=seconds, seed=options.seed, progress=part(progress, 0, 2))
+    single = singles(works, rounds=rounds, calls=each, seed=options.seed, progress=part(progress, 1, 2))
+    return {
+        "peers": list(state),
+        "missing": missing(),
+        "rounds": rounds,
+        "calls_each": each,
+        "nothing": {"seconds": means.pop(NOTHING), "single": single.pop(NOTHING)},
+        "seconds": _nested(means),
+        "single": _nested(single),
+    }
+
+
+def _nested(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By work, and then by peer."""
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in found.items():
+        work, peer = name.split("/", 1)
+        nested.setdefault(work, {})[peer] = value
+    return nested
+
+
+def report(results: dict[str, Any]) -> list[Figure]:
+    """A table for each work, and what should be so."""
+    notes = tuple(f"not compared: {name}; {command}" for name, command in results["missing"].items())
+    figures: list[Figure] = [
+        _table(work, rounds, results["single"][work], notes) for work, rounds in results["seconds"].items()
+    ]
+    figures.append(_nothing(results))
+    for work, wanted in CLAIMS.items():
+        rounds = results["seconds"][work]
+        known = MULTIPROCESS in rounds
+        found = paired(rounds[MULTIPROCESS], rounds[OURS]) if known else None
+        why = "" if known else results["missing"].get(MULTIPROCESS, "")
+        figures.append(at_least(f"{WORKS[work]}: cheaper than {MULTIPROCESS}", wanted, found, why=why))
+    return figures
+
+
+_TIMES: Final = (
+    Column("median", "us", 3),
+    Column("min", "us", 3),
+    Column("max", "us", 3),
+    Column("P50 of one", "us", 3),
+    Column("P99.9 of one", "us", 3),
+)
+
+
+def _table(
+    work: str, rounds: Mapping[str, list[float]], single: Mapping[str, dict[str, list[float]]], notes: tuple[str, ...]
+) -> Table:
+    ranked = standing(rounds)
+    rows = []
+    for name in ranked.order:
+        times = paired(rounds[name], [1e-6] * len(rounds[name]))
+        ratio = paired(rounds[name], rounds[OURS])
+        one = [1e6 * value for value in single[name]["all"]]
+        rows.append(
+            (name, ranked.places[name], times.median, times.low, times.high, one[_P50], one[_P999], ratio.median)
+        )
+    columns = (Column("peer"), Column("place"), *_TIMES, Column(f"times {OURS}", "", 1))
+    return Table(WORKS[work], columns, tuple(rows), (*ranked.refusals, *notes))
+
+
+def _nothing(results: dict[str, Any]) -> Table:
+    times = [1e6 * value for value in results["nothing"]["seconds"]]
+    ordered = sorted(times)
+    one = [1e6 * value for value in results["nothing"]["single"]["all"]]
+    row = ("a loop around nothing", ordered[len(ordered) // 2], ordered[0], ordered[-1], one[_P50], one[_P999])
+    return Table("what measuring takes", (Column("what"), *_TIMES), (row,))

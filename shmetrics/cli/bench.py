@@ -1,0 +1,102 @@
+"""`shmetrics bench`: what shmetrics costs beside its peers, on this machine."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from shmetrics.benchmarks import scenarios
+from shmetrics.benchmarks.figures import Report
+from shmetrics.benchmarks.machine import described
+from shmetrics.benchmarks.reports.json_report import json_report
+from shmetrics.benchmarks.reports.markdown import markdown
+from shmetrics.benchmarks.reports.text import text
+from shmetrics.benchmarks.running import run as run_scenario
+from shmetrics.cli.options import UsageError, add_count, add_json, add_switch, add_text
+from shmetrics.exporters.files import write_atomically
+
+EXAMPLES: Final = """\
+  shmetrics bench --list                  which scenarios there are
+  shmetrics bench write-cost              what a call costs, beside the same work of peers
+  shmetrics bench write-cost --quick      the same in seconds, for whoever wants to see that it works
+  shmetrics bench                         all scenarios, one after the other
+  shmetrics bench --markdown report.md    and writes a report
+  shmetrics bench write-cost --json | jq '.scenarios[].figures[] | select(.kind == "claim")'
+Figures are ratios within one run, whose rounds are interleaved. What differs by less than the same does from round to
+round is not ranked. Peers that are not installed are named, with the command that installs them.
+Exit status: 1 where something does not hold that should."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags, and each scenario with its own."""
+    add_switch(parser, "--list", "say which scenarios there are, and run none")
+    _common(parser)
+    chosen = parser.add_subparsers(
+        title="scenarios (all of them, when none is named)", metavar="SCENARIO", dest="scenario"
+    )
+    for name in scenarios.names():
+        scenario = scenarios.load(name)
+        sub = chosen.add_parser(
+            name,
+            help=scenario.SUMMARY,
+            description=scenario.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for action in _common(sub):  # else what was given before the scenario's name would give way to a default
+            action.default = argparse.SUPPRESS
+        scenario.configure(sub)
+
+
+def _common(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """What the verb takes before the name of a scenario, and after it."""
+    return [
+        add_switch(parser, "--quick", "a run of seconds: it shows that all works, and little more"),
+        add_count(parser, "--rounds", None, "interleaved rounds; each scenario knows how many it needs"),
+        add_count(parser, "--seed", 1, "of the order in which turns are taken, and of all else that is drawn"),
+        add_json(parser),
+        add_text(parser, "--markdown", "a file for the report as Markdown", "FILE"),
+    ]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, print, write. 1 where a claim does not hold, 130 after Ctrl-C; what was measured by then is reported."""
+    if options.list:
+        for name in scenarios.names():
+            print(f"{name:20} {scenarios.load(name).SUMMARY}")
+        return 0
+    _check_places([options.markdown])
+    chapters = []
+    interrupted = False
+    try:
+        for name in [options.scenario] if options.scenario else scenarios.names():
+            chapters.append(run_scenario(name, options if options.scenario else _defaults(name, options)))
+    except KeyboardInterrupt:
+        if not chapters:
+            raise
+        interrupted = True
+    report = Report(described(), tuple(chapters))
+    print(json_report(report) if options.json else text(report), end="")
+    if options.markdown:
+        write_atomically(options.markdown, markdown(report).encode())
+    if interrupted:
+        print("shmetrics: interrupted; what had been measured by then is reported", file=sys.stderr)
+        return 130
+    return 1 if any(claim.verdict == "does not hold" for claim in report.claims()) else 0
+
+
+def _defaults(name: str, options: argparse.Namespace) -> argparse.Namespace:
+    """What was given, and of the scenario's own flags the defaults."""
+    parser = argparse.ArgumentParser(prog=f"shmetrics bench {name}")
+    scenarios.load(name).configure(parser)
+    return parser.parse_args([], argparse.Namespace(**vars(options)))
+
+
+def _check_places(paths: Sequence[str | None]) -> None:
+    """UsageError for a file that cannot be written: better before the minutes of measuring than after them."""
+    for path in paths:
+        directory = os.path.dirname(os.path.abspath(path)) if path else None
+        if directory is not None and not os.access(directory, os.W_OK):
+            raise UsageError(
+                f"a report cannot be written to {path!r}: {directory} is no directory that can be written to"
+            )
