@@ -11,7 +11,7 @@ works without it (numpy, hashing, a socket). Code that does so every few millise
 never in the Python between. So as long as anything samples, the lock is given up after 0.1 ms (`_Prompt`), when another
 thread wants it.
 
-To look at a steady beat is what can mislead as well: work that repeats itself every 20 ms would be found at the same two
+A steady beat is what can mislead as well: work that repeats itself every 20 ms would always be found at the same two
 of its places by a hundred looks a second. So time is cut into intervals, and each look comes at random within its own.
 
 A thread *waits* when it is in a function that is known to wait (`WAITS`), or has used no processor time to speak of
