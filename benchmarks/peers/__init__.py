@@ -25,6 +25,9 @@ COUNTER: Final = "counter"
 LABELLED: Final = "labelled counter"
 GAUGE: Final = "gauge"
 HISTOGRAM: Final = "histogram"
+STAGE: Final = "stage"
+IN_FLIGHT: Final = "in flight"
+DISABLED: Final = "disabled"
 WORKS: Final = {
     REQUEST: "a request: one count and four distributions",
     ERROR: "an error that is counted",
@@ -32,6 +35,9 @@ WORKS: Final = {
     LABELLED: "a counter, found by its labels",
     GAUGE: "a gauge that is set",
     HISTOGRAM: "a histogram that observes",
+    STAGE: "a block that is timed into a histogram",
+    IN_FLIGHT: "a request that is in flight, and no longer",
+    DISABLED: "a call that records nothing: a stage outside of a request, a counter without a provider",
 }
 """What may be compared: work of one name is the same with each peer that has it."""
 
@@ -53,6 +59,8 @@ class Peer:
     """Which command brings it, or "" where it is there: see `needs`."""
     shared: bool = False
     """Whether its figures lie in memory that other processes read."""
+    is_limit: bool = False
+    """Whether it is no peer, but what no Python program can be faster than."""
 
 
 def needs(module: str, command: str = "pip install 'shmetrics[bench]'") -> Callable[[], str]:

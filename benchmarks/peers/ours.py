@@ -1,5 +1,6 @@
 """shmetrics itself."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -7,13 +8,16 @@ from shmetrics import CustomMetrics, PerformanceMetrics
 from shmetrics.benchmarks.calls import Call, Work
 from shmetrics.benchmarks.peers import (
     COUNTER,
+    DISABLED,
     ERROR,
     GAUGE,
     HISTOGRAM,
+    IN_FLIGHT,
     LABELLED,
     MEASUREMENT,
     OURS,
     REQUEST,
+    STAGE,
     VALUE,
     Peer,
 )
@@ -21,12 +25,20 @@ from shmetrics.benchmarks.peers import (
 
 @contextmanager
 def _open(_directory: str) -> Iterator[PerformanceMetrics]:
-    with PerformanceMetrics(window_size=1000) as metrics:
-        yield metrics
+    logger = logging.getLogger("shmetrics")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # a stage outside of a request is what is wanted here, and no slip
+    try:
+        with PerformanceMetrics(window_size=1000) as metrics:
+            yield metrics
+    finally:
+        logger.setLevel(level)
 
 
 def _calls(metrics: PerformanceMetrics) -> Mapping[str, Work]:
     custom = CustomMetrics(metrics)
+    metrics.add_stages("tokenization")
+    board = metrics.recorder
     labelled = custom.counter("labelled_total", labels=["model", "route"])
     return {
         REQUEST: Call(f"update{MEASUREMENT}", update=metrics.update_inference),
@@ -35,6 +47,9 @@ def _calls(metrics: PerformanceMetrics) -> Mapping[str, Work]:
         LABELLED: Call("counter.labels('a', 'b').inc()", counter=labelled),
         GAUGE: Call(f"gauge.set({VALUE})", gauge=custom.gauge("queue", merge="live_sum").labels()),
         HISTOGRAM: Call(f"histogram.observe({VALUE})", histogram=custom.histogram("latency").labels()),
+        STAGE: Call("with stage('tokenization'):\n    pass", stage=metrics.stage),
+        IN_FLIGHT: Call("leave(enter('GET /predict'))", enter=board.enter, leave=board.leave),
+        DISABLED: Call("with stage('preprocessing'):\n    pass", stage=metrics.stage),
     }
 
 

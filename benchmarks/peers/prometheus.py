@@ -15,9 +15,11 @@ from shmetrics.benchmarks.peers import (
     ERROR,
     GAUGE,
     HISTOGRAM,
+    IN_FLIGHT,
     LABELLED,
     MEASUREMENT,
     REQUEST,
+    STAGE,
     VALUE,
     Peer,
     needs,
@@ -76,6 +78,8 @@ def _works() -> Mapping[str, Work]:
         LABELLED: Call("counter.labels('a', 'b').inc()", counter=labelled),
         GAUGE: Call(f"gauge.set({VALUE})", gauge=gauge),
         HISTOGRAM: Call(f"histogram.observe({VALUE})", histogram=histogram),
+        STAGE: Call("with histogram.time():\n    pass", histogram=histogram),
+        IN_FLIGHT: Call("gauge.inc()\ngauge.dec()", gauge=gauge),
     }
 
 

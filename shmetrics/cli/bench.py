@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from shmetrics.benchmarks import scenarios
 from shmetrics.benchmarks.figures import Report
 from shmetrics.benchmarks.machine import described
+from shmetrics.benchmarks.peers import mpmetrics
 from shmetrics.benchmarks.reports.json_report import json_report
 from shmetrics.benchmarks.reports.markdown import markdown
 from shmetrics.benchmarks.reports.text import text
@@ -31,6 +33,7 @@ Exit status: 1 where something does not hold that should."""
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags, and each scenario with its own."""
     add_switch(parser, "--list", "say which scenarios there are, and run none")
+    add_switch(parser, "--install", "make the environments of peers that cannot live in this one, and run none")
     _common(parser)
     chosen = parser.add_subparsers(
         title="scenarios (all of them, when none is named)", metavar="SCENARIO", dest="scenario"
@@ -65,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
         for name in scenarios.names():
             print(f"{name:20} {scenarios.load(name).SUMMARY}")
         return 0
+    if options.install:
+        return _install()
     _check_places([options.markdown])
     chapters = []
     interrupted = False
@@ -83,6 +88,17 @@ def run(options: argparse.Namespace) -> int:
         print("shmetrics: interrupted; what had been measured by then is reported", file=sys.stderr)
         return 130
     return 1 if any(claim.verdict == "does not hold" for claim in report.claims()) else 0
+
+
+def _install() -> int:
+    """Make the environments; 1 where that fails."""
+    try:
+        mpmetrics.install()
+    except subprocess.CalledProcessError as error:
+        print(f"shmetrics: {error}", file=sys.stderr)
+        return 1
+    print(f"mpmetrics is installed in {mpmetrics.environment()}; remove the directory when you are done")
+    return 0
 
 
 def _defaults(name: str, options: argparse.Namespace) -> argparse.Namespace:
