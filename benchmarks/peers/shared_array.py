@@ -24,6 +24,7 @@ from shmetrics.benchmarks.peers import (
     Peer,
 )
 
+NAME: Final = "multiprocessing.Array with its lock"
 BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _PLACES: Final = 5
 _HEAD, _ERRORS, _THINGS, _QUEUE, _FLYING = range(_PLACES)
@@ -73,4 +74,4 @@ def _calls(array: Any) -> Mapping[str, Work]:
     }
 
 
-PEERS = (Peer("multiprocessing.Array with its lock", _open, _calls, lacking=lambda: "", shared=True),)
+PEERS = (Peer(NAME, _open, _calls, lacking=lambda: "", shared=True),)

@@ -95,6 +95,26 @@ def add_count(parser: argparse.ArgumentParser, flag: str, default: int | None, t
     )
 
 
+def add_counts(parser: argparse.ArgumentParser, flag: str, text: str, most: int) -> None:
+    """A flag that takes whole numbers from 0 to `most`, with commas between them; None when it is not given."""
+
+    def counts(given: str) -> tuple[int, ...]:
+        parts = [part.strip() for part in given.split(",")]
+        if not all(part.isascii() and part.isdigit() and int(part) <= most for part in parts):
+            raise argparse.ArgumentTypeError(
+                f"a flag or its variable must be whole numbers up to {most} with commas between them, not {given!r}"
+            )
+        return tuple(sorted({int(part) for part in parts}))
+
+    parser.add_argument(
+        flag,
+        type=counts,
+        default=os.environ.get(variable(flag)) or None,
+        metavar="N,N",
+        help=f"{text} ({variable(flag)})",
+    )
+
+
 def add_switch(parser: argparse.ArgumentParser, flag: str, text: str) -> argparse.Action:
     """A flag without a value; its variable says yes or no, and what says neither is refused, not guessed."""
     switch = parser.add_argument(

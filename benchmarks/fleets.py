@@ -1,0 +1,130 @@
+"""Processes that are there while a block lasts, and that do what they are asked: all of them at once, or the first few.
+
+Each makes its answers of what it was given when it starts (`prepare`), and then waits for questions on a pipe. Who asks
+and goes away, in whatever manner, closes the pipes, and they end.
+"""
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Final
+
+Answers = Mapping[str, Callable[..., Any]]
+"""What a process can be asked: name, and what gives the answer."""
+STARTS: Final = ("fork", "spawn")
+_PATIENCE: Final = 10.0
+"""Seconds to end of oneself."""
+
+
+class FleetError(Exception):
+    """A process of a fleet ended, or could not answer."""
+
+
+class Fleet:
+    """The processes; one question at a time."""
+
+    def __init__(self, connections: list[Connection]) -> None:
+        self._connections = connections
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def ask(self, question: str, *arguments: object, of: int | None = None) -> list[Any]:
+        """The answers of the first ``of``, or of all, once all have answered."""
+        self.tell(question, *arguments, of=of)
+        return self.heard(of)
+
+    def tell(self, question: str, *arguments: object, of: int | None = None) -> None:
+        """Ask, and do not wait: `heard` does."""
+        for connection in self._connections[:of]:
+            connection.send((question, arguments))
+
+    def heard(self, of: int | None = None) -> list[Any]:
+        """What those answer that were told something."""
+        return [self._answer(number, connection) for number, connection in enumerate(self._connections[:of])]
+
+    @staticmethod
+    def _answer(number: int, connection: Connection) -> Any:
+        try:
+            answer, problem = connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise FleetError(f"process {number} of the fleet ended; standard error may say why") from None
+        if problem:
+            raise FleetError(f"process {number} of the fleet failed:\n{problem}")
+        return answer
+
+
+@contextmanager
+def fleet(size: int, start: str, prepare: Callable[..., Answers], *arguments: object) -> Iterator[Fleet]:
+    """So many processes, started by ``start``, each with the answers of ``prepare(number, *arguments)``.
+
+    They do not hear of Ctrl-C: whoever asks them does, and the end of the block is theirs.
+    """
+    context = multiprocessing.get_context(start)
+    connections: list[Connection] = []
+    processes: list[BaseProcess] = []
+    # From the first moment on: a process that is still importing would else print where Ctrl-C found it.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        try:
+            for number in range(size):
+                ours, theirs = context.Pipe()
+                connections.append(ours)
+                inherited = tuple(connections) if start == "fork" else ()
+                details = (theirs, inherited, prepare, number, arguments)
+                process = context.Process(target=_serve, args=details, daemon=True)  # type: ignore[attr-defined]
+                process.start()
+                processes.append(process)
+                theirs.close()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        started = Fleet(connections)
+        started.heard()
+        yield started
+    finally:
+        for connection in connections:
+            connection.close()
+        for process in processes:
+            process.join(_PATIENCE)
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+            process.close()
+
+
+def _serve(
+    connection: Connection,
+    inherited: tuple[Connection, ...],
+    prepare: Callable[..., Answers],
+    number: int,
+    arguments: tuple[object, ...],
+) -> None:
+    """The life of one. ``inherited``: the other ends, which would keep the pipes open when whoever asks is gone."""
+    for other in inherited:
+        other.close()
+    answers: Answers = {}
+
+    def said(work: Callable[[], Any]) -> bool:
+        try:
+            answer = (work(), "")
+        except Exception:  # noqa: BLE001  whoever asked is told
+            answer = (None, traceback.format_exc())
+        connection.send(answer)
+        return not answer[1]
+
+    def begin() -> None:
+        nonlocal answers
+        answers = prepare(number, *arguments)
+
+    if not said(begin):
+        return
+    while True:
+        try:
+            question, details = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return
+        said(lambda: answers[question](*details))  # noqa: B023  it is called at once

@@ -1,0 +1,93 @@
+"""Writers at once: what is counted, and what it comes to."""
+
+import argparse
+import time
+
+import pytest
+
+from shmetrics import PerformanceMetrics
+from shmetrics.benchmarks import peers, scenarios
+from shmetrics.benchmarks.figures import Claim, Curve, Table
+from shmetrics.benchmarks.fleets import fleet
+from shmetrics.benchmarks.peers import OURS
+from shmetrics.benchmarks.scenarios import scaling
+
+
+def rounds(**others):
+    keys = ("records", "processor", "p50", "p999", "p999_worst", "furthest", "furthest_processor", "reads")
+    return {key: [1.0] * 3 for key in (*keys, "read_seconds")} | {key: [value] * 3 for key, value in others.items()}
+
+
+def point(start, writers, rate, peer=OURS, **others):
+    return {"start": start, "peer": peer, "writers": writers, "rate": rate, "rounds": rounds(**others)}
+
+
+def judged(*points):
+    report = scaling.report({"rounds": 3, "missing": {}, "points": list(points)})
+    return {figure.name: figure for figure in report if isinstance(figure, Claim)}
+
+
+def test_writers_count_what_the_hub_counts():
+    with PerformanceMetrics(max_workers=3) as metrics, fleet(3, "fork", scaling._as_writer, {OURS: metrics}) as some:
+        before = metrics.get_statistics()["total_requests"]
+        found = some.ask("write", OURS, 0.0, 0.0, of=2)
+        assert metrics.get_statistics()["total_requests"] - before == sum(one["records"] for one in found)
+        assert all(0.0 < one["p50"] <= one["p999"] for one in found)
+        assert all(one["seconds"] > 0.0 for one in found)
+
+
+def test_a_reader_reads_as_often_as_it_should_and_is_not_late_for_what_it_could_not_do():
+    peer = peers.peers()[OURS]
+    with peers.opened(peer) as metrics:
+        read = scaling._as_reader(0, {OURS: metrics})["read"]
+        begin = time.monotonic()
+        found = read(OURS, 20, begin, begin + 0.2)
+    assert 1 <= found["reads"] <= 4
+    assert found["seconds"] > 0.0
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_claims_are_judged_by_processor_time_by_records_and_by_the_tail(start):
+    found = judged(
+        point(start, 2, 0, processor=1e-6, p999=1e-4),
+        point(start, 2, 10, p999=1.2e-4),
+        point(start, 16, 0, processor=1.05e-6, furthest=0.1, p999=1e-4),
+        point(start, 16, 10, p999=3e-4),
+        point(start, 64, 0, processor=2e-6, furthest=0.5),
+    )
+    verdicts = {name: claim.verdict for name, claim in found.items() if f"({start})" in name}
+    assert list(verdicts.values()) == [
+        "holds",
+        "holds",
+        "does not hold",
+        "does not hold",
+        "holds",
+        "does not hold",
+        "not measured",
+    ]
+    assert {claim.verdict for name, claim in found.items() if f"({start})" not in name} == {"not measured"}
+
+
+def test_contention_is_a_curve_with_a_line_for_each_peer_and_each_reader_of_ours():
+    report = scaling.report(
+        {
+            "rounds": 3,
+            "missing": {},
+            "points": [point("fork", 2, 0), point("fork", 4, 0), point("fork", 2, 10), point("fork", 2, 10, "other")],
+        }
+    )
+    curves = [figure for figure in report if isinstance(figure, Curve)]
+    assert {tuple(curve.lines) for curve in curves} == {("shmetrics, fork", "shmetrics, fork, read at 10 Hz")}
+    assert [[row[0] for row in figure.rows] for figure in report if isinstance(figure, Table)] == [
+        ["2", "4", "2, read at 10 Hz"],
+        ["2, read at 10 Hz"],
+    ]
+
+
+@pytest.mark.parametrize("given", ["1,two", "65", "-1", ""])
+def test_numbers_that_are_none_or_too_many_are_refused(given, capsys):
+    parser = argparse.ArgumentParser()
+    scenarios.load("scaling").configure(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--writers", given])
+    assert "whole numbers up to 64 with commas between them" in capsys.readouterr().err
