@@ -45,6 +45,7 @@ format: $(VENV)/installed ## put the code into the project's format
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/installed ## ratios to the incumbent, and the read side
+	$(BIN)/shmetrics bench
 	$(BIN)/python -m benchmarks.write_path
 	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.custom_metrics
@@ -53,8 +54,6 @@ bench: $(VENV)/installed ## ratios to the incumbent, and the read side
 	$(BIN)/python -m benchmarks.profiling
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.catalog
-	$(BIN)/python -m benchmarks.read_side
-	$(BIN)/python -m benchmarks.scrape
 	$(BIN)/python -m benchmarks.alert_latency
 
 clean: ## remove what the other targets made

@@ -1,25 +1,51 @@
-"""The whole page that a scrape gets, of those that have one: of all processes, from what they left in memory."""
+"""The page that a scrape gets, and the series that are on it: a counter and a histogram, and so on by turns.
 
+By peer, for those that have pages of all processes; each takes what `Peer.open` gave.
+"""
+
+import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from shmetrics import PerformanceMetrics
+from shmetrics import CustomMetrics, PerformanceMetrics
 from shmetrics.benchmarks.peers import OURS
-from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS
+from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS, multiprocess, values_of
 
 Page = Callable[[], bytes]
+Feed = Callable[[random.Random], None]
+"""Changes every series of a process, by amounts that are drawn."""
+BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
 
-def _ours(metrics: PerformanceMetrics) -> Page:
+def room(series: int) -> int:
+    """`max_series` of a hub that has place for so many: entries for names, help and bounds, and cells for buckets."""
+    return max(1024, series * (len(BUCKETS) + 5) // 2)
+
+
+def _our_page(metrics: PerformanceMetrics) -> Page:
     """What `shmetrics serve` and every exporter of ours answers with."""
-    from shmetrics.exporters.prometheus import render  # noqa: PLC0415  see `_prometheus`
+    from shmetrics.exporters.prometheus import render  # noqa: PLC0415  as the one below
 
     return lambda: render(metrics)
 
 
-def _prometheus(directory: str) -> Page:
+def _our_feed(metrics: PerformanceMetrics, series: int) -> Feed:
+    custom = CustomMetrics(metrics)
+    counters = [custom.counter(f"things_{at}_total", "Things.").labels() for at in range(0, series, 2)]
+    histograms = [custom.histogram(f"times_{at}", "T.", buckets=BUCKETS).labels() for at in range(1, series, 2)]
+
+    def feed(draw: random.Random) -> None:
+        for counter in counters:
+            counter.inc(draw.randint(1, 100))
+        for histogram in histograms:
+            histogram.observe(draw.lognormvariate(-2, 1.5))
+
+    return feed
+
+
+def _prometheus_page(directory: str) -> Page:
     """What its documentation says to do for each scrape."""
-    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415  imported after its variable is set
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415  others do without
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
     def page() -> bytes:
@@ -30,5 +56,23 @@ def _prometheus(directory: str) -> Page:
     return page
 
 
-PAGES: Final[Mapping[str, Callable[[Any], Page]]] = {OURS: _ours, MULTIPROCESS: _prometheus}
-"""By peer; each takes what `Peer.open` gave."""
+def _prometheus_feed(directory: str, series: int) -> Feed:
+    from prometheus_client import CollectorRegistry, Counter, Histogram  # noqa: PLC0415  others do without
+
+    registry = CollectorRegistry()
+    with multiprocess(directory), values_of(MULTIPROCESS):
+        counters = [Counter(f"things_{at}", "Things.", registry=registry) for at in range(0, series, 2)]
+        histograms = [Histogram(f"times_{at}", "T.", registry=registry, buckets=BUCKETS) for at in range(1, series, 2)]
+
+    def feed(draw: random.Random) -> None:
+        for counter in counters:
+            counter.inc(draw.randint(1, 100))
+        for histogram in histograms:
+            histogram.observe(draw.lognormvariate(-2, 1.5))
+
+    return feed
+
+
+PAGES: Final[Mapping[str, Callable[[Any], Page]]] = {OURS: _our_page, MULTIPROCESS: _prometheus_page}
+FEEDS: Final[Mapping[str, Callable[[Any, int], Feed]]] = {OURS: _our_feed, MULTIPROCESS: _prometheus_feed}
+"""Given how many series."""

@@ -32,6 +32,7 @@ from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS
 from shmetrics.benchmarks.peers.shared_array import NAME as ARRAY
 from shmetrics.benchmarks.progress import Progress
 from shmetrics.benchmarks.rounds import interleaved
+from shmetrics.benchmarks.taken import by_key
 from shmetrics.cli.options import add_counts
 
 SUMMARY: Final = "many processes that record at once, from 1 to 64, with and without one that reads"
@@ -77,7 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _writers(options: argparse.Namespace) -> Sequence[int]:
-    given: Sequence[int] = options.writers or ((1, 2, 4) if options.quick else WRITERS)
+    given: Sequence[int] = options.writers or ((1, 2) if options.quick else WRITERS)
     return [count for count in given if count]
 
 
@@ -156,10 +157,7 @@ def run(state: State, options: argparse.Namespace, progress: Progress) -> dict[s
     rounds = options.rounds or (2 if options.quick else 5)
     turns = {repr(spot): partial(_visit, state, spot, _duration(spot, quick=options.quick)) for spot in spots}
     found = interleaved(turns, rounds, options.seed, progress)
-    points = [
-        {**vars(spot), "rounds": {key: [one[key] for one in found[repr(spot)]] for key in found[repr(spot)][0]}}
-        for spot in spots
-    ]
+    points = [{**vars(spot), "rounds": by_key(found[repr(spot)])} for spot in spots]
     return {"rounds": rounds, "missing": missing(), "points": points}
 
 
