@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from shmetrics.benchmarks.calls import Call, Work
 from shmetrics.benchmarks.comparing import paired, standing
-from shmetrics.benchmarks.figures import Column, Figure, Table, at_least
+from shmetrics.benchmarks.figures import Axis, Column, Curve, Figure, Point, Table, at_least
 from shmetrics.benchmarks.peers import COUNTER, HISTOGRAM, OURS, REQUEST, WORKS, missing, opened, peers
 from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS
 from shmetrics.benchmarks.progress import Progress, part
@@ -75,7 +75,7 @@ def report(results: dict[str, Any]) -> list[Figure]:
     figures: list[Figure] = [
         _table(work, rounds, results["single"][work], notes) for work, rounds in results["seconds"].items()
     ]
-    figures.append(_nothing(results))
+    figures += [_quantiles(results), _nothing(results)]
     return [*figures, *_claims(results)]
 
 
@@ -120,7 +120,18 @@ def _table(
             (name, ranked.places[name], times.median, times.low, times.high, one[_P50], one[_P999], ratio.median)
         )
     columns = (Column("peer"), Column("place"), *_TIMES, Column(f"times {OURS}"))
-    return Table(WORKS[work], columns, tuple(rows), (*ranked.refusals, *notes))
+    return Table(WORKS[work], columns, tuple(rows), (*ranked.refusals, *notes), drawn="median")
+
+
+def _quantiles(results: dict[str, Any]) -> Curve:
+    """How long the slowest of so many calls takes: the clock is in it."""
+    calls = [round(1.0 / (1.0 - quantile)) for quantile in QUANTILES]
+    lines = {
+        name: tuple(Point(of, 1e6 * passes) for of, passes in zip(calls, one["all"], strict=True))
+        for name, one in results["single"][REQUEST].items()
+    }
+    of, time = Axis("the slowest of so many calls", logarithmic=True), Axis("time", "us", logarithmic=True)
+    return Curve(f"{WORKS[REQUEST]}: the slowest of so many calls", of, time, lines)
 
 
 def _nothing(results: dict[str, Any]) -> Table:
