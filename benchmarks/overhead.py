@@ -48,6 +48,25 @@ async def app(scope, receive, send):
     await send(START)
     await send(BODY)
 """,
+    "flask": """
+from flask import Flask
+
+app = Flask(__name__)
+
+@app.get("/")
+def hello():
+    return "ok"
+""",
+    "fastapi": """
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+
+app = FastAPI()
+
+@app.get("/", response_class=PlainTextResponse)
+async def hello():
+    return "ok"
+""",
     "starlette": """
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -66,12 +85,17 @@ if os.environ.get("MEASURED"):
     from shmetrics.workers.{kind} import MetricsMiddleware
     app = MetricsMiddleware(app, PerformanceMetrics(window_size=1000, name=os.environ["MEASURED"]), **{options})
 """
+GUNICORN = ["-m", "gunicorn", "--log-level", "critical", "--bind", "127.0.0.1:{port}", "served:app"]
 UVICORN = ["-m", "uvicorn", "--no-access-log", "--log-level", "critical", "--port", "{port}", "served:app"]
+H11 = [*UVICORN, "--loop", "asyncio", "--http", "h11"]
+HTTPTOOLS = [*UVICORN, "--loop", "uvloop", "--http", "httptools"]
 SERVERS = {
-    "gunicorn": ("wsgi", ["-m", "gunicorn", "--log-level", "critical", "--bind", "127.0.0.1:{port}", "served:app"]),
-    "uvicorn": ("asgi", [*UVICORN, "--loop", "asyncio", "--http", "h11"]),
-    "uvicorn-fast": ("asgi", [*UVICORN, "--loop", "uvloop", "--http", "httptools"]),
-    "starlette": ("starlette", [*UVICORN, "--loop", "uvloop", "--http", "httptools"]),
+    "gunicorn": ("wsgi", GUNICORN),
+    "gunicorn-flask": ("flask", GUNICORN),
+    "uvicorn": ("asgi", H11),
+    "uvicorn-fastapi": ("fastapi", H11),
+    "uvicorn-fast": ("asgi", HTTPTOOLS),
+    "starlette-fast": ("starlette", HTTPTOOLS),
 }
 _REQUESTS = re.compile(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b")
 _PROBLEMS = re.compile(r"(Socket errors|Non-2xx).*")
@@ -129,7 +153,7 @@ def served(name: str, options: dict[str, object], *, measured: bool) -> Iterator
         port = listener.getsockname()[1]
     hub_name = f"overhead-{os.getpid()}-{port}"
     with tempfile.TemporaryDirectory() as directory:
-        kind = "wsgi" if app == "wsgi" else "asgi"
+        kind = "wsgi" if app in ("wsgi", "flask") else "asgi"
         (Path(directory) / "served.py").write_text(APPS[app] + WRAP.format(kind=kind, options=options))
         process = subprocess.Popen(
             [sys.executable, *(argument.format(port=port) for argument in arguments)],
@@ -149,7 +173,7 @@ def served(name: str, options: dict[str, object], *, measured: bool) -> Iterator
 
 def compare(name: str, rounds: int, seconds: float, options: dict[str, object]) -> dict[str, float]:
     """Median rates and CPU times of both sides, and the medians of the rounds' ratios."""
-    connections = 4 if name == "gunicorn" else 16
+    connections = 4 if "gunicorn" in name else 16
     rates: dict[bool, list[float]] = {True: [], False: []}
     costs: dict[bool, list[float]] = {True: [], False: []}
     with served(name, options, measured=False) as plain, served(name, options, measured=True) as wrapped:
