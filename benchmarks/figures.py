@@ -28,6 +28,8 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
+    drawn: str = ""
+    """The name of the column that a page draws as bars."""
 
 
 @dataclass(frozen=True)

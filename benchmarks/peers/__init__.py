@@ -59,8 +59,8 @@ class Peer:
     """Which command brings it, or "" where it is there: see `needs`."""
     shared: bool = False
     """Whether its figures lie in memory that other processes read."""
-    is_limit: bool = False
-    """Whether it is no peer, but what no Python program can be faster than."""
+    is_here: bool = True
+    """Whether its calls are done by the process that asks for them."""
 
 
 def needs(module: str, command: str = "pip install 'shmetrics[bench]'") -> Callable[[], str]:

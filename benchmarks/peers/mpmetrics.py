@@ -89,4 +89,4 @@ def _calls(works: Mapping[str, Work]) -> Mapping[str, Work]:
     return works
 
 
-PEERS = (Peer("mpmetrics", _open, _calls, _lacking, shared=True),)
+PEERS = (Peer("mpmetrics", _open, _calls, _lacking, shared=True, is_here=False),)

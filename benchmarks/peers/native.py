@@ -169,4 +169,4 @@ def _calls(library: Any) -> Mapping[str, Work]:
     return {work: _Native(library, work) for work in _WORKS}
 
 
-PEERS = (Peer(NAME, _open, _calls, _lacking, is_limit=True),)
+PEERS = (Peer(NAME, _open, _calls, _lacking),)

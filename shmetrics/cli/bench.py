@@ -4,7 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Final
 
 from shmetrics.benchmarks import scenarios
@@ -24,6 +24,8 @@ EXAMPLES: Final = """\
   shmetrics bench write-cost --quick      the same in seconds, for whoever wants to see that it works
   shmetrics bench                         all scenarios, one after the other
   shmetrics bench --markdown report.md    and writes a report
+  shmetrics bench --html report.html      or one with plots, for a browser
+  shmetrics bench --install               what peers need that cannot be installed beside shmetrics
   shmetrics bench write-cost --json | jq '.scenarios[].figures[] | select(.kind == "claim")'
 Figures are ratios within one run, whose rounds are interleaved. What differs by less than the same does from round to
 round is not ranked. Peers that are not installed are named, with the command that installs them.
@@ -59,6 +61,7 @@ def _common(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         add_count(parser, "--seed", 1, "of the order in which turns are taken, and of all else that is drawn"),
         add_json(parser),
         add_text(parser, "--markdown", "a file for the report as Markdown", "FILE"),
+        add_text(parser, "--html", "a file for the report as a page with plots; needs jinja2", "FILE"),
     ]
 
 
@@ -70,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.install:
         return _install()
-    _check_places([options.markdown])
+    _check_places(options)
     chapters = []
     interrupted = False
     try:
@@ -84,6 +87,10 @@ def run(options: argparse.Namespace) -> int:
     print(json_report(report) if options.json else text(report), end="")
     if options.markdown:
         write_atomically(options.markdown, markdown(report).encode())
+    if options.html:
+        from shmetrics.benchmarks.reports.html import html  # noqa: PLC0415  jinja2, for whoever wants it
+
+        write_atomically(options.html, html(report).encode())
     if interrupted:
         print("shmetrics: interrupted; what had been measured by then is reported", file=sys.stderr)
         return 130
@@ -108,11 +115,13 @@ def _defaults(name: str, options: argparse.Namespace) -> argparse.Namespace:
     return parser.parse_args([], argparse.Namespace(**vars(options)))
 
 
-def _check_places(paths: Sequence[str | None]) -> None:
-    """UsageError for a file that cannot be written: better before the minutes of measuring than after them."""
-    for path in paths:
-        directory = os.path.dirname(os.path.abspath(path)) if path else None
-        if directory is not None and not os.access(directory, os.W_OK):
+def _check_places(options: argparse.Namespace) -> None:
+    """UsageError for a report that cannot be written: better before the minutes of measuring than after them."""
+    for path in filter(None, (options.markdown, options.html)):
+        directory = os.path.dirname(os.path.abspath(path))
+        if not os.access(directory, os.W_OK):
             raise UsageError(
-                f"a report cannot be written to {path!r}: {directory} is no directory that can be written to"
+                f"a report cannot be written to {path!r}: {directory} is not there, or nothing may be written to it"
             )
+    if options.html and find_spec("jinja2") is None:
+        raise UsageError("a page is made with jinja2, which is not installed; pip install 'shmetrics[report]'")
