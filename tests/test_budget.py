@@ -1,0 +1,261 @@
+"""What calls may cost, in figures that are the same on every machine and at every load.
+
+Instructions of the interpreter and calls of C functions are counted, of one call, and not timed: they change only with
+the code, ours or CPython's. The limit of a call is what CPython 3.11 does, which does the most: 3.10 does up to 7 %
+less, 3.12 and 3.13 up to 15 %. Where it does more, something was added to it; whoever has to add it raises the limit,
+and says beside it what for.
+
+What numpy does is no instruction of the interpreter. So the fold and the reads are timed too, by the processor time
+that they take beside a fixed piece of work of the same kind, in turns. The least of the turns counts, since nothing
+makes one shorter. These limits are twice what was found, which leaves room for other processors, and load does not
+reach them.
+"""
+
+import random
+import sys
+import time
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+from shmetrics import CustomMetrics, PerformanceMetrics
+from shmetrics.benchmarks.fleets import fleet
+from shmetrics.benchmarks.pages import FEEDS, room
+from shmetrics.benchmarks.peers import OURS
+from shmetrics.exporters.prometheus import render
+from shmetrics.layout import FOLD_BATCH
+from shmetrics.strict import is_strict
+
+TIMES = 5
+"""The least of so many counts: a garbage collection, or the first call of a second, adds to one now and then."""
+FACTOR = 1.0 if (3, 10) <= sys.version_info < (3, 14) else 1.15
+"""More for versions that nobody has counted with."""
+
+pytestmark = [
+    pytest.mark.skipif(is_strict(), reason="strict mode has a fence around each word"),
+    pytest.mark.skipif(sys.implementation.name != "cpython", reason="these are CPython's instructions"),
+]
+
+
+def instructions(call):
+    """How many instructions of the interpreter a call does."""
+    count = 0
+
+    def traced(frame, event, _):
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return traced
+
+    before = sys.gettrace()
+    sys.settrace(traced)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def c_calls(call):
+    """How many functions that are not Python's a call calls."""
+    count = -1  # the one that ends it
+
+    def profiled(_, event, __):
+        nonlocal count
+        count += event == "c_call"
+
+    before = sys.getprofile()
+    sys.setprofile(profiled)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def least(count, call):
+    """Of several counts; what is done the first time is not among them."""
+    for _ in range(3):
+        call()
+    count(call)  # CPython 3.12 counts nothing the first time
+    return min(count(call) for _ in range(TIMES))
+
+
+def within(found, allowed, what):
+    assert found <= FACTOR * allowed, f"{found} instructions of {what}; {allowed} are allowed"
+    assert found >= 0.7 * allowed, f"{found} instructions of {what}: {allowed} limit nothing; lower it"
+
+
+@pytest.fixture
+def metrics():
+    with PerformanceMetrics(window_size=1000, max_workers=4) as made:
+        made.add_stages("tokenization")
+        made.claim()
+        yield made
+
+
+def calls_of(metrics):
+    custom = CustomMetrics(metrics)
+    counter = custom.counter("things_total").labels()
+    labelled = custom.counter("labelled_total", labels=["model", "route"])
+    gauge = custom.gauge("queue", merge="live_sum").labels()
+    histogram = custom.histogram("latency").labels()
+    enter, leave = metrics.recorder.enter, metrics.recorder.leave
+
+    def request():
+        with metrics.request():
+            pass
+
+    def stage():
+        with metrics.stage("tokenization"):
+            pass
+
+    return {
+        "update_inference": lambda: metrics.update_inference(0.0123, 4, 0.001, 0.002),
+        "record_error": metrics.record_error,
+        "counter": counter.inc,
+        "labelled counter": lambda: labelled.labels("a", "b").inc(),
+        "gauge": lambda: gauge.set(0.5),
+        "histogram": lambda: histogram.observe(0.0123),
+        "in flight": lambda: leave(enter("GET /predict")),
+        "request": request,
+        "stage": stage,
+    }
+
+
+CALLS = {
+    # The token, the frame of the write, one pack of the whole record, the commit word, the token. The four in C: pop,
+    # clock, pack, append; neither a system call nor anything that grows.
+    "update_inference": (97, 4),
+    # The token and one word.
+    "record_error": (57, 2),
+    # The token and one cell, once slot and series are what they were.
+    "counter": (71, 2),
+    # A look-up in a dictionary more.
+    "labelled counter": (89, 2),
+    # A value, and the time that it is of.
+    "gauge": (92, 3),
+    # A bisection in C, and two cells.
+    "histogram": (110, 3),
+    # A place on the board, its label, the busy time; all of it twice.
+    "in flight": (150, 6),
+    # A measurement is made, put into a context variable, taken out and ended in one write: five records' worth.
+    "request": (539, 17),
+    # Two looks at the clock, and the context variable.
+    "stage": (391, 18),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_does_no_more_than_it_did(metrics, name):
+    allowed, in_c = CALLS[name]
+    call = calls_of(metrics)[name]
+    with metrics.request() if name == "stage" else nullcontext():
+        within(least(instructions, call), allowed, name)
+        assert least(c_calls, call) <= in_c
+
+
+FOLD = 1_450
+"""Instructions of a fold: some calls of numpy for all measures together, as many whatever the records are."""
+SERIES = 115
+"""Of a page, for each further series, with the mean of counters and histograms: most of the text is made by numpy."""
+READS = {
+    # Copies with their checks, merged as arrays. For each further worker its words, its areas and its rows.
+    "snapshot": (12_900, 1_900),
+    # A sort for each measure, and a look-up for each key; for each further worker its rate, over the seconds it has.
+    "get_statistics": (19_900, 2_700),
+}
+
+
+def record(metrics, records=1):
+    for _ in range(records):
+        metrics.update_inference(0.0123, 4, 0.001, 0.002)
+
+
+def test_a_fold_does_no_more_than_it_did_and_comes_once_in_a_batch(metrics):
+    record(metrics, 3 * FOLD_BATCH)
+    counts = sorted(instructions(lambda: record(metrics)) for _ in range(2 * FOLD_BATCH))
+    assert counts[-3] < 1.1 * counts[0]
+    within(counts[-2] - counts[0], FOLD, "a fold")
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_does_no_more_than_it_did_for_one_worker_and_for_each_further_one(metrics, name):
+    one, further = READS[name]
+    record(metrics, 1500)
+    alone = least(instructions, getattr(metrics, name))
+    within(alone, one, "one worker")
+    with fleet(2, "fork", working, metrics):
+        within((least(instructions, getattr(metrics, name)) - alone) / 2, further, "a further worker")
+
+
+def working(_, metrics):
+    record(metrics, 1500)
+    return {}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_does_as_much_whatever_the_number_of_records(metrics, name):
+    record(metrics, 300)
+    few = least(instructions, getattr(metrics, name))
+    record(metrics, 3000)
+    assert least(instructions, getattr(metrics, name)) == pytest.approx(few, rel=0.1)
+
+
+def test_a_page_does_no_more_than_it_did_for_each_further_series():
+    found = []
+    for series in (20, 220):
+        with PerformanceMetrics(max_workers=1, max_series=room(series)) as metrics:
+            FEEDS[OURS](metrics, series)(random.Random(1))
+            found.append(least(instructions, lambda hub=metrics: render(hub)))
+    within((found[1] - found[0]) / 200, SERIES, "a series")
+
+
+# Beside numpy ---------------------------------------------------------------------------------------------------------
+
+TURNS = 25
+RATIOS = {
+    # Two batches: 512 writes and two folds, which are half of it.
+    "records": 3.4,
+    # Of one worker with a full window: what numpy takes to be called, some hundred times, and little else.
+    "snapshot": 7.5,
+    # And five sorts of a thousand records.
+    "get_statistics": 9.0,
+    # And the text of it, a line for each bucket that holds something.
+    "page": 17.0,
+}
+"""Twice what was found with four versions of Python."""
+INDICES = np.random.default_rng(1).integers(0, 1283, (5, 256))
+
+
+def yardstick():
+    """What numpy does in a fold and in a merge, by loops that no processor has an instruction for; about half a ms."""
+    for _ in range(10):
+        for row in INDICES:
+            counts = np.bincount(row, minlength=1283)
+            np.searchsorted(np.cumsum(counts), row)
+
+
+def processor_time(work):
+    begun = time.thread_time()
+    work()
+    return time.thread_time() - begun
+
+
+def test_reads_and_folds_take_no_more_of_a_processor_than_they_did_beside_a_fixed_piece_of_work(metrics):
+    record(metrics, 3000)
+    works = {
+        "records": lambda: record(metrics, 2 * FOLD_BATCH),
+        "snapshot": metrics.snapshot,
+        "get_statistics": metrics.get_statistics,
+        "page": lambda: render(metrics),
+        "yardstick": yardstick,
+    }
+    found = {name: [] for name in works}
+    for _ in range(TURNS):
+        for name, work in works.items():
+            found[name].append(processor_time(work))
+    shortest = {name: min(times) for name, times in found.items()}
+    ratios = {name: round(shortest[name] / shortest["yardstick"], 2) for name in RATIOS}
+    assert {name: ratio for name, ratio in ratios.items() if ratio > RATIOS[name]} == {}, RATIOS
