@@ -1,7 +1,7 @@
 """The end of a request, in one write: its record, its duration among those of its kind, and its leaving of the board.
 
 Each of the three could be a write of its own. But every request of a server ends, and what a write costs is mostly the
-way to it: the token, the frame, the looks at whether everything is where it was (`benchmarks/overhead.py`).
+way to it: the token, the frame, the looks at whether everything is where it was (`shmetrics bench end-to-end`).
 """
 
 from __future__ import annotations  # memoryview[float] is one for type checkers only
