@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from shmetrics import CustomMetrics, PerformanceMetrics
 from shmetrics.benchmarks.peers import OURS
-from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS, multiprocess, values_of
+from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS, multiprocess, kept_as
 
 Page = Callable[[], bytes]
 Feed = Callable[[random.Random], None]
@@ -60,7 +60,7 @@ def _prometheus_feed(directory: str, series: int) -> Feed:
     from prometheus_client import CollectorRegistry, Counter, Histogram  # noqa: PLC0415  others do without
 
     registry = CollectorRegistry()
-    with multiprocess(directory), values_of(MULTIPROCESS):
+    with multiprocess(directory), kept_as(MULTIPROCESS):
         counters = [Counter(f"things_{at}", "Things.", registry=registry) for at in range(0, series, 2)]
         histograms = [Histogram(f"times_{at}", "T.", registry=registry, buckets=BUCKETS) for at in range(1, series, 2)]
 
