@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from shmetrics import CustomMetrics, PerformanceMetrics
 from shmetrics.benchmarks.peers import OURS
-from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS, multiprocess, kept_as
+from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS, kept_as, multiprocess
 
 Page = Callable[[], bytes]
 Feed = Callable[[random.Random], None]
