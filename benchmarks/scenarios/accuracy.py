@@ -116,7 +116,9 @@ def _table(name: str, found: Mapping[str, Any]) -> Table:
     ]
     exact = ", ".join(f"{head} {1e3 * low:.4g} ms" for head, (low, _) in zip(heads, found["exact"], strict=True))
     columns = (Column("by"), *(Column(head, "%") for head in heads), Column("worst", "%"))
-    return Table(f"{name}: errors of {found['values']:,} values", columns, tuple(rows), (f"exact: {exact}",))
+    return Table(
+        f"{name}: errors of {found['values']:,} values", columns, tuple(rows), (f"exact: {exact}",), drawn="worst"
+    )
 
 
 def _claims(distributions: Mapping[str, Any]) -> list[Claim]:

@@ -113,6 +113,8 @@ def setup(options: argparse.Namespace) -> Iterator[State]:
             )
             for spot in plan.spots()
         }
+        for spot, hub in hubs.items():
+            FEEDS[OURS](hub, spot.series)  # defined once, as by an application that is loaded before it forks
         directories = {
             spot: stack.enter_context(opened(theirs)) for spot in hubs if spot.series and not theirs.lacking()
         }

@@ -75,6 +75,8 @@ def setup(_options: argparse.Namespace) -> Iterator[State]:
             )
             for _ in range(2)
         ]
+        for side in sides:
+            FEEDS[OURS](side.hub, SERIES)  # defined once, as by an application that is loaded before it forks
         workers = stack.enter_context(fleet(WORKERS, "fork", _as_worker, sides))
         parent = stack.enter_context(fleet(1, "fork", _as_parent, sides))
         yield State(sides[0], sides[1], workers, parent)
