@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+_Value = TypeVar("_Value")
 
 Taken = dict[str, float]
 """``processor`` and ``passed``, in seconds."""
@@ -14,6 +17,6 @@ def taken(work: Callable[[], object]) -> Taken:
     return {"processor": time.thread_time() - busy, "passed": time.perf_counter() - begun}
 
 
-def by_key(rounds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+def by_key(rounds: Sequence[Mapping[str, _Value]]) -> dict[str, list[_Value]]:
     """Of a mapping for each round a list for each key."""
     return {key: [one[key] for one in rounds] for key in rounds[0]}

@@ -14,8 +14,9 @@ from shmetrics.benchmarks.scenarios import scaling
 
 
 def rounds(**others):
-    keys = ("records", "processor", "p50", "p999", "p999_worst", "furthest", "furthest_processor", "reads")
-    return {key: [1.0] * 3 for key in (*keys, "read_seconds")} | {key: [value] * 3 for key, value in others.items()}
+    keys = ("records", "processor", "p50", "p999", "p999_worst", "furthest_processor", "reads")
+    known = {**dict.fromkeys((*keys, "read_seconds"), 1.0), "each": [1, 1], **others}
+    return {key: [value] * 3 for key, value in known.items()}
 
 
 def point(start, writers, rate, peer=OURS, **others):
@@ -51,9 +52,9 @@ def test_claims_are_judged_by_processor_time_by_records_and_by_the_tail(start):
     found = judged(
         point(start, 2, 0, processor=1e-6, p999=1e-4),
         point(start, 2, 10, p999=1.2e-4),
-        point(start, 16, 0, processor=1.05e-6, furthest=0.1, p999=1e-4),
+        point(start, 16, 0, processor=1.05e-6, each=[110, 90], p999=1e-4),
         point(start, 16, 10, p999=3e-4),
-        point(start, 64, 0, processor=2e-6, furthest=0.5),
+        point(start, 64, 0, processor=2e-6, each=[150, 50]),
     )
     verdicts = {name: claim.verdict for name, claim in found.items() if f"({start})" in name}
     assert list(verdicts.values()) == [
@@ -82,6 +83,12 @@ def test_contention_is_a_curve_with_a_line_for_each_peer_and_each_reader_of_ours
         ["2", "4", "2, read at 10 Hz"],
         ["2, read at 10 Hz"],
     ]
+
+
+def test_who_was_lucky_in_one_round_and_not_in_another_is_not_far_from_the_mean():
+    assert scaling._furthest_over_all([[150, 50], [50, 150]]) == 0.0
+    assert scaling._furthest_over_all([[150, 50], [90, 110]]) == pytest.approx(0.2)
+    assert scaling._percent({"each": [[150, 50]]}).median == 50.0
 
 
 @pytest.mark.parametrize("given", ["1,two", "65", "-1", ""])
