@@ -1,8 +1,8 @@
 """What many processes that record at once do to each other, and what a process that reads does to them.
 
 A point is so many writers, of one peer, with nobody who reads or with a process that renders the whole page so many
-times a second. All points take turns, in an order that is drawn for each round, those of one peer after one another. The
-writers of a point begin at one moment that they have agreed on, and count what they did until another. Four of five
+times a second. All points take turns, in an order that is drawn for each round, those of one peer after one another.
+The writers of a point begin at one moment that they have agreed on, and count what they did until another. Four of five
 calls are timed together, by the processor time that they take: that, by record, is what a point has to say about
 contention on a machine that does other things as well, since it has what calls wait for in the processor (cache lines)
 and in the kernel (locks), and not what others had of the processors. Every fifth call is timed by itself, by time that
