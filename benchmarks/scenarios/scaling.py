@@ -157,7 +157,7 @@ def run(state: State, options: argparse.Namespace, progress: Progress) -> dict[s
         for rate in _rates(options)
         if not rate or peer in PAGES
     ]
-    rounds = options.rounds or (2 if options.quick else 5)
+    rounds = options.rounds or (2 if options.quick else 8)
     draw = random.Random(options.seed)
     turns: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {}
     for spot in spots:
