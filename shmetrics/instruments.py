@@ -104,10 +104,10 @@ class Instrument:
     def _add_two(self, amount: float, other_cell: int, other_amount: float) -> None:
         """Add to cell 1, then to another."""
         writer = self._writer
-        give = writer.give
+        give, take = writer.give, writer.take
         while True:
             try:
-                writer.take()
+                take()
                 if self.cells is not writer.shared_cells or self.in_catalog[0] != self.serial:
                     self.find(give)
                 cells, first = self.cells, self.first
@@ -115,6 +115,34 @@ class Instrument:
                 cells[first + other_cell] += other_amount
             except BaseException as error:  # noqa: BLE001  `recover` raises it again
                 if writer.recover(error, give, self._add_two, (amount, other_cell, other_amount)):
+                    continue
+                return
+            give(None)
+            if writer.pending:
+                writer.perform_pending()
+            return
+
+    @takes_token
+    def add_with(self, amount: float, cell: int, other: Instrument, other_amount: float) -> None:
+        """Add to cell 1 of another instrument of the same writer, then to cell 1 of this one, and one to a cell of it.
+
+        What interrupts it in the middle leaves the first of those alone.
+        """
+        writer = self._writer
+        give, take = writer.give, writer.take
+        while True:
+            try:
+                take()
+                if other.cells is not writer.shared_cells or other.in_catalog[0] != other.serial:
+                    other.find(give)
+                other.cells[other.first + 1] += other_amount
+                if self.cells is not writer.shared_cells or self.in_catalog[0] != self.serial:
+                    self.find(give)  # here, since that of the other one may have moved all cells
+                cells, first = self.cells, self.first
+                cells[first + 1] += amount
+                cells[first + cell] += 1.0
+            except BaseException as error:  # noqa: BLE001  `recover` raises it again
+                if writer.recover(error, give, self.add_with, (amount, cell, other, other_amount)):
                     continue
                 return
             give(None)
