@@ -1,7 +1,7 @@
 """What is kept of each profiled function, and the wrappers that keep it.
 
-A plain call that is in no other and has nothing in it, which is most of them, is one write: to the sum and to a bucket,
-with one token. Whatever else there is to say of a call costs more, and is said by `Function.record`.
+A call is one write, to the sum and to a bucket, with one token; and to one part of it, where it has no more. Whatever
+else there is to say of a call costs more, and is said by `Function.record`.
 """
 
 import math
@@ -81,7 +81,7 @@ class Function:
             self.add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
         elif len(spent) == 1 and spent[0][1] > 0.0:
             key, took = spent[0]
-            part = self._parts.get(key) or self.part(*key)
+            part = self._parts.get(key) or self.part(key)
             self._add_with(counted, _FIRST + bisect_left(BOUNDS, seconds), part, took)
         else:
             self.record(seconds, counted, spent, None)
@@ -96,10 +96,15 @@ class Function:
         """
         if not seconds >= 0.0:  # an injected clock that went back
             return
+        cell = _FIRST + bisect_left(BOUNDS, seconds)
         parts = _settled(spent, counted) if spent else []
-        for key, took in parts:
-            self.part(*key).inc(took)
-        self.add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
+        for key, took in parts[1:]:
+            self.part(key).inc(took)
+        if parts:
+            key, took = parts[0]
+            self._add_with(counted, cell, self.part(key), took)
+        else:
+            self.add(counted, cell, 1.0)
         if error is None and seconds <= self.quick:
             return
         failed = error is not None and is_failure(error) and not isinstance(error, _NO_ERRORS)
@@ -109,13 +114,11 @@ class Function:
             name = type(error).__name__ if failed else ""
             self._remember(SlowCall(seconds, self._wall_clock(), os.getpid(), name, _shown(parts, seconds)))
 
-    def part(self, means: str, name: str) -> Counter:
+    def part(self, key: Key) -> Counter:
         """The seconds of one part."""
-        key = means, name
         counter = self._parts.get(key)
         if counter is None:
-            if len(self._parts) >= MOST_PARTS:
-                name = OTHER
+            means, name = key if len(self._parts) < MOST_PARTS else (key[0], OTHER)
             counter = self._parts[means, name] = self._metric.labels(self.name, means, name)
         return counter
 
@@ -135,9 +138,13 @@ class Function:
 def _settled(spent: list[tuple[Key, float]], counted: float) -> list[tuple[Key, float]]:
     """Where the time of a call went, each part once. What went on at the same time, tasks say, shares the time."""
     took = sums(spent)
-    told = sum(seconds for (means, _), seconds in took.items() if means in EXACT)
-    share = counted / told if told > counted else 1.0
-    return [(key, took[key] * (share if key[0] in EXACT else 1.0)) for key in took if took[key] > 0.0]
+    told = 0.0
+    for (means, _), seconds in took.items():
+        if means in EXACT:
+            told += seconds
+    if told > counted:
+        took = {key: seconds * (counted / told if key[0] in EXACT else 1.0) for key, seconds in took.items()}
+    return [part for part in took.items() if part[1] > 0.0]
 
 
 def _shown(parts: Iterable[tuple[Key, float]], seconds: float) -> tuple[tuple[str, float], ...]:
@@ -211,7 +218,7 @@ def plain(target: Callable[..., Any], kept: Function, clock: Callable[[], float]
             seconds = clock() - start
             if call.spent is None and 0.0 <= seconds <= kept.quick:  # what `over` would do is this alone
                 counted = seconds
-                if call.outer is None:
+                if outer is None:
                     call.function = None
                 elif not end(call, seconds):
                     counted = 0.0
