@@ -15,10 +15,10 @@ import time
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event, Semaphore
 
-from benchmarks.timing import interleaved, progress
 from shmetrics import PerformanceAlerting, PerformanceMetrics
 from shmetrics.alerting import performance
 from shmetrics.alerting.tripwire import POLL, Tripwire, Wires
+from shmetrics.benchmarks.timing import interleaved, progress
 
 THRESHOLDS = {"error_rate_threshold": 0.05, "latency_p95_threshold": 0.1}
 PATIENCE = 30.0

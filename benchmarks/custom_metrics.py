@@ -13,8 +13,8 @@ import platform
 import tempfile
 from collections.abc import Callable
 
-from benchmarks.timing import interleaved
 from shmetrics import CustomMetrics, PerformanceMetrics
+from shmetrics.benchmarks.timing import interleaved
 
 VALUE = 0.0123
 PAIRS = ("counter inc", "counter labels().inc", "histogram observe", "gauge set")

@@ -15,8 +15,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from benchmarks.timing import Timing, interleaved
 from shmetrics import PerformanceMetrics, slots
+from shmetrics.benchmarks.timing import Timing, interleaved
 from shmetrics.evidence import Evidence
 from shmetrics.findings import find
 from shmetrics.segment import Segment

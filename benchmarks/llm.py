@@ -15,8 +15,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from benchmarks.timing import interleaved
 from shmetrics import PerformanceMetrics
+from shmetrics.benchmarks.timing import interleaved
 from shmetrics.llm import LLMMetrics
 from shmetrics.llm_names import VLLM, token_buckets
 

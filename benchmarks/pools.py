@@ -12,8 +12,8 @@ import os
 import platform
 import time
 
-from benchmarks.timing import interleaved
 from shmetrics import PerformanceMetrics
+from shmetrics.benchmarks.timing import interleaved
 
 TASKS = 200
 

@@ -14,8 +14,8 @@ import platform
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 
-from benchmarks.timing import Timing, interleaved
 from shmetrics import PerformanceMetrics
+from shmetrics.benchmarks.timing import Timing, interleaved
 from shmetrics.profiling.profiler import Profiler
 
 BASE = "update_inference"

@@ -13,8 +13,8 @@ import statistics
 import time
 from multiprocessing.synchronize import Event as EventType
 
-from benchmarks.timing import progress
 from shmetrics import PerformanceMetrics
+from shmetrics.benchmarks.timing import progress
 
 
 def worker(metrics: PerformanceMetrics, records: int, ready: "multiprocessing.Queue[int]", done: EventType) -> None:

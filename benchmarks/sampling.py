@@ -16,7 +16,7 @@ import sys
 import time
 from contextlib import nullcontext
 
-from benchmarks.timing import progress
+from shmetrics.benchmarks.timing import progress
 from shmetrics.profiling.sampling import Sampling
 
 DEPTH = 30

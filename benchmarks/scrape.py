@@ -21,8 +21,8 @@ from multiprocessing.context import ForkProcess
 from multiprocessing.synchronize import Event
 from typing import Any
 
-from benchmarks.timing import interleaved, progress
 from shmetrics import CustomMetrics, PerformanceMetrics
+from shmetrics.benchmarks.timing import interleaved, progress
 from shmetrics.book import Metric
 from shmetrics.instruments import Counter, Histogram
 

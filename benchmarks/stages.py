@@ -11,8 +11,8 @@ import os
 import platform
 from collections.abc import Callable
 
-from benchmarks.timing import interleaved
 from shmetrics import PerformanceMetrics
+from shmetrics.benchmarks.timing import interleaved
 
 BASE = "update_inference"
 

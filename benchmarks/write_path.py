@@ -14,8 +14,8 @@ import tempfile
 import threading
 from collections.abc import Callable
 
-from benchmarks.timing import interleaved
 from shmetrics import PerformanceMetrics
+from shmetrics.benchmarks.timing import interleaved
 
 MEASUREMENT = (0.0123, 4, 0.001, 0.002)
 

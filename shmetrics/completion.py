@@ -1,7 +1,7 @@
 """The end of a request, in one write: its record, its duration among those of its kind, and its leaving of the board.
 
 Each of the three could be a write of its own. But every request of a server ends, and what a write costs is mostly the
-way to it: the token, the frame, the looks at whether everything is where it was (`benchmarks/overhead.py`).
+way to it: the token, the frame, the looks at whether everything is where it was (`shmetrics bench end-to-end`).
 """
 
 from __future__ import annotations  # memoryview[float] is one for type checkers only
@@ -36,10 +36,10 @@ class RequestWriter(Writer):
         ``now``: monotonic seconds, the time of all three. ``durations``: None where the kind of request has none.
         Raises TypeError for what is not a number, and nothing else; then the request is on the board still.
         """
-        give = self.give
         while True:
+            take, give, leave = self.take, self.give, self.leave
             try:
-                self.take()
+                take()
                 words = self._words
                 head = words[HEAD]
                 if head >= self._advance_at:
@@ -74,7 +74,7 @@ class RequestWriter(Writer):
                     continue
                 return
             give(None)
-            self.leave(ticket, now)
+            leave(ticket, now)
             if self.pending:
                 self.perform_pending()
             return

@@ -84,10 +84,10 @@ class Instrument:
     def _add(self, cell: int, amount: float) -> None:
         """Add to a cell; the first after the serial number is 1."""
         writer = self._writer
-        give = writer.give
         while True:
+            take, give = writer.take, writer.give
             try:
-                writer.take()
+                take()
                 if self.cells is not writer.shared_cells or self.in_catalog[0] != self.serial:
                     self.find(give)
                 self.cells[self.first + cell] += amount
@@ -104,8 +104,8 @@ class Instrument:
     def _add_two(self, amount: float, other_cell: int, other_amount: float) -> None:
         """Add to cell 1, then to another."""
         writer = self._writer
-        give, take = writer.give, writer.take
         while True:
+            take, give = writer.take, writer.give
             try:
                 take()
                 if self.cells is not writer.shared_cells or self.in_catalog[0] != self.serial:
@@ -129,8 +129,8 @@ class Instrument:
         What interrupts it in the middle leaves the first of those alone.
         """
         writer = self._writer
-        give, take = writer.give, writer.take
         while True:
+            take, give = writer.take, writer.give
             try:
                 take()
                 if other.cells is not writer.shared_cells or other.in_catalog[0] != other.serial:
@@ -292,16 +292,16 @@ class Gauge(Instrument):
     def _write(self, value: float, adding: bool, /) -> None:
         """Set the value, or add to it. The time is stored last: it makes the rest count."""
         writer = self._writer
-        give = writer.give
         while True:
+            take, give, clock = writer.take, writer.give, self._clock
             try:
-                writer.take()
+                take()
                 if self.cells is not writer.shared_cells or self.in_catalog[0] != self.serial:
                     self.find(give)
                 cells, first = self.cells, self.first
                 cells[first + 2] = cells[first + 2] + value if adding else value
                 cells[first + 3] = 1.0
-                cells[first + 1] = self._clock()
+                cells[first + 1] = clock()
             except BaseException as error:  # noqa: BLE001  `recover` raises it again
                 if writer.recover(error, give, self._write, (value, adding)):
                     continue

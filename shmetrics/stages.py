@@ -50,8 +50,8 @@ class _StageSpan(Span):
         self.request = request_of(outer)
         self.inner = 0.0
         """Seconds in the stages within."""
-        self.clock = time.monotonic if self.request is None else self.request.clock
-        self.start = self.clock()
+        self.clock = clock = time.monotonic if self.request is None else self.request.clock
+        self.start = clock()
 
 
 def request_of(span: Span | None) -> RequestMeasurement | None:
@@ -72,6 +72,7 @@ class Stage:
         self.recorder = recorder
         self._histogram = histogram
         self._batch_size = batch_size
+        self._has_told = False
 
     def with_batch_size(self, batch_size: float) -> "Stage":
         """The same stage, which adds so many samples to its request. TypeError for what is no number."""
@@ -90,7 +91,8 @@ class Stage:
         if not isinstance(span, _StageSpan):  # a generator's, ended by the garbage collector in some other context
             return
         end(span)
-        seconds = span.clock() - span.start
+        clock = span.clock
+        seconds = clock() - span.start
         if span.outer is not None:
             span.outer.inner += seconds
         request = span.request
@@ -98,7 +100,8 @@ class Stage:
             request.spend(self.name, seconds - span.inner)
         if self._histogram is not None:
             self._histogram.observe(max(0.0, seconds - span.inner))
-        elif request is None:
+        elif request is None and not self._has_told:
+            self._has_told = True
             self.recorder.mention(
                 "stage",
                 f"stage {self.name!r} outside of any request is not recorded; wrap the application in a middleware of "

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LINKS = (("shmetrics", "workers"), ("shmetrics", "exporters"))
+LINKS = (("shmetrics", "workers"), ("shmetrics", "exporters"), ("shmetrics", "benchmarks"))
 CORE_DEPENDENCIES = {"numpy", "posix_ipc", "psutil"}
-OUTER = ("workers", "exporters", "cli", "demo")
+OUTER = ("workers", "exporters", "benchmarks", "cli", "demo")
 PURE = {
     "layout",
     "families",
@@ -62,7 +62,7 @@ IMPURE = {"os", "time", "mmap", "fcntl", "threading", "multiprocessing", "subpro
 
 
 def _modules():
-    for folder in ("shmetrics", "workers", "exporters"):
+    for folder in ("shmetrics", "workers", "exporters", "benchmarks"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             relative = path.relative_to(ROOT)
             if relative.parts[:2] in LINKS:
@@ -110,17 +110,43 @@ def test_the_core_never_imports_wrappers_exporters_commands_or_the_demo(name):
 @pytest.mark.parametrize("name", of("workers"))
 def test_wrappers_never_import_exporters_or_commands(name):
     for imported in imports(name):
-        assert not any(within(imported, f"shmetrics.{package}") for package in ("exporters", "cli", "demo")), imported
+        assert not any(within(imported, f"shmetrics.{package}") for package in OUTER[1:]), imported
 
 
 @pytest.mark.parametrize("name", of("exporters"))
 def test_exporters_never_import_wrappers_or_commands(name):
     for imported in imports(name):
-        assert not any(within(imported, f"shmetrics.{package}") for package in ("workers", "cli", "demo")), imported
+        assert not any(within(imported, f"shmetrics.{package}") for package in OUTER if package != "exporters"), (
+            imported
+        )
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not within(name, "shmetrics.exporters.prometheus")])
-def test_prometheus_client_is_known_to_one_package_only(name):
+BENCHMARKS = of("benchmarks")
+OF_COMMAND_LINES = {"shmetrics.cli.options"}
+"""Flags are made in one place, those of scenarios too."""
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks_never_import_commands_or_the_demo(name):
+    for imported in set(imports(name)) - OF_COMMAND_LINES:
+        assert not any(within(imported, f"shmetrics.{package}") for package in ("cli", "demo")), imported
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in {*BENCHMARKS, "shmetrics.cli.bench"}])
+def test_benchmarks_are_known_to_their_command_only(name):
+    assert not any(within(imported, "shmetrics.benchmarks") for imported in imports(name))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks_use_no_private_module_or_name_of_what_they_measure(name):
+    for imported in imports(name):
+        assert not any(part.startswith("_") for part in imported.split(".") if part != "__future__"), imported
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if not within(name, "shmetrics.exporters.prometheus") and name not in BENCHMARKS]
+)
+def test_prometheus_client_is_known_to_one_package_only_and_to_who_compares_with_it(name):
     assert not any(within(imported, "prometheus_client") for imported in imports(name))
 
 
@@ -144,8 +170,10 @@ def test_what_a_report_draws_is_computed_without_input_or_output(name):
 
 
 @pytest.mark.parametrize("framework", ["starlette", "fastapi", "flask", "werkzeug", "uvicorn", "granian", "hypercorn"])
-def test_what_is_served_and_what_serves_is_imported_nowhere(framework):
+def test_what_is_served_and_what_serves_is_imported_by_applications_that_are_served_only(framework):
     for name in MODULES:
+        if within(name, "shmetrics.benchmarks.served"):
+            continue
         assert not any(within(imported, framework) for imported in imports(name)), name
 
 

@@ -11,7 +11,8 @@ import shmetrics
 ROOT = Path(__file__).parent.parent
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 CORE = {"numpy", "posix_ipc", "psutil", "prometheus_client"}
-FOLDERS = {"shmetrics": "shmetrics", "shmetrics.workers": "workers", "shmetrics.exporters": "exporters"}
+LINKED = ("workers", "exporters", "benchmarks")
+FOLDERS = {"shmetrics": "shmetrics", **{f"shmetrics.{folder}": folder for folder in LINKED}}
 UNWANTED = (
     "celery",
     "concurrent.futures.process",
@@ -20,6 +21,7 @@ UNWANTED = (
     "multiprocessing.pool",
     "prometheus_client",
     "shmetrics.alerting",
+    "shmetrics.benchmarks",
     "shmetrics.workers",
     "shmetrics.exporters",
     "shmetrics.cli",
@@ -49,7 +51,7 @@ def test_the_core_depends_on_four_packages():
 
 
 def test_the_links_for_type_checkers_point_at_the_folders():
-    for folder in ("workers", "exporters"):
+    for folder in LINKED:
         assert os.readlink(ROOT / "shmetrics" / folder) == f"../{folder}"
 
 

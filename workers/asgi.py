@@ -28,7 +28,7 @@ from shmetrics.workers.asgi_websocket import (
     WebSocketMetrics,
     serve_websocket,
 )
-from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, STATUSES, HttpMiddleware, HttpRequest
+from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, HttpMiddleware, HttpRequest
 from shmetrics.workers.routes import route_of_scope
 
 _BODY: Final = ("http.response.body", "http.response.zerocopysend", "http.response.pathsend")
@@ -68,15 +68,44 @@ class MetricsMiddleware(HttpMiddleware):
         request = scope[REQUEST_KEY] = HttpRequest(self._source, scope["method"], scope["path"])
         if self._raises is None:
             self._raises = _raises(scope)
-        exchange = _Exchange(request, scope, receive, send, self._raises)
+        app, raises = self._app, self._raises
+
+        async def measured_receive() -> Message:
+            """Hand the application what the client sent."""
+            message = await receive()
+            if message["type"] == "http.disconnect" and not request.done:
+                request.aborted = DISCONNECT
+            return message
+
+        def measured_send(message: Message) -> Awaitable[None]:
+            """Hand the server what the application sends. A response is recorded before its last part is on its way.
+
+            So what a client has got is counted, even when this process is killed at that very moment.
+            """
+            kind = message["type"]
+            if kind == "http.response.start":
+                if not request.code:
+                    request.code = message["status"]
+                if not request.route:
+                    request.route = route_of_scope(scope)
+            elif kind in _BODY:
+                if not message.get("more_body", False):
+                    if request.first_byte is not None and message.get("body"):
+                        request.sent()
+                    request.finish()
+                    return send(message)
+                if message.get("body"):
+                    request.sent()
+            return _watched(send, message, request) if raises else send(message)
+
         begin(request)
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await app(scope, measured_receive, measured_send)
         except BaseException as error:
-            exchange.end(error)
+            _end(request, scope, error)
             raise
         if not request.done:
-            exchange.end(None)
+            _end(request, scope, None)
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is no request."""
@@ -90,78 +119,28 @@ class MetricsMiddleware(HttpMiddleware):
         await self._app(scope, receive, send)
 
 
-class _Exchange:
-    """A request and its response, on their way through: the server's own messages, and what it gives to await.
+async def _watched(send: Send, message: Message, request: HttpRequest) -> None:
+    """Hand a message to a server that may raise."""
+    try:
+        await send(message)
+    except OSError:  # by which servers say that the client has gone
+        request.aborted = DISCONNECT
+        raise
 
-    The request, which the scope knows, knows nothing of this: a circle would be left to the garbage collector.
-    """
 
-    __slots__ = ("_raises", "_receive", "_request", "_scope", "_send", "gone")
-
-    def __init__(self, request: HttpRequest, scope: Scope, receive: Receive, send: Send, raises: bool) -> None:
-        self._request = request
-        self._scope, self._receive, self._send = scope, receive, send
-        self._raises = raises
-        """Whether the server raises when the client has gone."""
-        self.gone = False
-        """Whether the client went away before the response was complete."""
-
-    async def receive(self) -> Message:
-        """Hand the application what the client sent."""
-        message = await self._receive()
-        if message["type"] == "http.disconnect" and not self._request.done:
-            self.gone = True
-        return message
-
-    def send(self, message: Message) -> Awaitable[None]:
-        """Hand the server what the application sends. A response is recorded before its last part is on its way.
-
-        So what a client has got is counted, even when this process is killed at that very moment.
-        """
-        kind = message["type"]
-        request = self._request
-        if kind == "http.response.start":
-            if not request.status:
-                request.status = status = STATUSES.get(message["status"], "")
-                if status[:1] == "5":
-                    request.fail()
-        elif kind in _BODY:
-            if not request.route:
-                request.route = route_of_scope(self._scope)
-            if not message.get("more_body", False):
-                if request.first_byte is not None and message.get("body"):
-                    request.sent()
-                if self.gone:
-                    request.aborted = DISCONNECT
-                request.finish()
-                return self._send(message)
-            if message.get("body"):
-                request.sent()
-        return self._watch(message) if self._raises else self._send(message)
-
-    async def _watch(self, message: Message) -> None:
-        """Hand it to a server that may raise."""
-        try:
-            await self._send(message)
-        except OSError:  # by which servers say that the client has gone
-            self.gone = True
-            raise
-
-    def end(self, error: BaseException | None) -> None:
-        """The application has raised, or returned without having completed its response."""
-        request = self._request
-        if request.done and isinstance(error, OSError) and not self.gone:
-            return  # the server's, about the last part most likely
-        if not request.route:
-            request.route = route_of_scope(self._scope)
-        if self.gone:
-            request.aborted = DISCONNECT  # whatever is raised: frameworks raise that too
-            request.finish()
-        elif error is None:
-            request.fail_unanswered()
-            request.finish()
-        else:
-            request.end(error)
+def _end(request: HttpRequest, scope: Scope, error: BaseException | None) -> None:
+    """The application has raised, or returned without having completed its response."""
+    if request.done and isinstance(error, OSError):
+        return  # the server's, about the last part most likely
+    if not request.route:
+        request.route = route_of_scope(scope)
+    if request.aborted:
+        request.finish()  # whatever is raised: frameworks raise that the client has gone, too
+    elif error is None:
+        request.fail_unanswered()
+        request.finish()
+    else:
+        request.end(error)
 
 
 def _raises(scope: Scope) -> bool:

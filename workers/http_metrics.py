@@ -7,7 +7,7 @@ Names, labels and buckets are OpenTelemetry's semantic conventions for HTTP serv
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from shmetrics.book import Metric
 from shmetrics.custom import DEFAULT_BUCKETS
@@ -31,16 +31,18 @@ CANCELLED: Final = "cancelled"
 HTTP_BUCKETS: Final = DEFAULT_BUCKETS
 """Seconds. The conventions advise those of the Prometheus clients."""
 
-_METHODS: Final = {
+_METHODS: Final[dict[object, str]] = {
     method: method
     for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
 }
 _OTHER: Final = "_OTHER"
-STATUSES: Final = {code: str(code) for code in range(100, 600)}
+_STATUSES: Final[dict[object, str]] = {spelled: str(code) for code in range(100, 600) for spelled in (code, str(code))}
 _METHOD, _STATUS, _ROUTE = "http_request_method", "http_response_status_code", "http_route"
 _MOST_KEPT: Final = 1000
-"""Series that are found without asking the metric for them."""
+"""Kinds of requests, and series, that are found at once."""
 _Instrument = TypeVar("_Instrument", bound=Instrument)
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class HttpMiddleware:
@@ -112,15 +114,14 @@ class HttpSource(Source):
     def __init__(self, metrics: PerformanceMetrics, clock: Callable[[], float], http: "HttpMetrics | None") -> None:
         super().__init__(metrics.recorder, clock)
         self.http = http
+        self.kinds = Kinds(http)
 
 
 class HttpRequest(RequestMeasurement):
     """A request that came by HTTP. The application may set its `route`, where no framework does."""
 
-    method: str
-    """As the conventions have it: one of those that are known, or ``_OTHER``."""
-    status: str = ""
-    """Of the response: three digits, once there is one."""
+    code: object = ""
+    """The status of the response, once there is one, as a number or in digits: what the server was told."""
     route: str = ""
     """The template of its route, ``/users/{id}``; never the path itself, of which there is no end."""
     aborted = Said("")
@@ -133,11 +134,21 @@ class HttpRequest(RequestMeasurement):
     _source: HttpSource
 
     def __init__(self, source: HttpSource, method: str, path: str) -> None:
-        self.method = _METHODS.get(method, _OTHER)
-        self.status = self.route = ""
+        self._method = method
+        self.code = self.route = ""
         self.first_byte = None
         # While it is served its route is not known, and where a worker hangs the path says more than a route anyhow.
         RequestMeasurement.__init__(self, source, f"{method} {path}")
+
+    @property
+    def method(self) -> str:
+        """As the conventions have it: one of those that are known, or ``_OTHER``."""
+        return _method(self._method)
+
+    @property
+    def status(self) -> str:
+        """Of the response: three digits, once there is one."""
+        return _status(self.code)
 
     def sent(self) -> None:
         """A part of the response, with bytes in it, was handed to the server. Of the last one it may remain unsaid.
@@ -150,14 +161,13 @@ class HttpRequest(RequestMeasurement):
             self.streams = True
             http = self._source.http
             if http is not None:
-                route = self.route if type(self.route) is str else ""
-                first_byte = http.first_byte[self.method, self.status, route]
+                first_byte = http.first_byte[self.method, self.status, _route(self.route)]
                 if first_byte is not None:
                     first_byte.observe(self.first_byte)
 
     def fail_unanswered(self) -> None:
         """The application failed; where it has not answered yet, servers do."""
-        self.status = self.status or "500"
+        self.code = self.code or 500
         self.fail()
 
     def end(self, error: BaseException) -> None:
@@ -168,22 +178,66 @@ class HttpRequest(RequestMeasurement):
             self.aborted = CANCELLED
         self.finish()
 
-    def finish(self, durations: Histogram | None = None) -> None:
+    def finish(self) -> None:
         """Record the request, once."""
         if self.done:
             return
-        http = self._source.http
-        if http is None:
-            RequestMeasurement.finish(self, durations)
-            return
-        route = self.route
-        if type(route) is not str:  # the application's own idea of one
-            route = ""
-        RequestMeasurement.finish(self, http.duration[self.method, self.status, route])
-        if not self.is_plain and self.aborted and not self.is_discarded:
-            aborted = http.aborted[self.method, route, self.aborted]
+        kinds = self._source.kinds
+        try:
+            kind = kinds[self._method, self.code, self.route]
+        except TypeError:  # the application's own idea of a status, or of a route
+            kind = kinds[self._method, self.status, _route(self.route)]
+        if kind.fails:
+            self.fail()
+        self._finish(kind.durations)
+        if not self.is_plain and self.aborted and not self.is_discarded and self._source.http is not None:
+            aborted = self._source.http.aborted[self.method, _route(self.route), self.aborted]
             if aborted is not None:
                 aborted.inc()
+
+
+class Kind(NamedTuple):
+    """What requests of one kind have in common."""
+
+    durations: Histogram | None
+    """Where their durations count."""
+    fails: bool
+    """Whether they are errors: those of a status of 5xx."""
+
+
+class Kinds(dict[tuple[object, object, object], Kind]):
+    """The kinds of requests by method, status and route, all as the server and the application have them.
+
+    So what these mean is found out once for each kind, and not for each request.
+    """
+
+    def __init__(self, http: "HttpMetrics | None") -> None:
+        self._http = http
+
+    def __missing__(self, key: tuple[object, object, object]) -> Kind:
+        labels = _method(key[0]), _status(key[1]), _route(key[2])
+        durations = None if self._http is None else self._http.duration[labels]
+        kind = Kind(durations, labels[1].startswith("5"))
+        if durations is None or not durations.overflows:
+            _keep(self, key, kind)
+        return kind
+
+
+def _method(method: object) -> str:
+    return _METHODS.get(method, _OTHER)
+
+
+def _status(code: object) -> str:
+    """A status as three digits; the empty text for what is none."""
+    try:
+        return _STATUSES.get(code, "")
+    except TypeError:
+        return ""
+
+
+def _route(route: object) -> str:
+    """A route; the empty text for what the application may have set instead of one."""
+    return route if type(route) is str else ""
 
 
 class HttpMetrics:
@@ -220,7 +274,12 @@ class Series(dict[tuple[str, ...], _Instrument | None]):
             return None
         instrument = self._metric.labels(*labels)
         if not instrument.overflows:
-            if len(self) >= _MOST_KEPT:
-                self.clear()
-            self[labels] = instrument
+            _keep(self, labels, instrument)
         return instrument
+
+
+def _keep(found: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Remember it, with as many others as there are kinds in any sane application."""
+    if len(found) >= _MOST_KEPT:
+        found.clear()
+    found[key] = value

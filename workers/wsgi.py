@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from shmetrics.measurement import Steps, begin, is_failure
 from shmetrics.metrics import HUB_VARIABLE, PerformanceMetrics
-from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, STATUSES, HttpMiddleware, HttpRequest
+from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, HttpMiddleware, HttpRequest
 from shmetrics.workers.routes import route_of_environ
 
 Environ = dict[str, Any]
@@ -28,7 +28,6 @@ StartResponse = Callable[..., Callable[[bytes], object]]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 ENVIRON_KEY: Final = REQUEST_KEY
-_STATUSES: Final = frozenset(STATUSES.values())
 
 
 class MetricsMiddleware(HttpMiddleware):
@@ -64,18 +63,20 @@ class MetricsMiddleware(HttpMiddleware):
             return self._app(environ, start_response)
         request = environ[REQUEST_KEY] = HttpRequest(self._source, method, path)
 
-        def measured_start_response(status: str, *rest: Any) -> Callable[[bytes], object]:
-            code = status[:3]
-            request.status = code if code in _STATUSES else ""
-            if code[:1] == "5":
-                request.fail()
+        def measured_start_response(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None
+        ) -> Callable[[bytes], object]:
+            request.code = status[:3]
             if not request.route:
                 request.route = route_of_environ(environ)
-            return start_response(status, *rest)
+            if exc_info is None:
+                return start_response(status, headers)
+            return start_response(status, headers, exc_info)
 
+        app = self._app
         begin(request)
         try:
-            body = self._app(environ, measured_start_response)
+            body = app(environ, measured_start_response)
             if type(body) in (list, tuple):
                 request.finish()  # before the client has it, so that whatever it has is counted
                 return body
@@ -104,7 +105,7 @@ def _measured(body: Iterable[bytes], request: HttpRequest, steps: Steps, file_wr
 def _end_raised(request: HttpRequest, error: BaseException) -> None:
     """The application has raised. Where the server has no byte yet it sends another status, whatever was to be."""
     if request.first_byte is None and is_failure(error):
-        request.status = ""
+        request.code = ""
     request.end(error)
 
 

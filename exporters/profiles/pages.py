@@ -26,7 +26,10 @@ _SMALLEST: Final = 0.03
 
 
 def render(template: str, styles: tuple[str, ...], scripts: tuple[str, ...], **context: Any) -> str:
-    """A template of this package as a page, with the style sheets and scripts that are named by their files."""
+    """A template as a page, with the style sheets and scripts that are named by their files.
+
+    Files are those of this package, and of another one as ``package:path``.
+    """
     style, script = _together(styles), _together(scripts)
     # Nothing is loaded, sent or framed; of scripts and styles only these two may run. Images: the icon's empty one.
     policy = (
@@ -38,8 +41,15 @@ def render(template: str, styles: tuple[str, ...], scripts: tuple[str, ...], **c
 
 
 def _text(name: str) -> str:
-    """A file of this package."""
-    return files(__package__).joinpath(*name.split("/")).read_text(encoding="utf-8")
+    """A file of this package, or of the one that is named before a colon."""
+    package, colon, path = name.rpartition(":")
+    return files(package if colon else __package__).joinpath(*path.split("/")).read_text(encoding="utf-8")
+
+
+def _template(name: str) -> str:
+    """A template, which other packages keep in a folder of the same name."""
+    package, colon, path = name.rpartition(":")
+    return _text(f"{package}{colon}templates/{path}")
 
 
 @cache
@@ -55,7 +65,7 @@ def _source(content: str) -> str:
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: _text(f"templates/{name}")),
+        loader=jinja2.FunctionLoader(_template),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

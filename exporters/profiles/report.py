@@ -8,9 +8,9 @@ from shmetrics.exporters.profiles.figures import profile_figure, report_figures,
 from shmetrics.exporters.profiles.report_data import ReportData
 from shmetrics.profiling.profile import Profile
 
-_STYLE = "templates/style.css"
+STYLE = "templates/style.css"
 _FLAME = "templates/flame.js"
-_UPLOT = "vendor/uplot/uPlot"
+UPLOT = "vendor/uplot/uPlot"
 
 
 def write_report(data: ReportData, path: str | os.PathLike[str]) -> None:
@@ -23,10 +23,10 @@ def write_report(data: ReportData, path: str | os.PathLike[str]) -> None:
 
 def report_page(data: ReportData) -> str:
     """The report as HTML. Its size is bounded, and it says what was left out. PlatformError without jinja2."""
-    return _render(
+    return rendered(
         "report.html",
-        (f"{_UPLOT}.min.css", _STYLE),
-        (f"{_UPLOT}.iife.min.js", _FLAME, "templates/chart.js"),
+        (f"{UPLOT}.min.css", STYLE),
+        (f"{UPLOT}.iife.min.js", _FLAME, "templates/chart.js"),
         report=report_figures(data),
     )
 
@@ -34,10 +34,11 @@ def report_page(data: ReportData) -> str:
 def flame_graph_page(profile: Profile, title: str) -> str:
     """One profile as a flame graph that can be searched and zoomed, in HTML. PlatformError without jinja2."""
     figure = profile_figure(profile)
-    return _render("flame_graph.html", (_STYLE,), (_FLAME,), profile=profile, figure=figure, title=shown(title))
+    return rendered("flame_graph.html", (STYLE,), (_FLAME,), profile=profile, figure=figure, title=shown(title))
 
 
-def _render(template: str, styles: tuple[str, ...], scripts: tuple[str, ...], **context: object) -> str:
+def rendered(template: str, styles: tuple[str, ...], scripts: tuple[str, ...], **context: object) -> str:
+    """A page. PlatformError without jinja2."""
     try:
         from shmetrics.exporters.profiles.pages import render  # noqa: PLC0415  jinja2, for whoever wants it
     except ModuleNotFoundError as error:

@@ -27,6 +27,7 @@ _VERBS: Final = {
     "export": "write the whole fleet as JSON, CSV or a page for Prometheus",
     "serve": "run the aggregator: reap dead workers, sample once a second, print a line, serve Prometheus",
     "rules": "check alert rules, test them against series and recordings, export them to Prometheus",
+    "bench": "measure what shmetrics costs beside its peers, on this machine",
     "obituaries": "tell of the workers that died: when, how, and over which requests",
     "ls": "list the hubs of this user",
     "rm": "remove hubs that no process uses",
@@ -49,6 +50,7 @@ examples:
   shmetrics serve resnet --port 9464    and serves http://127.0.0.1:9464/metrics to Prometheus
   shmetrics serve resnet --rules rules.toml    and tells somebody when its figures are bad
   shmetrics rules check rules.toml             whether those rules are right
+  shmetrics bench write-cost      what a call costs, beside the same work of peers
   shmetrics obituaries resnet     which workers died, how, and over which requests
   shmetrics doctor resnet         what is wrong with it, and what to do
   shmetrics gc                    removes what killed processes left behind

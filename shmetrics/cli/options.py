@@ -81,21 +81,27 @@ def add_dimensions(parser: argparse.ArgumentParser) -> None:
         ("--max-series", "series of custom metrics that a new hub has room for"),
     ):
         default = getattr(Layout, flag.lstrip("-").replace("-", "_"))
-        parser.add_argument(
-            flag,
-            type=_whole,
-            default=os.environ.get(variable(flag)) or None,
-            metavar="N",
-            help=f"{text} (default: {default}; {variable(flag)})",
-        )
+        add_count(parser, flag, None, f"{text}; default: {default}")
 
 
-def add_switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
+def add_count(parser: argparse.ArgumentParser, flag: str, default: int | None, text: str) -> argparse.Action:
+    """A flag that takes a whole number above zero."""
+    return parser.add_argument(
+        flag,
+        type=_whole,
+        default=os.environ.get(variable(flag)) or default,
+        metavar="N",
+        help=f"{text} ({'' if default is None else f'default: {default}; '}{variable(flag)})",
+    )
+
+
+def add_switch(parser: argparse.ArgumentParser, flag: str, text: str) -> argparse.Action:
     """A flag without a value; its variable says yes or no, and what says neither is refused, not guessed."""
     switch = parser.add_argument(
         flag, action="store_true", default=os.environ.get(variable(flag), ""), help=f"{text} ({variable(flag)})"
     )
     switch.type = yes_or_no  # for the default alone, which argparse converts since it is a string
+    return switch
 
 
 def add_choice(parser: argparse.ArgumentParser, flag: str, choices: Sequence[str], default: str, text: str) -> None:
@@ -117,9 +123,9 @@ def add_choice(parser: argparse.ArgumentParser, flag: str, choices: Sequence[str
     )
 
 
-def add_text(parser: argparse.ArgumentParser, flag: str, text: str, metavar: str = "TEXT") -> None:
+def add_text(parser: argparse.ArgumentParser, flag: str, text: str, metavar: str = "TEXT") -> argparse.Action:
     """A flag that takes any text; None when it is not given."""
-    parser.add_argument(
+    return parser.add_argument(
         flag, default=os.environ.get(variable(flag)) or None, metavar=metavar, help=f"{text} ({variable(flag)})"
     )
 
@@ -153,9 +159,9 @@ def add_history(parser: argparse.ArgumentParser, text: str) -> None:
     )
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse.ArgumentParser) -> argparse.Action:
     """`--json`, which every verb that prints takes."""
-    add_switch(parser, "--json", "print JSON, for machines")
+    return add_switch(parser, "--json", "print JSON, for machines")
 
 
 def add_hub(parser: argparse.ArgumentParser) -> None:

@@ -78,11 +78,12 @@ class Function:
         if error is not None or not 0.0 <= seconds <= self.quick:
             self.record(seconds, counted, spent, error)
         elif spent is None:  # these two are most calls: `record` would do the same
-            self.add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
+            add = self.add  # fetched first, as in `Writer`: so it is not looked for in the class
+            add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
         elif len(spent) == 1 and spent[0][1] > 0.0:
             key, took = spent[0]
-            part = self._parts.get(key) or self.part(key)
-            self._add_with(counted, _FIRST + bisect_left(BOUNDS, seconds), part, took)
+            add_with, part = self._add_with, self._parts.get(key) or self.part(key)
+            add_with(counted, _FIRST + bisect_left(BOUNDS, seconds), part, took)
         else:
             self.record(seconds, counted, spent, None)
 
@@ -170,7 +171,8 @@ class Steps:
 
     def __enter__(self) -> None:
         self._call = call = begin(self._function)
-        self._start = self._clock()
+        clock = self._clock  # fetched first, as in `Writer`
+        self._start = clock()
         calls.current.set(call)
 
     def __exit__(
@@ -180,7 +182,8 @@ class Steps:
         if call is None or call.function is None:  # it was under way at a fork, and is the parent's
             self._seconds = math.nan
             return
-        seconds = self._clock() - self._start
+        clock = self._clock
+        seconds = clock() - self._start
         self._seconds += seconds
         if call.outer is None:
             call.function = None

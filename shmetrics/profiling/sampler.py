@@ -11,11 +11,15 @@ works without it (numpy, hashing, a socket). Code that does so every few millise
 never in the Python between. So as long as anything samples, the lock is given up after 0.1 ms (`_Prompt`), when another
 thread wants it.
 
+A steady beat is what can mislead as well: work that repeats itself every 20 ms would always be found at the same two
+of its places by a hundred looks a second. So time is cut into intervals, and each look comes at random within its own.
+
 A thread *waits* when it is in a function that is known to wait (`WAITS`), or has used no processor time to speak of
 since the last look: then it is in a lock, a socket, a timer or a device, whatever code called that.
 """
 
 import os
+import random
 import sys
 import threading
 import time
@@ -134,6 +138,7 @@ class Sampler:
         only: Collection[int] | None = None,
         clock: Callable[[], float] = time.perf_counter,
         spent: Callable[[], float] = time.thread_time,
+        draw: Callable[[], float] | None = None,
     ) -> None:
         if not 1 <= rate <= 1000:
             raise ValueError(f"rate must be 1 to 1000 looks a second, not {rate!r}")
@@ -145,6 +150,7 @@ class Sampler:
         self._only = only
         self._clock = clock
         self._spent = spent
+        self._draw = draw or random.Random().random  # its own: the application may have seeded the common one
         self._frames: list[Frame] = [Frame("(deeper)"), Frame("(other)")]
         self._known: dict[int, tuple[int, bool, CodeType]] = {}  # the code too, so that its id stays its own
         self._natives: dict[int, int] = {}  # what the kernel calls each thread
@@ -162,16 +168,17 @@ class Sampler:
             _looking.discard(ident)
 
     def _run(self, wait: Callable[[float], bool]) -> None:
-        interval, share, clock, spent = self.interval, self._share, self._clock, self._spent
+        interval, share, clock, spent, draw = self.interval, self._share, self._clock, self._spent, self._draw
         spent_before = counted = spent()
         begun = last = clock()
-        due = begun + interval
+        at = 0  # the interval that is looked at next
+        due = begun + draw() * interval
         put_off = 0
         while not wait(max(0.0, due - clock())):
             now = clock()
             if now < due:  # woken early, for something else
                 continue
-            weight = 1 + int((now - due) / interval)
+            weight = max(1, int((now - begun) / interval) - at)  # the one that goes on by now has a look of its own
             _prompt.pause()
             self._look(put_off + weight, now - last)
             _prompt.resume()
@@ -181,10 +188,11 @@ class Sampler:
             used = spent()
             counts.cost += used - counted
             counted, last = used, now
-            due += weight * interval
-            excess = (used - spent_before - _GRACE) / share - (due - begun)
+            at += weight
+            excess = (used - spent_before - _GRACE) / share - at * interval
             put_off = int(excess / interval) + 1 if excess > 0 else 0
-            due += put_off * interval
+            at += put_off
+            due = begun + (at + draw()) * interval
 
     def taken(self) -> Counts:
         """What was found since the last call. From the thread that runs, or after it has ended."""

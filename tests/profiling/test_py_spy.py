@@ -73,7 +73,7 @@ def test_the_real_one_finds_a_known_split_without_leave_of_the_workers(hub_name)
     program = spy()
     accounts = [shared_account() for _ in range(4)]
     with workers(hub_name, 4, enabled=False, accounts=accounts) as found:
-        answers = py_spy.record(program, found, Request(5.0, 100.0, False))
+        answers = py_spy.record(program, found, Request(10.0, 100.0, False))
     assert [answer.problem for answer in answers] == [""] * 4
     assert_split(merged(answer.profile for answer in answers), accounts)
 

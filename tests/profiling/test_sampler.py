@@ -189,9 +189,27 @@ def test_a_look_that_comes_late_counts_for_those_that_were_due():
 
     looks.wait = wait
     counts = sampled(looks, idle=True, only=[threading.get_ident()])
-    assert sum(counts.stacks.values()) == 8
-    assert counts.seconds == pytest.approx(0.08)
+    assert sum(counts.stacks.values()) == 7
+    assert counts.seconds == pytest.approx(0.07)
     assert counts.skipped == 0
+
+
+def test_each_look_comes_at_random_within_its_interval_so_that_work_of_a_steady_beat_is_found_everywhere():
+    looks = Looks(300)
+    on_time, times = looks.wait, []
+
+    def wait(seconds):
+        enough = on_time(seconds)
+        times.append(100 * looks.now)
+        return enough
+
+    looks.wait = wait
+    sampled(looks, only=[])
+    assert [int(time) for time in times[:300]] == list(range(300))
+    parts = [time % 1 for time in times]
+    assert min(parts) < 0.1
+    assert max(parts) > 0.9
+    assert sum(parts) / len(parts) == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_sampler_that_costs_more_than_its_share_looks_less_often_and_says_so():

@@ -1,0 +1,144 @@
+"""What measuring costs a server: requests a second of trivial applications, and their P99, with nothing and with peers.
+
+All servers of one application run at the same time, each with one worker, and wrk loads them in turn, in an order that
+is drawn for each round; so what else the machine does falls on all. A ratio is the median of the rounds' ratios. The
+processor time that a request takes is steadier than the rate, of which wrk's own share is part.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from typing import Any, Final
+
+from shmetrics.benchmarks.comparing import over_rounds, paired
+from shmetrics.benchmarks.figures import Claim, Column, Figure, Table, at_least
+from shmetrics.benchmarks.peers import OURS
+from shmetrics.benchmarks.progress import Progress, part
+from shmetrics.benchmarks.rounds import interleaved
+from shmetrics.benchmarks.servers import KINDS, Server, lacking, serving
+from shmetrics.cli.options import add_count
+
+SUMMARY: Final = "requests a second of trivial applications behind gunicorn and uvicorn, measured and not"
+NOTHING: Final = "nothing"
+MEASURED_BY: Final = {
+    NOTHING: ("", "os"),
+    OURS: ("shmetrics", "shmetrics"),
+    "prometheus_client multiprocess": ("prometheus", "prometheus_client"),
+    "OpenTelemetry": ("otel", "opentelemetry.instrumentation"),
+}
+"""What `served.measured` calls it, and a module that it takes."""
+LEAST: Final = 0.95
+"""Of the requests a second that there are without."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Which servers."""
+    parser.add_argument(
+        "--server",
+        action="append",
+        choices=list(KINDS),
+        metavar="SERVER",
+        help=f"one of {'; '.join(KINDS)}; may be given again (default: all, or one if --quick)",
+    )
+    add_count(parser, "--seconds", 1, "of load, for each turn")
+
+
+@contextmanager
+def setup(options: argparse.Namespace) -> Iterator[list[str]]:
+    """The servers that will be started: each kind for itself, when its turn has come."""
+    yield options.server or list(KINDS)[: 1 if options.quick else None]
+
+
+def run(state: list[str], options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """Load every server with every peer."""
+    missing = {name: "pip install 'shmetrics[bench]'" for name, (_, module) in MEASURED_BY.items() if not _has(module)}
+    found = {}
+    for at, kind in enumerate(state):
+        if not lacking(kind):
+            names = [name for name in MEASURED_BY if name not in missing]
+            found[kind] = _loaded(kind, names, options, part(progress, at, len(state)))
+    return {
+        "missing": missing,
+        "servers_missing": {kind: lacking(kind) for kind in state if kind not in found},
+        "rounds": _rounds(options),
+        "seconds": options.seconds,
+        "servers": found,
+    }
+
+
+def _has(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
+
+
+def _rounds(options: argparse.Namespace) -> int:
+    rounds: int = options.rounds or (3 if options.quick else 20)
+    return rounds
+
+
+def _loaded(
+    kind: str, names: list[str], options: argparse.Namespace, progress: Progress
+) -> dict[str, dict[str, list[float]]]:
+    seconds = options.seconds
+    with ExitStack() as stack:
+        servers: Mapping[str, Server] = {
+            name: stack.enter_context(serving(kind, MEASURED_BY[name][0])) for name in names
+        }
+        for server in servers.values():  # to warm up
+            server.load(seconds)
+        turns = {name: (lambda server=server: server.load(seconds)) for name, server in servers.items()}
+        loads = interleaved(turns, _rounds(options), options.seed, progress)
+    return {
+        name: {
+            "rate": [load.rate for load in each],
+            "p99": [load.p99 for load in each],
+            "cpu": [load.cpu for load in each],
+        }
+        for name, each in loads.items()
+    }
+
+
+def report(results: dict[str, Any]) -> list[Figure]:
+    """A table for each server, and what ours should keep of its requests a second."""
+    figures: list[Figure] = []
+    notes = tuple(f"not compared: {name}; {command}" for name, command in results["missing"].items())
+    for kind, loads in results["servers"].items():
+        figures.append(_table(kind, loads, notes))
+    for kind, loads in results["servers"].items():
+        figures.append(at_least(_claim(kind), LEAST, paired(loads[OURS]["rate"], loads[NOTHING]["rate"])))
+    for kind, command in results["servers_missing"].items():
+        figures.append(Claim(_claim(kind), f"at least {LEAST:g} x", "", "not measured", command))
+    return figures
+
+
+def _claim(kind: str) -> str:
+    return f"requests a second that {kind} keeps with {OURS}"
+
+
+_COLUMNS: Final = (
+    Column("measured by"),
+    Column("requests/s", "", 0),
+    Column("of those with nothing"),
+    Column("least"),
+    Column("most"),
+    Column("P99", "ms"),
+    Column("processor time", "us", 0),
+    Column("added", "us", 0),
+)
+
+
+def _table(kind: str, loads: Mapping[str, Mapping[str, list[float]]], notes: tuple[str, ...]) -> Table:
+    rows = []
+    without = loads[NOTHING]
+    for name, load in loads.items():
+        kept = paired(load["rate"], without["rate"])
+        cpu = over_rounds([1e6 * each for each in load["cpu"]]).median
+        added = over_rounds(
+            [1e6 * (one - other) for one, other in zip(load["cpu"], without["cpu"], strict=True)]
+        ).median
+        rate, p99 = over_rounds(load["rate"]).median, over_rounds([1e3 * each for each in load["p99"]]).median
+        rows.append((name, rate, kept.median, kept.low, kept.high, p99, cpu, added))
+    return Table(f"{kind}: one worker, and wrk", _COLUMNS, tuple(rows), notes)

@@ -1,0 +1,133 @@
+"""Servers of one worker on this machine, with an application of `served`, and wrk, which loads them."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import psutil
+
+from shmetrics import hub
+from shmetrics.errors import HubNotFoundError
+from shmetrics.naming import SHM_DIR
+
+WRK: Final = "wrk"
+_APPLICATIONS: Final = Path(__file__).parent / "served"
+_PATIENCE: Final = 30.0
+_REQUESTS: Final = re.compile(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b")
+_P99: Final = re.compile(r"99%\s+([\d.]+)(us|ms|s|m)\b")
+_PROBLEMS: Final = re.compile(r"(Socket errors|Non-2xx).*")
+_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+
+_GUNICORN: Final = ("gunicorn", "--log-level", "critical", "--bind", "127.0.0.1:{port}")
+_UVICORN: Final = ("uvicorn", "--no-access-log", "--log-level", "critical", "--port", "{port}", "--http", "h11")
+KINDS: Final = {
+    "gunicorn": (*_GUNICORN, "wsgi_bare:app"),
+    "gunicorn, Flask": (*_GUNICORN, "flask_hello:app"),
+    "uvicorn": (*_UVICORN, "--loop", "asyncio", "asgi_bare:app"),
+    "uvicorn, FastAPI": (*_UVICORN, "--loop", "asyncio", "fastapi_hello:app"),
+}
+"""Each server and application: what Python's ``-m`` is given. As they are installed by default, with one worker."""
+
+
+def lacking(kind: str) -> str:
+    """Which command brings what a kind of server, and its load, need; "" where all of it is there."""
+    if shutil.which(WRK) is None:
+        return "apt-get install wrk"
+    modules = [*KINDS[kind][:1], *(name for name in ("flask", "fastapi") if f"{name}_" in KINDS[kind][-1])]
+    missing = [name for name in modules if find_spec(name) is None]
+    return f"pip install {' '.join(missing)}" if missing else ""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one turn of wrk found."""
+
+    rate: float
+    """Requests a second that were answered."""
+    p99: float
+    """Seconds."""
+    cpu: float
+    """Seconds of processor time that the server took for each request."""
+
+
+class Server:
+    """A server that runs."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int, connections: int) -> None:
+        self._process = process
+        self._url = f"http://127.0.0.1:{port}/"
+        self._connections = connections
+
+    def wait(self) -> None:
+        """Until it answers."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                with urllib.request.urlopen(self._url, timeout=5.0) as response:
+                    assert response.read() == b"ok"
+                    return
+            except (urllib.error.URLError, ConnectionError):
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    raise
+                time.sleep(0.05)
+
+    def load(self, seconds: int) -> Load:
+        """Load it for so long."""
+        before = self._cpu()
+        arguments = ["--threads", "1", "--connections", str(self._connections), "--latency"]
+        said = subprocess.run(
+            [WRK, *arguments, "--duration", f"{seconds}s", self._url], capture_output=True, text=True, check=True
+        ).stdout
+        found, p99, problem = _REQUESTS.search(said), _P99.search(said), _PROBLEMS.search(said)
+        if found is None or p99 is None or problem is not None:
+            raise RuntimeError(f"wrk could not load {self._url}: {problem[0] if problem else said}")
+        requests, took = int(found[1]), float(found[2]) * _UNITS[found[3]]
+        return Load(requests / took, float(p99[1]) * _UNITS[p99[2]], (self._cpu() - before) / requests)
+
+    def _cpu(self) -> float:
+        """Of the server and its worker, so far."""
+        main = psutil.Process(self._process.pid)
+        times = [process.cpu_times() for process in (main, *main.children(recursive=True))]
+        return sum(each.user + each.system for each in times)
+
+
+@contextmanager
+def serving(kind: str, measured_by: str) -> Iterator[Server]:
+    """A server of one of `KINDS` that answers, measured by what `served.measured` has of that name."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # not inherited: uvicorn leaves Nagle's delays on those
+        port = listener.getsockname()[1]
+    hub_name = f"end-to-end-{os.getpid()}-{port}"
+    with TemporaryDirectory(prefix=f"shmetrics-bench-{os.getpid()}-", dir=SHM_DIR) as directory:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *(argument.format(port=port) for argument in KINDS[kind])],
+            cwd=_APPLICATIONS,
+            env={
+                **os.environ,
+                "MEASURED_BY": measured_by,
+                "SHMETRICS_HUB": hub_name,
+                **({"PROMETHEUS_MULTIPROC_DIR": directory} if measured_by == "prometheus" else {}),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+        )
+        try:
+            server = Server(process, port, 4 if kind.startswith("gunicorn") else 16)
+            server.wait()
+            yield server
+        finally:
+            process.terminate()
+            process.wait(_PATIENCE)
+            with suppress(HubNotFoundError):  # uvicorn ends by the signal itself, and removes nothing
+                hub.remove(hub_name, force=True)

@@ -1,0 +1,38 @@
+"""What differs, and by how much; and when that says nothing."""
+
+import pytest
+
+from shmetrics.benchmarks.comparing import over_rounds, paired, spread, standing
+
+
+def test_the_spread_is_of_the_middle_half_and_a_single_outlier_is_none_of_it():
+    assert spread([10.0, 10.0, 10.0, 10.0, 1000.0]) == 0.0
+    assert spread([8.0, 9.0, 10.0, 11.0, 12.0]) == pytest.approx(0.2)
+    assert (spread([3.0]), spread([0.0, 0.0]), spread([-1.0, 0.0, 0.0, 1.0, 1.0])) == (0.0, 0.0, 1.0)
+
+
+def test_a_ratio_is_taken_round_by_round_so_that_a_slow_moment_of_the_machine_falls_out():
+    slow = [1.0, 5.0, 1.0, 7.0, 1.0]
+    ratio = paired([3.0 * each for each in slow], slow)
+    assert (ratio.median, ratio.low, ratio.high, ratio.noise) == (pytest.approx(3.0),) * 3 + (pytest.approx(0.0),)
+    assert over_rounds(slow).noise > 1.0
+
+
+def test_figures_that_differ_by_more_than_their_rounds_do_are_ranked():
+    found = standing({"b": [2.0, 2.1, 1.9], "a": [1.0, 1.1, 0.9], "c": [4.0, 4.1, 3.9]})
+    assert found.order == ("a", "b", "c")
+    assert found.places == {"a": "1", "b": "2", "c": "3"}
+    assert found.refusals == ()
+    assert standing({"b": [2.0], "a": [1.0]}, most=True).order == ("b", "a")
+
+
+def test_figures_that_differ_by_less_than_their_rounds_do_share_a_place_and_it_is_said_why():
+    found = standing({"a": [1.0, 1.2, 0.8, 1.0], "b": [1.04, 1.0, 1.1, 0.9], "c": [9.0, 9.0, 9.0, 9.0]})
+    assert found.places == {"a": "1-2", "b": "1-2", "c": "3"}
+    assert len(found.refusals) == 1
+    assert found.refusals[0].startswith("too noisy to rank: a and b differ by ")
+
+
+def test_nobody_is_ranked_without_a_word():
+    assert standing({}).order == ()
+    assert standing({"a": [1.0]}).places == {"a": "1"}

@@ -1,0 +1,49 @@
+"""Claims, and when they cannot be judged."""
+
+import json
+
+import pytest
+
+from shmetrics.benchmarks.comparing import Ratio
+from shmetrics.benchmarks.figures import Axis, Column, Curve, Point, Table, as_json, at_least, at_most, quantity
+
+
+@pytest.mark.parametrize(
+    ("claim", "wanted", "found", "verdict"),
+    [
+        (at_least, 12.0, 13.0, "holds"),
+        (at_least, 12.0, 11.0, "does not hold"),
+        (at_most, 1.5, 1.2, "holds"),
+        (at_most, 1.5, 2.0, "does not hold"),
+        (at_most, 0.0, 0.0, "holds"),
+        (at_most, 0.0, 1.0, "does not hold"),
+    ],
+)
+def test_a_claim_holds_or_does_not(claim, wanted, found, verdict):
+    assert claim("it", wanted, Ratio(found, found, found, 0.05)).verdict == verdict
+
+
+def test_a_claim_that_is_nearer_to_what_is_wanted_than_rounds_are_to_each_other_cannot_be_judged():
+    claim = at_least("it", 12.0, Ratio(12.6, 11.0, 14.0, 0.11))
+    assert (claim.verdict, claim.wanted, claim.found) == ("too noisy to say", "at least 12 x", "12.6 x")
+    assert claim.why == "it is 5% from that, and differs by 11% from round to round"
+
+
+def test_a_claim_whose_figure_is_missing_says_why():
+    claim = at_least("it", 12.0, None, why="pip install other")
+    assert (claim.verdict, claim.found, claim.why) == ("not measured", "", "pip install other")
+
+
+def test_quantities_have_the_digits_that_matter():
+    assert [quantity(number, "ms") for number in (12.345, 0.001234, 12345.6)] == ["12.3 ms", "0.00123 ms", "12,346 ms"]
+    assert quantity(2.0, "") == "2"
+
+
+def test_every_figure_is_json_that_names_its_kind():
+    figures = [
+        Table("t", (Column("a"),), (("x",),)),
+        Curve("c", Axis("x"), Axis("y"), {"a": (Point(1.0, 2.0),)}),
+        at_least("it", 1.0, None),
+    ]
+    kinds = [json.loads(json.dumps(as_json(figure)))["kind"] for figure in figures]
+    assert kinds == ["table", "curve", "claim"]

@@ -1,0 +1,38 @@
+"""The same work with each peer."""
+
+import pytest
+
+from shmetrics.benchmarks import peers
+from shmetrics.benchmarks.peers import OURS, REQUEST, WORKS, missing, needs, opened
+
+
+def test_ours_is_the_first():
+    assert next(iter(peers.peers())) == OURS
+
+
+@pytest.mark.parametrize("name", peers.peers())
+def test_a_peer_does_work_that_has_a_name_and_leaves_nothing(name):
+    peer = peers.peers()[name]
+    if peer.lacking():
+        pytest.skip(peer.lacking())
+    with opened(peer) as state:
+        calls = peer.calls(state)
+        assert set(calls) <= set(WORKS)
+        for call in calls.values():
+            call.many(3)
+            assert len(call.each(2)) == 2
+
+
+def test_what_a_peer_of_ours_counts_is_what_was_called():
+    peer = peers.peers()[OURS]
+    with opened(peer) as metrics:
+        peer.calls(metrics)[REQUEST].many(5)
+        assert metrics.get_statistics()["total_requests"] == 5
+
+
+def test_a_peer_that_is_not_installed_is_named_with_the_command_that_does_it(monkeypatch):
+    absent = peers.Peer("other", None, None, needs("no_such_module", "pip install other"))
+    assert absent.lacking() == "pip install other"
+    assert needs("shmetrics")() == ""
+    monkeypatch.setattr(peers, "peers", lambda: {"other": absent})
+    assert missing() == {"other": "pip install other"}

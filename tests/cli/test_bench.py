@@ -1,0 +1,96 @@
+"""`shmetrics bench`: which scenarios there are, what is printed and written, and how it ends."""
+
+import os
+import pty
+import signal
+import subprocess
+from contextlib import suppress
+
+import pytest
+
+from shmetrics import naming
+from shmetrics.benchmarks import scenarios
+from shmetrics.cli import build_parser, main
+from tests.cli import PATIENCE, command, environment, run, strict_json, until
+
+QUICK = ("bench", "write-cost", "--quick", "--rounds", "2")
+DONE = (0, 1)
+"""1: a claim does not hold, which a moment of a busy machine may be the cause of."""
+
+
+def test_the_list_has_every_scenario_with_what_it_measures():
+    done = run("bench", "--list")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == scenarios.names()
+    assert all(len(line.split()) > 3 for line in done.stdout.splitlines())
+
+
+def test_a_scenario_that_there_is_not_is_wrong_usage_with_those_that_there_are():
+    done = run("bench", "nonsense")
+    assert done.returncode == 2
+    assert "'write-cost'" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--rounds", "0"), ("--seed", "x"), ("write-cost", "--rounds", "1.5")])
+def test_a_number_that_is_none_is_wrong_usage(arguments):
+    done = run("bench", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "whole number above 0" in done.stderr
+
+
+def test_a_flag_counts_before_the_name_of_a_scenario_and_after_it():
+    for arguments in (["--seed", "7", "write-cost", "--quick"], ["--quick", "write-cost", "--seed", "7"]):
+        options = build_parser().parse_args(["bench", *arguments])
+        assert (options.scenario, options.seed, options.quick, options.json) == ("write-cost", 7, True, False)
+
+
+def test_the_text_has_the_machine_the_tables_and_the_claims_and_a_report_is_written(tmp_path):
+    page = tmp_path / "report.md"
+    done = run(*QUICK, "--markdown", str(page))
+    assert done.returncode in DONE, done.stderr
+    assert done.stderr == ""
+    for each in ("governor", "load", "noise", "prometheus_client multiprocess", "wanted at least 12 x"):
+        assert each in done.stdout
+    assert page.read_text().startswith("# shmetrics bench\n")
+
+
+def test_json_is_all_that_is_printed():
+    done = run(*QUICK, "--json")
+    assert done.returncode in DONE, done.stderr
+    found = strict_json(done.stdout)
+    assert set(found["scenarios"]) == {"write-cost"}
+    assert found["scenarios"]["write-cost"]["results"]["rounds"] == 2
+
+
+def test_a_place_that_cannot_be_written_to_is_said_before_anything_is_measured(capsys):
+    assert main(["bench", "--markdown", "/nonexistent/report.md"]) == 2
+    assert "/nonexistent" in capsys.readouterr().err
+
+
+def test_a_terminal_sees_how_far_it_is():
+    master, slave = pty.openpty()
+    seen = b""
+    with subprocess.Popen(command(*QUICK), env=environment(), stdout=subprocess.DEVNULL, stderr=slave) as process:
+        os.close(slave)
+        with suppress(OSError):  # EIO: the other end was closed
+            while True:
+                seen += os.read(master, 65536)
+    os.close(master)
+    assert process.returncode in DONE
+    assert seen.startswith(b"\r[..............................]   ")
+    assert seen.endswith(b"\r\x1b[K")
+
+
+def test_what_is_interrupted_leaves_nothing():
+    with subprocess.Popen(
+        command("bench", "write-cost", "--rounds", "1000000"),
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+
+        def files():
+            return [file for file in os.listdir(naming.SHM_DIR) if f"-{process.pid}" in file]
+
+        until(lambda: len(files()) > 1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, said, files()) == (130, ("", ""), [])
