@@ -44,18 +44,9 @@ format: $(VENV)/installed ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed ## ratios to the incumbent, and the read side
-	$(BIN)/python -m benchmarks.write_path
-	$(BIN)/python -m benchmarks.stages
-	$(BIN)/python -m benchmarks.custom_metrics
-	$(BIN)/python -m benchmarks.llm
-	$(BIN)/python -m benchmarks.pools
-	$(BIN)/python -m benchmarks.profiling
-	$(BIN)/python -m benchmarks.sampling
-	$(BIN)/python -m benchmarks.catalog
-	$(BIN)/python -m benchmarks.read_side
-	$(BIN)/python -m benchmarks.scrape
-	$(BIN)/python -m benchmarks.alert_latency
+bench: $(VENV)/installed ## what shmetrics costs and gives beside its peers: ARGS="write-cost --html report.html"
+	$(BIN)/shmetrics bench --install
+	$(BIN)/shmetrics bench $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

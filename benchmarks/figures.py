@@ -95,7 +95,7 @@ def at_most(name: str, wanted: float, found: Ratio | None, unit: str = "x", why:
 def _judged(name: str, goal: str, unit: str, wanted: float, found: Ratio) -> Claim:
     text = quantity(found.median, unit)
     apart = abs(found.median - wanted) / abs(wanted) if wanted else float("inf")
-    if apart <= found.noise:
+    if apart <= found.noise > 0.0:
         reason = f"it is {apart:.0%} from that, and differs by {found.noise:.0%} from round to round"
         return Claim(name, goal, text, "too noisy to say", reason)
     holds = found.median >= wanted if goal.startswith("at least") else found.median <= wanted

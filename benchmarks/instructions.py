@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -30,10 +31,26 @@ def lacking() -> str:
 def counted(peer: str) -> Mapping[str, float]:
     """Instructions of a call, by work; subprocess.CalledProcessError where that cannot be had."""
     command = ["valgrind", *_COMMAND, sys.executable, "-m", __name__, peer]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    counts = {int(pid): int(count.replace(",", "")) for pid, count in _COUNT.findall(done.stderr)}
-    children: dict[str, list[int]] = json.loads(done.stdout)
+    printed, said = _finished(command)
+    counts = {int(pid): int(count.replace(",", "")) for pid, count in _COUNT.findall(said)}
+    children: dict[str, list[int]] = json.loads(printed)
     return {work: (counts[more] - counts[fewer]) / (MORE - FEWER) for work, (fewer, more) in children.items()}
+
+
+def _finished(command: list[str]) -> tuple[str, str]:
+    """What a command wrote; whoever interrupts us interrupts it, and it has the time to remove what it made."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            printed, said = process.communicate()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.communicate()
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, printed, said)
+    return printed, said
 
 
 def _main() -> None:
@@ -47,8 +64,10 @@ def _main() -> None:
             for calls in (FEWER, MORE):
                 child = os.fork()
                 if child == 0:
-                    call.many(calls)
-                    os._exit(0)
+                    try:
+                        call.many(calls)
+                    finally:
+                        os._exit(0)
                 os.waitpid(child, 0)
                 children[work].append(child)
     print(json.dumps(children))

@@ -5,6 +5,7 @@ each way. It runs this file and `calls.py` and nothing else of ours, since we ar
 """
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,7 +78,8 @@ def child(python: str, setup: str, codes: Mapping[str, str]) -> Iterator[Mapping
 
 
 def _serve() -> None:
-    """The child's side."""
+    """The child's side. Ctrl-C is its parent's affair."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     made: dict[str, Any] = {}
     exec(compile(_CALLS.read_text(), _CALLS, "exec"), made)
     works: dict[str, Any] = {}

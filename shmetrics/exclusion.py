@@ -1,7 +1,7 @@
 """In-process exclusion for the writer: one token, taken and given back by two atomic list operations.
 
 A lock would be the obvious choice, but ``with lock`` alone adds a good part of what a whole write costs
-(`benchmarks/write_path.py` prints both). Popping the only element of a list is atomic in CPython, with and without the
+(`shmetrics bench write-cost` has both). Popping the only element of a list is atomic in CPython, with and without the
 GIL, is cheaper, cannot be replaced by a framework that patches the threading module, and never blocks: whoever finds
 the list empty has a decision to make, and makes it here, off the fast path.
 

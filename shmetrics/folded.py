@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmetrics import sketch
-from shmetrics.layout import FOLDED, MEASURES, RECORD, SECONDS
+from shmetrics.layout import FOLDED, MEASURES, RECORD, SECONDS, offset_of
 
 Rows = NDArray[np.void]
 """A one-dimensional array of ``layout.RECORD``."""
@@ -23,6 +23,14 @@ Areas = NDArray[np.void]
 _RAW: Final = len(MEASURES) - 1
 _ROW_WORDS: Final = RECORD.itemsize // 8
 _SKETCH_START: Final = (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
+_AT: Final = {name: offset_of(FOLDED, name) // 8 for name in FOLDED.names or ()}
+"""Where each field starts among the words of an area."""
+_VALID, _INVALID, _ERRORS, _SUM, _MIN, _MAX = (
+    _AT[name] for name in ("valid", "invalid", "errors", "sum", "min", "max")
+)
+_SECOND, _REQUESTS, _SECOND_ERRORS = (_AT[name] for name in ("second", "requests", "second_errors"))
+_LATENCY_SUM, _LATENCY_MAX = _AT["latency_sum"], _AT["latency_max"]
+_ALL_BITS: Final = 2**64 - 1
 _LATEST: Final = float(2**40)
 _LARGEST_SUM: Final = 1e38
 _RECORD_BITS: Final = 50
@@ -30,20 +38,35 @@ _MOST_RECORDS: Final = 1 << _RECORD_BITS
 """Records in one area at most: 35 years at a million a second; a thousand such areas add up without wrapping round."""
 LIMIT: Final = 1e18
 """Measurements from here on count as infinite: 30 billion years, and the point where sums would stop being exact."""
+_SURELY_VALID: Final = np.float64(LIMIT / 4).view(np.uint64)
+"""The bits of floats from 0 up, taken for integers, are in the order of the floats, and those of all others are above.
+So a record is valid if none of its measures has more than these; nor can three of them add up to LIMIT then."""
 
 
 def fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> None:
     """Put the measures of all rows of `parts`, n together, into `table`, shape (len(MEASURES), n).
 
-    total_time is summed left to right.
+    Nonsense in gives nonsense out, and is filtered as such. Never warns.
     """
     at = 0
     for rows in parts:
-        table[:_RAW, at : at + len(rows)] = rows.view(np.float64).reshape(-1, _ROW_WORDS)[:, 1 : 1 + _RAW].T
+        table[:_RAW, at : at + len(rows)] = raw_measures(rows)
         at += len(rows)
-    with np.errstate(over="ignore", invalid="ignore"):  # nonsense in gives nonsense out, and is filtered as such
-        np.add(table[0], table[2], out=table[_RAW])
-        table[_RAW] += table[3]
+    with np.errstate(over="ignore", invalid="ignore"):
+        add_up_times(table)
+
+
+def raw_measures(rows: Rows) -> NDArray[np.float64]:
+    """The measures that n rows have, all but the last: a view of shape (len(MEASURES) - 1, n)."""
+    measures: NDArray[np.float64] = rows.view(np.float64).reshape(-1, _ROW_WORDS)[:, 1 : 1 + _RAW].T
+    return measures
+
+
+def add_up_times(table: NDArray[np.float64]) -> None:
+    """Fill the last row of `table`, total_time: the sum of the three times, from left to right."""
+    total = table[_RAW]
+    np.add(table[0], table[2], out=total)
+    np.add(total, table[3], out=total)
 
 
 def measures_of(rows: Rows) -> NDArray[np.float64]:
@@ -78,7 +101,9 @@ class Folded:
 
     __slots__ = (
         "_bytes",
+        "_reals",
         "_sketch_flat",
+        "_words",
         "area",
         "errors",
         "invalid",
@@ -98,6 +123,9 @@ class Folded:
         self._bytes = np.zeros(FOLDED.itemsize, np.uint8) if area is None else bytes_of(area)
         area = np.ndarray((), FOLDED, self._bytes.data)
         self.area = area
+        # For single numbers: numpy takes several times as long to read one or to store it.
+        self._words: memoryview[int] = self._bytes.data.cast("Q")
+        self._reals: memoryview[float] = self._bytes.data.cast("d")
         self.valid: NDArray[np.uint64] = area["valid"]
         self.invalid: NDArray[np.uint64] = area["invalid"]
         self.errors: NDArray[np.uint64] = area["errors"]
@@ -121,75 +149,103 @@ class Folded:
         self._bytes[:] = 0
 
     def add_rows(self, rows: Rows) -> None:
-        """Add records, oldest first. Invalid ones are counted and otherwise left out. Never warns, never raises."""
-        if len(rows):
-            with np.errstate(all="ignore"):  # what is in the area may be hostile; the owner's request must not notice
-                self._add_rows(rows)
+        """Add records, oldest first. Invalid ones are counted and otherwise left out. Never warns, never raises.
 
-    def _add_rows(self, rows: Rows) -> None:
-        measures, times, errors = measures_of(rows), rows["time"], rows["errors"]
-        low, high = measures.min(axis=1), measures.max(axis=1)
-        if not (low.min() >= 0.0 and high.max() < LIMIT):
-            good = is_valid(measures)
-            self.invalid += np.uint64(len(rows) - np.count_nonzero(good))
-            measures, times, errors = measures[:, good], times[good], errors[good]
-            if not len(times):
-                return
-            low, high = measures.min(axis=1), measures.max(axis=1)
-        if self.valid:
-            np.minimum(self.minimum, low, out=self.minimum)
-            np.maximum(self.maximum, high, out=self.maximum)
+        A worker does this in the middle of a request, every FOLD_BATCH records. Each call of numpy takes longer than a
+        record does, so there are few of them; and ``np.errstate``, which takes as long as three, only where needed:
+        valid records cause no warning, and with what is in the area, which may be hostile, Python computes.
+        """
+        if not len(rows):
+            return
+        measures = np.empty((len(MEASURES), len(rows)))
+        raw = measures[:_RAW]
+        raw[:] = raw_measures(rows)
+        if np.maximum.reduce(raw.view(np.uint64), axis=None) <= _SURELY_VALID:
+            add_up_times(measures)
         else:
-            self.minimum[:] = low
-            self.maximum[:] = high
-        self.sum += measures.sum(axis=1)
-        self.valid += np.uint64(len(times))
+            measures = measures_of(rows)
+            good = is_valid(measures)
+            self._count(_INVALID, len(rows) - int(np.count_nonzero(good)))
+            rows, measures = rows[good], measures[:, good]
+            if not len(rows):
+                return
+        total, largest = self._add_measures(measures)
+        times, errors = rows["time"], rows["errors"]
+        first = _whole_second(times.item(0))
+        if first == _whole_second(times.item(-1)):  # a busy worker: the whole batch within one second
+            self._add_second(first, len(rows), total, largest, errors.item(-1))
+        else:
+            self._add_seconds(whole_seconds(times), errors, measures[_RAW])
+
+    def _add_measures(self, measures: NDArray[np.float64]) -> tuple[float, float]:
+        """Add valid records to all but the per-second ring. Returns the sum and the largest of their total_time."""
+        words, reals = self._words, self._reals
+        sums = np.add.reduce(measures, axis=1).tolist()
+        least = np.minimum.reduce(measures, axis=1).tolist()
+        most = np.maximum.reduce(measures, axis=1).tolist()
+        is_first = not words[_VALID]
+        for at in range(len(MEASURES)):
+            reals[_SUM + at] += sums[at]
+            if is_first or least[at] < reals[_MIN + at]:
+                reals[_MIN + at] = least[at]
+            if is_first or most[at] > reals[_MAX + at]:
+                reals[_MAX + at] = most[at]
+        self._count(_VALID, measures.shape[1])
         index = sketch.bucket_index(measures)
         index += _SKETCH_START
         self._sketch_flat += np.bincount(index.reshape(-1), minlength=self._sketch_flat.size).view(np.uint64)
-        self._add_seconds(times, errors, measures[-1])
+        return sums[_RAW], most[_RAW]
 
     def _add_seconds(
-        self, times: NDArray[np.float64], errors: NDArray[np.uint64], latency: NDArray[np.float64]
+        self, seconds: NDArray[np.float64], errors: NDArray[np.uint64], latency: NDArray[np.float64]
     ) -> None:
-        """Add valid records to the per-second ring, one step for each run of records in the same second.
+        """Add valid records to the per-second ring, one step for each run of records in the same second."""
+        starts = np.flatnonzero(seconds[1:] != seconds[:-1]) + 1
+        starts = np.concatenate(([0], starts))
+        ends = np.concatenate((starts[1:], [len(seconds)]))
+        columns = (
+            seconds[starts].astype(np.uint64),
+            ends - starts,
+            np.add.reduceat(latency, starts),
+            np.maximum.reduceat(latency, starts),
+            errors[ends - 1],
+        )
+        for run in zip(*(column.tolist() for column in columns), strict=True):
+            self._add_second(*run)
 
-        The errors of a second are what the cumulative column grew by up to its last record.
+    def _add_second(self, second: int, requests: int, latency_sum: float, latency_max: float, errors: int) -> None:
+        """Add valid records of one second that follow one another to the per-second ring.
+
+        ``errors``: the cumulative column of the last. The errors of a second are what that grew by.
         """
-        seconds = whole_seconds(times)
-        if seconds[0] == seconds[-1]:  # a busy worker: the whole batch within one second
-            starts = np.zeros(1, np.intp)
-        else:
-            starts = np.concatenate(([0], np.flatnonzero(seconds[1:] != seconds[:-1]) + 1))
-        ends = [*starts[1:].tolist(), len(times)]
-        known_errors = int(self.errors)
-        for start, end, latency_sum, latency_max in zip(
-            starts.tolist(),
-            ends,
-            np.add.reduceat(latency, starts).tolist(),
-            np.maximum.reduceat(latency, starts).tolist(),
-            strict=True,
-        ):
-            second = int(seconds[start])
-            at = second % SECONDS
-            if self.second[at] != second:
-                self.second[at] = second
-                self.requests[at] = self.second_errors[at] = 0
-                self.latency_sum[at] = self.latency_max[at] = 0.0
-            self.requests[at] += np.uint64(end - start)
-            self.latency_sum[at] += latency_sum
-            self.latency_max[at] = max(self.latency_max[at], latency_max)
-            errors_by_now = int(errors[end - 1])
-            if errors_by_now > known_errors:
-                self.second_errors[at] += np.uint64(errors_by_now - known_errors)
-                known_errors = errors_by_now
-        self.errors[...] = known_errors
+        words, reals, at = self._words, self._reals, second % SECONDS
+        if words[_SECOND + at] != second:
+            words[_SECOND + at] = second
+            words[_REQUESTS + at] = words[_SECOND_ERRORS + at] = 0
+            reals[_LATENCY_SUM + at] = reals[_LATENCY_MAX + at] = 0.0
+        self._count(_REQUESTS + at, requests)
+        reals[_LATENCY_SUM + at] += latency_sum
+        reals[_LATENCY_MAX + at] = max(reals[_LATENCY_MAX + at], latency_max)
+        known = words[_ERRORS]
+        if errors > known:
+            self._count(_SECOND_ERRORS + at, errors - known)
+            words[_ERRORS] = errors
+
+    def _count(self, word: int, amount: int) -> None:
+        """Add to a word, which wraps round as numpy's do: it may have been overwritten."""
+        self._words[word] = (self._words[word] + amount) & _ALL_BITS
+
+
+def _whole_second(time: float) -> int:
+    """`whole_seconds` of one time."""
+    return int(time) if 0.0 <= time < _LATEST else 0
 
 
 def whole_seconds(times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Times rounded down; one that no clock can have given (shared bytes are not trusted) becomes 0."""
-    seconds = np.floor(times)
-    plausible = (seconds >= 0.0) & (seconds < _LATEST)
+    """Times rounded down; one that no clock can have given (shared bytes are not trusted) becomes 0. Never warns."""
+    with np.errstate(invalid="ignore"):
+        seconds = np.floor(times)
+        plausible = (seconds >= 0.0) & (seconds < _LATEST)
     return seconds if plausible.all() else np.where(plausible, seconds, 0.0)
 
 

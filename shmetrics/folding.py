@@ -7,10 +7,11 @@ active one: a SIGKILL at any instruction leaves the state before or the state af
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shmetrics import slots
 from shmetrics.folded import Folded, Rows
-from shmetrics.layout import FOLD_BATCH
+from shmetrics.layout import FOLD_RESERVE
 from shmetrics.segment import Segment
 from shmetrics.slots import FOLD, Claim
 from shmetrics.strict import Words
@@ -26,6 +27,7 @@ class Folding:
         self.claim = claim
         self._words = words
         self._clock = clock
+        self._heartbeat: NDArray[np.float64] = segment.slots["owner"]["heartbeat"][claim.slot : claim.slot + 1]
         self._rows: Rows = part["ring"]
         self._copies = [Folded(part["folded"][copy, ...]) for copy in (0, 1)]
         self._capacity = segment.layout.capacity
@@ -43,7 +45,7 @@ class Folding:
         try:
             if guard is not None and not held:
                 slots.heed_busy_guard(self._segment, self.claim, words, self._clock())
-                if head - folded < self._capacity - FOLD_BATCH:
+                if head - folded < self._capacity - FOLD_RESERVE:
                     return False
             else:
                 self.claim.guard_busy_since = None
@@ -54,7 +56,7 @@ class Folding:
         finally:
             if held and guard is not None:
                 guard.release()
-        self.owner["heartbeat"] = self._clock()
+        self._heartbeat[0] = self._clock()
         self.invalid = bool(target.invalid)
         return True
 

@@ -49,8 +49,11 @@ SEMAPHORE_BYTES: Final = 32
 LINE: Final = 64
 """Bytes in a cache line; every part starts on one."""
 
-FOLD_BATCH: Final = 256
-"""Records between two folds."""
+FOLD_BATCH: Final = 512
+"""Records between two folds. A fold costs mostly the way to numpy, whatever it adds: the more at once the better."""
+
+FOLD_RESERVE: Final = FOLD_BATCH // 2
+"""Places in a ring for what is recorded while a reader copies it: until no more are left, a fold can be put off."""
 
 SECONDS: Final = 300
 """Seconds of history in each per-second ring."""
@@ -255,9 +258,9 @@ class Layout:
 
     @cached_property
     def capacity(self) -> int:
-        """Records in a ring: a power of two with room for the window, the batch being folded and a deferred one."""
-        wanted = self.window_size + 1 + 2 * FOLD_BATCH
-        return max(4 * FOLD_BATCH, 1 << (wanted - 1).bit_length())
+        """Records in a ring: a power of two with room for the window and a batch beside it."""
+        wanted = self.window_size + 1 + FOLD_BATCH
+        return max(2 * FOLD_BATCH, 1 << (wanted - 1).bit_length())
 
     @cached_property
     def catalog(self) -> np.dtype[np.void]:

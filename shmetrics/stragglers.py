@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmetrics.evidence import Evidence, Finding, Rule, about
-from shmetrics.folded import LIMIT
-from shmetrics.layout import SECONDS
+from shmetrics.folded import LIMIT, fill_measures
+from shmetrics.layout import MEASURES, SECONDS
 from shmetrics.snapshot import WorkerSnapshot
 from shmetrics.statistics import BUSY_MINUTE, busy_fraction
 from shmetrics.texts import duration, percent, size
@@ -56,9 +56,8 @@ _SURE: Final = 4.5
 def _slow(evidence: Evidence) -> Iterator[Finding]:
     """A worker whose latency is far above the fleet's: by the mean of its logarithm, which no single request moves."""
     since = evidence.fleet.taken_at - _LATENCY_SECONDS
-    samples = [
-        (worker, logs) for worker in evidence.live if len(logs := _log_latencies(worker, since)) >= _LEAST_RECORDS
-    ]
+    latencies = zip(evidence.live, _log_latencies(evidence.live, since), strict=True)
+    samples = [(worker, logs) for worker, logs in latencies if len(logs) >= _LEAST_RECORDS]
     if len(samples) < LEAST_WORKERS:
         return
     means = [float(logs.mean()) for _, logs in samples]
@@ -76,13 +75,18 @@ def _slow(evidence: Evidence) -> Iterator[Finding]:
             yield about(worker, "slow_worker", "warning", text, value=ratio, threshold=SLOWER)
 
 
-def _log_latencies(worker: WorkerSnapshot, since: float) -> NDArray[np.float64]:
-    """The logarithms of a worker's last latencies, _MOST_RECORDS at most."""
-    rows = worker.window[-_MOST_RECORDS:]
-    with np.errstate(over="ignore", invalid="ignore"):  # nonsense in gives nonsense out, and is filtered as such
-        latency = rows["inference_time"] + rows["preprocessing_time"] + rows["quantization_time"]
-    logs: NDArray[np.float64] = np.log(latency[(rows["time"] > since) & (latency > 0.0) & (latency < LIMIT)])
-    return logs
+def _log_latencies(workers: Sequence[WorkerSnapshot], since: float) -> list[NDArray[np.float64]]:
+    """The logarithms of each worker's last latencies, _MOST_RECORDS at most. All at once: numpy's calls are dear."""
+    parts = [worker.window[-_MOST_RECORDS:] for worker in workers]
+    if not parts:
+        return []
+    whose = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    measures = np.empty((len(MEASURES), len(whose)))
+    fill_measures(measures, parts)
+    latency, times = measures[-1], np.concatenate([part["time"] for part in parts])
+    good = (times > since) & (latency > 0.0) & (latency < LIMIT)
+    ends = np.bincount(whose[good], minlength=len(parts)).cumsum()
+    return np.split(np.log(latency[good]), ends[:-1])
 
 
 MORE_ERRORS: Final = 3.0
@@ -97,8 +101,8 @@ _BY_CHANCE: Final = 0.002
 
 def _failing(evidence: Evidence) -> Iterator[Finding]:
     """A worker whose error rate is far above the fleet's; as square roots, since those of counts spread all alike."""
-    counts = [(worker, *_recent_counts(worker, evidence.fleet.taken_at, _ERROR_SECONDS)) for worker in evidence.live]
-    counts = [each for each in counts if each[1] >= _LEAST_RECORDS]
+    recent = zip(evidence.live, _recent_counts(evidence.live, evidence.fleet.taken_at, _ERROR_SECONDS), strict=True)
+    counts = [(worker, requests, errors) for worker, (requests, errors) in recent if requests >= _LEAST_RECORDS]
     if len(counts) < LEAST_WORKERS:
         return
     rates = [errors / requests for _, requests, errors in counts]
@@ -145,7 +149,8 @@ def _skewed(evidence: Evidence) -> Iterator[Finding]:
     Not every skew is bad: where load is low, the kernel wakes the same few workers again and again.
     """
     now = evidence.fleet.taken_at
-    counts = [(each, _recent_counts(each, now, RECENT)[0]) for each in evidence.live if evidence.age(each) >= RECENT]
+    workers = [each for each in evidence.live if evidence.age(each) >= RECENT]
+    counts = [(each, count) for each, (count, _) in zip(workers, _recent_counts(workers, now, RECENT), strict=True)]
     if len(counts) < LEAST_WORKERS or (fleet := median(count for _, count in counts)) < _LEAST_SHARE:
         return
     scores = modified_z([math.sqrt(count) for _, count in counts], [0.5] * len(counts))
@@ -202,12 +207,16 @@ def _a_minute(growth: float) -> str:
     return f"{size(max(0.0, 60.0 * growth))} a minute"
 
 
-def _recent_counts(worker: WorkerSnapshot, now: float, seconds: float) -> tuple[int, int]:
-    """A worker's valid requests and their errors in the last so many seconds."""
-    folded = worker.folded
-    ages = math.floor(now) - folded.second.astype(np.int64)
+def _recent_counts(workers: Sequence[WorkerSnapshot], now: float, seconds: float) -> list[tuple[int, int]]:
+    """Each worker's valid requests and their errors in the last so many seconds."""
+    second, requests, errors = (
+        np.array([worker.area[name] for worker in workers], np.uint64).reshape(-1, SECONDS)
+        for name in ("second", "requests", "second_errors")
+    )
+    ages = math.floor(now) - second.astype(np.int64)
     recent = (ages >= 0) & (ages < seconds)
-    return int(folded.requests[recent].sum()), int(folded.second_errors[recent].sum())
+    counts = (column.sum(axis=1, where=recent).tolist() for column in (requests, errors))
+    return list(zip(*counts, strict=True))
 
 
 RULES: Final[tuple[Rule, ...]] = (_slow, _failing, _skewed, _growing)

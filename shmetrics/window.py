@@ -55,7 +55,8 @@ class Windows:
         ends = list(itertools.accumulate(len(part.rows) for part in self._parts.values()))
         self._columns = dict(zip(self._parts, itertools.starmap(slice, itertools.pairwise([0, *ends])), strict=True))
         table = np.empty((len(MEASURES), ends[-1] if ends else 0))
-        fill_measures(table, [part.rows for part in self._parts.values()])
+        with np.errstate(over="ignore", invalid="ignore"):
+            fill_measures(table, [part.rows for part in self._parts.values()])
         self._table = table
         self._good = None if all_valid(table) else is_valid(table)
         """Which columns are valid; None where all are."""

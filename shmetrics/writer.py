@@ -30,7 +30,7 @@ from shmetrics.folded import Rows
 from shmetrics.folding import Folding
 from shmetrics.forks import ForkedError
 from shmetrics.garbage import Garbage
-from shmetrics.layout import CLAIMED, FOLD_BATCH, RECORD, offset_of
+from shmetrics.layout import CLAIMED, FOLD_BATCH, FOLD_RESERVE, RECORD, offset_of
 from shmetrics.notices import Notices
 from shmetrics.process import Identity, current_identity
 from shmetrics.records import SHIFT, check_numbers, pack_into
@@ -430,7 +430,7 @@ class Writer:
             raise ForkedError
         if words[STATE] != CLAIMED:
             private = self._words
-            kept = self.latest(self._capacity - FOLD_BATCH)
+            kept = self.latest(self._capacity - FOLD_RESERVE)
             memory[RING : RING + kept.nbytes] = kept.tobytes()
             for word in (ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED):
                 words[word] = private[word]
@@ -446,7 +446,7 @@ class Writer:
     def _fold(self, folding: Folding, head: int, fold: int) -> None:
         """Make room in the ring, or put that off for a while; ``head``, ``fold``: the two words, checked."""
         if not folding.fold(head, fold):
-            self._advance_at = head + FOLD_BATCH // 8
+            self._advance_at = head + FOLD_RESERVE // 8
             return
         self._advance_at = head + FOLD_BATCH
         self._garbage.show(self._words)

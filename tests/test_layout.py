@@ -10,6 +10,7 @@ from shmetrics.layout import (
     BLOCK,
     BOARD,
     FOLD_BATCH,
+    FOLD_RESERVE,
     FOLDED,
     HEADER,
     HOT,
@@ -123,16 +124,22 @@ def test_a_catalog_entry_keeps_entries_on_cache_lines():
 
 
 @pytest.mark.parametrize("window_size", [1, 2, 99, 100, 511, 512, 513, 1535, 1536, 5000, 65_535, 65_536, 1_000_000])
-def test_capacity_is_a_power_of_two_with_room_for_the_window_and_two_batches(window_size):
+def test_capacity_is_a_power_of_two_with_room_for_the_window_and_a_batch(window_size):
     capacity = Layout(window_size=window_size).capacity
     assert capacity.bit_count() == 1
-    assert capacity >= window_size + 1 + 2 * FOLD_BATCH
-    assert capacity // 4 >= FOLD_BATCH
+    assert capacity >= window_size + 1 + FOLD_BATCH
+
+
+@pytest.mark.parametrize("window_size", [1, 100, 511, 5000])
+def test_a_fold_can_be_put_off_for_as_many_records_as_a_reader_has_room_for_at_least(window_size):
+    capacity = Layout(window_size=window_size).capacity
+    assert capacity - FOLD_RESERVE - FOLD_BATCH >= FOLD_RESERVE
+    assert capacity - window_size - 1 >= FOLD_RESERVE
 
 
 @pytest.mark.parametrize("window_size", [600, 5000, 1_000_000])
 def test_capacity_is_not_a_power_of_two_more_than_needed(window_size):
-    assert Layout(window_size=window_size).capacity // 2 < window_size + 1 + 2 * FOLD_BATCH
+    assert Layout(window_size=window_size).capacity // 2 < window_size + 1 + FOLD_BATCH
 
 
 def test_the_hash_changes_with_every_dimension():

@@ -325,7 +325,7 @@ class TestAllAtOnce:
         segment = make_segment()
         writers = [Writer(segment) for _ in range(3)]
         for count, writer in enumerate(writers, 1):
-            for _ in range(100 * count + 200):
+            for _ in range(FOLD_BATCH + 100 * count):
                 writer.record(0.5)
         yield segment, writers
         for writer in writers:
@@ -338,7 +338,7 @@ class TestAllAtOnce:
     def test_guards_of_workers_that_keep_still_are_not_even_opened(self, fleet, monkeypatch):
         segment, _ = fleet
         monkeypatch.setattr(guards, "open_existing", pytest.fail)
-        assert self.counts(Reader(segment).read()) == [(0, 300, 256), (1, 400, 256), (2, 500, 256)]
+        assert self.counts(Reader(segment).read()) == [(at, FOLD_BATCH + 100 * (at + 1), FOLD_BATCH) for at in range(3)]
 
     def test_a_slot_that_changed_is_copied_again_with_its_guard_which_is_then_given_back(self, fleet):
         segment, writers = fleet
@@ -360,7 +360,8 @@ class TestAllAtOnce:
         reader._copier.attempt = fold_meanwhile
         copy = reader.read()
         assert held == [([1], 0)]
-        assert self.counts(copy) == [(0, 300, 256), (1, 400 + FOLD_BATCH, 512), (2, 500, 256)]
+        batch = FOLD_BATCH
+        assert self.counts(copy) == [(0, batch + 100, batch), (1, 2 * batch + 200, 2 * batch), (2, batch + 300, batch)]
         with guards.open_existing(guards.guard_name(prefix, 1, 1)) as guard:
             assert guard.value == 1
 
@@ -424,7 +425,7 @@ class TestAllAtOnce:
         reader = Reader(segment)
         reader.read()
         writers[0].record(0.5)
-        expected = [(0, 301, 256), (1, 400, 256), (2, 500, 256)]
+        expected = [(at, FOLD_BATCH + count, FOLD_BATCH) for at, count in enumerate((101, 200, 300))]
 
         def look():
             for _ in range(20):

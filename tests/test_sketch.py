@@ -76,8 +76,14 @@ def test_every_value_is_between_the_bounds_of_its_bucket():
     bounds = sketch.upper_bounds()
     values = np.exp2(np.random.default_rng(3).uniform(MIN_EXPONENT - 2, MAX_EXPONENT + 2, 20_000))
     index = sketch.bucket_index(values)
-    assert (values <= bounds[index] * (1 + 1e-12)).all()
-    assert (values > bounds[index - 1] * (1 - 1e-12)).all()
+    assert (values <= bounds[index]).all()
+    assert (values > bounds[index - 1]).all()
+
+
+def test_a_bound_is_the_last_value_of_its_bucket_and_the_next_float_is_in_the_next():
+    bounds = sketch.upper_bounds()[:OVERFLOW]
+    assert sketch.bucket_index(bounds).tolist() == list(range(OVERFLOW))
+    assert sketch.bucket_index(np.nextafter(bounds, np.inf)).tolist() == list(range(1, OVERFLOW + 1))
 
 
 def test_every_finite_value_has_a_bucket():

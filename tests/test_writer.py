@@ -12,7 +12,7 @@ from shmetrics import guards, naming, slots
 from shmetrics.claimant import CLAIM_PATIENCE, RETRY_INTERVAL
 from shmetrics.folded import LIMIT
 from shmetrics.hub import View
-from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, FREE
+from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, FOLD_RESERVE, FREE
 from shmetrics.locks import REGISTRY, ByteLock
 from shmetrics.slots import CACHE_HITS, ERRORS, GUARD_PATIENCE, UNCOUNTED
 from shmetrics.writer import Writer
@@ -102,10 +102,10 @@ def test_a_reader_that_holds_the_guard_puts_the_fold_off_but_not_for_ever(segmen
         assert guard.try_acquire()
         words = slots.words_of(segment, 0)
         capacity = segment.layout.capacity
-        for step in range(1, capacity - FOLD_BATCH):
+        for step in range(1, capacity - FOLD_RESERVE):
             writer.record(0.1)
             assert slots.read_hot(words).folded == 0, step
-        for _ in range(FOLD_BATCH):
+        for _ in range(FOLD_RESERVE):
             writer.record(0.1)
         assert slots.read_hot(words).folded > 0, "the ring was nearly full"
         assert int(fleet(segment).folded.valid) == capacity
@@ -193,7 +193,7 @@ def test_what_waits_for_longer_than_the_ring_is_dropped_oldest_first_and_counted
     writer.record(0.2)
     counters = fleet(segment).counters
     assert counters.requests + counters.dropped == 2 * capacity + 1
-    assert counters.requests == capacity - FOLD_BATCH + 1
+    assert counters.requests == capacity - FOLD_RESERVE + 1
 
 
 def test_without_a_free_slot_records_are_dropped_counted_and_warned_about_once(make_segment, clock, caplog):

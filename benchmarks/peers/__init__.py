@@ -85,9 +85,10 @@ def missing() -> dict[str, str]:
 @contextmanager
 def opened(peer: Peer) -> Iterator[Any]:
     """`Peer.open` in a directory of its own."""
-    with _directory() as directory, peer.open(directory) as state:
+    with directory() as path, peer.open(path) as state:
         yield state
 
 
-def _directory() -> TemporaryDirectory[str]:
+def directory() -> TemporaryDirectory[str]:
+    """A directory in memory that lasts as long as a block."""
     return TemporaryDirectory(prefix=f"shmetrics-bench-{os.getpid()}-", dir=SHM_DIR)

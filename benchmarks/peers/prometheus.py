@@ -46,7 +46,7 @@ def multiprocess(directory: str) -> Iterator[str]:
 
 
 @contextmanager
-def _values(kind: str) -> Iterator[None]:
+def kept_as(kind: str) -> Iterator[None]:
     """Metrics that are made in the block keep their figures so."""
     from prometheus_client import values  # noqa: PLC0415  others do without
 
@@ -84,7 +84,7 @@ def _works() -> Mapping[str, Work]:
 
 
 def _calls_multiprocess(_directory: str) -> Mapping[str, Work]:
-    with _values(MULTIPROCESS):
+    with kept_as(MULTIPROCESS):
         return _works()
 
 
@@ -94,7 +94,7 @@ def _alone(_directory: str) -> Iterator[None]:
 
 
 def _calls_single(_: None) -> Mapping[str, Work]:
-    with _values(SINGLE):
+    with kept_as(SINGLE):
         return _works()
 
 

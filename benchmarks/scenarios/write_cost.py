@@ -10,6 +10,7 @@ is installed, instructions are counted as well.
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from threading import Lock
 from typing import Any, Final
 
 from shmetrics.benchmarks import instructions
@@ -43,7 +44,7 @@ def setup(_options: argparse.Namespace) -> Iterator[Mapping[str, Mapping[str, Wo
 
 def run(state: Mapping[str, Mapping[str, Work]], options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Time every call of every peer."""
-    works: dict[str, Work] = {NOTHING: Call("pass")}
+    works: dict[str, Work] = {f"{NOTHING}/{what}": call for what, call in _idle().items()}
     for name, calls in state.items():
         works |= {f"{work}/{name}": call for work, call in calls.items()}
     rounds = options.rounds or (5 if options.quick else 25)
@@ -56,12 +57,16 @@ def run(state: Mapping[str, Mapping[str, Work]], options: argparse.Namespace, pr
         "shared": [name for name, peer in peers().items() if peer.shared and name != OURS],
         "rounds": rounds,
         "calls_each": each,
-        "nothing": {"seconds": means.pop(NOTHING), "single": single.pop(NOTHING)},
         "seconds": _nested(means),
         "single": _nested(single),
         "instructions": {} if options.quick else _instructions(list(state), part(progress, 2, 3)),
         "no_instructions": instructions.lacking(),
     }
+
+
+def _idle() -> dict[str, Work]:
+    """What is in every figure; and what a lock alone would add to each record: why `shmetrics.exclusion` has none."""
+    return {"a loop around nothing": Call("pass"), "a lock around nothing": Call("with lock:\n    pass", lock=Lock())}
 
 
 def _instructions(names: Sequence[str], progress: Progress) -> dict[str, dict[str, float]]:
@@ -88,7 +93,8 @@ def _nested(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def report(results: dict[str, Any]) -> list[Figure]:
     """A table for each work, and what should be so."""
     notes = tuple(f"not compared: {name}; {command}" for name, command in results["missing"].items())
-    figures: list[Figure] = [_table(work, rounds, results, notes) for work, rounds in results["seconds"].items()]
+    works = {work: rounds for work, rounds in results["seconds"].items() if work != NOTHING}
+    figures: list[Figure] = [_table(work, rounds, results, notes) for work, rounds in works.items()]
     figures += [_quantiles(results), _nothing(results)]
     return [*figures, *_claims(results)]
 
@@ -157,5 +163,6 @@ def _quantiles(results: dict[str, Any]) -> Curve:
 
 
 def _nothing(results: dict[str, Any]) -> Table:
-    times = _times(results["nothing"]["seconds"], results["nothing"]["single"]["all"])
-    return Table("what measuring takes", (Column("what"), *_TIMES), (("a loop around nothing", *times),))
+    seconds, single = results["seconds"][NOTHING], results["single"][NOTHING]
+    rows = tuple((what, *_times(rounds, single[what]["all"])) for what, rounds in seconds.items())
+    return Table("what measuring takes, and what a lock would", (Column("what"), *_TIMES), rows)

@@ -4,7 +4,7 @@ Alerts want to be told within a tenth of a second, and a worker cannot ring for 
 the whole fleet's figures say, and a bell on the way of a request would cost every request. But each write already
 stores words that tell of it: the error and miss counters, the commit word, the record behind it. So the watcher,
 which polls its doorbell fifty times a second anyway, looks at those words too; a write costs nothing more, and not
-one operation is added to it. `benchmarks/alert_latency.py` measures what that gives and what it costs.
+one operation is added to it. `shmetrics bench alert-latency` measures what that gives and what it costs.
 
 What is read here is a hint and no more. It may be torn or forged; the worst that follows is a look too early.
 """

@@ -29,6 +29,10 @@ def test_a_claim_that_is_nearer_to_what_is_wanted_than_rounds_are_to_each_other_
     assert claim.why == "it is 5% from that, and differs by 11% from round to round"
 
 
+def test_a_count_that_is_what_is_wanted_holds_since_it_has_no_noise():
+    assert at_least("it", 20.0, Ratio(20.0, 20.0, 20.0, 0.0)).verdict == "holds"
+
+
 def test_a_claim_whose_figure_is_missing_says_why():
     claim = at_least("it", 12.0, None, why="pip install other")
     assert (claim.verdict, claim.found, claim.why) == ("not measured", "", "pip install other")

@@ -32,6 +32,8 @@ END_THEIR_OWN = {
     "shmetrics.prctl",
     "shmetrics.profiling.py_spy",
     "shmetrics.exporters.alerts.command",
+    "shmetrics.benchmarks.remote",
+    "shmetrics.benchmarks.servers",
 }
 """Each of these ends or signals a process that it started itself, by the handle that it got then."""
 

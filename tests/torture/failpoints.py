@@ -127,8 +127,10 @@ STEPS = {
         "folding.Folding._rows_between",
         "folded.Folded.copy_from",
         "folded.Folded.add_rows",
-        "folded.Folded._add_rows",
+        "folded.Folded._add_measures",
         "folded.Folded._add_seconds",
+        "folded.Folded._add_second",
+        "folded.Folded._count",
     ),
     "guard": (
         "guards.Semaphore.__init__",

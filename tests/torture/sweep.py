@@ -7,11 +7,12 @@ what a predecessor left is always there to be mistaken for one's own.
 
 import signal
 
+from shmetrics.layout import FOLD_BATCH
 from tests.torture import workers
 from tests.torture.failpoints import Fate, points_of
 from tests.torture.scenarios import leave_a_dead_writer
 
-RECORDS = 300
+RECORDS = FOLD_BATCH + 44
 """More than one batch, so that a writer folds."""
 SHARE = 0.25
 """How much of a run the sweep may take."""

@@ -1,0 +1,90 @@
+"""What measuring a task costs: beside a record, and in a pool whose tasks take a millisecond of computing.
+
+The pools have one process each, so that they do not compete; a turn is a `map` of two hundred tasks.
+"""
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from shmetrics import PerformanceMetrics
+from shmetrics.benchmarks.calls import Call
+from shmetrics.benchmarks.figures import Figure
+from shmetrics.benchmarks.progress import Progress, part
+from shmetrics.benchmarks.rounds import interleaved, timed
+from shmetrics.benchmarks.tables import beside
+
+SUMMARY: Final = "what measuring a task costs, beside a record and in a pool"
+RECORD: Final = "update_inference"
+PLAIN, MEASURED = "a plain pool", "a measured pool"
+ALONE, POOLS = "a task that does nothing", "a task of a millisecond, in a pool"
+State = tuple[PerformanceMetrics, Mapping[str, Any]]
+
+
+def configure(_parser: argparse.ArgumentParser) -> None:
+    """It has no flags of its own."""
+
+
+@contextmanager
+def setup(_options: argparse.Namespace) -> Iterator[State]:
+    """A hub, and both pools, their workers started."""
+    context = multiprocessing.get_context("fork")
+    with (
+        PerformanceMetrics(window_size=1000) as metrics,
+        context.Pool(1) as plain,
+        metrics.pool(1, context="fork") as measured,
+    ):
+        pools = {PLAIN: plain, MEASURED: measured}
+        for pool in pools.values():
+            pool.map(work, range(10))
+        yield metrics, pools
+
+
+def run(state: State, options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """Time tasks by themselves, and in both pools."""
+    metrics, pools = state
+    rounds, tasks = options.rounds or (3 if options.quick else 25), 20 if options.quick else 200
+    alone = timed(
+        {
+            RECORD: Call("update(0.1)", update=metrics.update_inference),
+            "a task": Call("task(1)", task=metrics.task(nothing)),
+        },
+        rounds=rounds,
+        seconds=0.005 if options.quick else 0.02,
+        seed=options.seed,
+        progress=part(progress, 0, 2),
+    )
+    turns = {name: _turn(pool, tasks) for name, pool in pools.items()}
+    return {ALONE: alone, POOLS: interleaved(turns, rounds, options.seed, part(progress, 1, 2)), "tasks": tasks}
+
+
+def report(results: dict[str, Any]) -> list[Figure]:
+    """A table of each."""
+    of = f"time that passes, by task, of a map of {results['tasks']}"
+    return [beside(ALONE, results[ALONE], RECORD), beside(POOLS, results[POOLS], PLAIN, (of,))]
+
+
+def nothing(number: int) -> int:
+    """A task that only is measured."""
+    return number
+
+
+def work(_number: int) -> None:
+    """A task of a millisecond, busy."""
+    end = time.perf_counter() + 0.001
+    while time.perf_counter() < end:
+        pass
+
+
+def _turn(pool: Any, tasks: int) -> Callable[[], float]:
+    """The seconds that pass by task."""
+
+    def turn() -> float:
+        begun = time.perf_counter()
+        pool.map(work, range(tasks))
+        return (time.perf_counter() - begun) / tasks
+
+    return turn
