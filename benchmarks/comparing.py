@@ -42,7 +42,7 @@ class Standing:
     order: tuple[str, ...]
     """By their medians."""
     places: Mapping[str, str]
-    """"1", or "2-4" of three that cannot be told apart."""
+    """"1", or "2-4" of one that cannot be told from two others."""
     refusals: tuple[str, ...]
     """Why not, of each two neighbours that cannot."""
 
@@ -53,21 +53,23 @@ def standing(rounds: Mapping[str, Sequence[float]], *, most: bool = False) -> St
     """
     medians = {name: statistics.median(values) for name, values in rounds.items()}
     order = sorted(medians, key=lambda name: medians[name], reverse=most)
-    groups: list[list[str]] = [order[:1]] if order else []
-    refusals = []
-    for one, other in pairwise(order):
-        difference = paired(rounds[one], rounds[other])
-        apart = abs(difference.median - 1.0)
-        if apart > difference.noise:
-            groups.append([other])
-            continue
-        groups[-1].append(other)
-        refusals.append(
-            f"too noisy to rank: {one} and {other} differ by {apart:.0%}, and that from round to round by "
-            f"{difference.noise:.0%}"
-        )
-    places: dict[str, str] = {}
-    for group in groups:
-        first = len(places) + 1
-        places |= dict.fromkeys(group, str(first) if len(group) == 1 else f"{first}-{first + len(group) - 1}")
-    return Standing(tuple(order), places, tuple(refusals))
+    places = {}
+    for at, name in enumerate(order):
+        before = sum(not _refusal(rounds, other, name) for other in order[:at])
+        behind = sum(not _refusal(rounds, name, other) for other in order[at + 1 :])
+        best, worst = 1 + before, len(order) - behind
+        places[name] = f"{best}-{worst}" if best < worst else f"{best}"
+    refusals = (_refusal(rounds, one, other) for one, other in pairwise(order))
+    return Standing(tuple(order), places, tuple(filter(None, refusals)))
+
+
+def _refusal(rounds: Mapping[str, Sequence[float]], one: str, other: str) -> str:
+    """Why two cannot be told apart; "" where they can."""
+    difference = paired(rounds[one], rounds[other])
+    apart = abs(difference.median - 1.0)
+    if apart > difference.noise:
+        return ""
+    return (
+        f"too noisy to rank: {one} and {other} differ by {apart:.0%}, and that from round to round by "
+        f"{difference.noise:.0%}"
+    )

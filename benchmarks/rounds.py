@@ -4,7 +4,7 @@ the machine does falls on all. `comparing` says what it comes to.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -24,18 +24,30 @@ def interleaved(
     progress: Progress = silent,
     *,
     before: Callable[[], object] | None = None,
+    group: Callable[[str], object] = id,
 ) -> dict[str, list[_Found]]:
-    """What each turn gave in each round. ``before`` is called before each round. Whoever needs it has warmed up."""
+    """What each turn gave in each round. ``before`` is called before each round. Whoever needs it has warmed up.
+
+    ``group``: turns of which this is the same, given their names, follow one another, since they will be compared.
+    """
     found: dict[str, list[_Found]] = {name: [] for name in turns}
     draw = random.Random(seed)
-    names = list(turns)
     for done in range(rounds):
         if before is not None:
             before()
-        for at, name in enumerate(draw.sample(names, len(names))):
+        for at, name in enumerate(_order(list(turns), draw, group)):
             found[name].append(turns[name]())
-            progress(done * len(names) + at + 1, rounds * len(names))
+            progress(done * len(turns) + at + 1, rounds * len(turns))
     return found
+
+
+def _order(names: list[str], draw: random.Random, group: Callable[[str], object]) -> list[str]:
+    """An order of the names, and of their groups."""
+    shuffled = draw.sample(names, len(names))
+    groups: dict[object, list[str]] = {}
+    for name in shuffled:
+        groups.setdefault(group(name), []).append(name)
+    return [name for members in groups.values() for name in members]
 
 
 def timed(
@@ -45,26 +57,26 @@ def timed(
     seconds: float,
     seed: int,
     progress: Progress = silent,
-    before: Callable[[], object] | None = None,
+    **order: Any,
 ) -> dict[str, list[float]]:
     """The seconds of processor time of one call of each, by round, from turns of about so many seconds. Finding out
-    how many calls that is warms up.
+    how many calls that is warms up. ``order``: see `interleaved`.
     """
     turns = {name: _turn(work, _calls(work, seconds)) for name, work in works.items()}
-    return interleaved(turns, rounds, seed, progress, before=before)
+    return interleaved(turns, rounds, seed, progress, **order)
 
 
 def singles(
-    works: Mapping[str, Work], *, rounds: int, calls: int, seed: int, progress: Progress = silent
+    works: Mapping[str, Work], *, rounds: int, calls: int, seed: int, progress: Progress = silent, **order: Any
 ) -> dict[str, dict[str, list[float]]]:
     """The quantiles of the single call, over all rounds and by round: ``{"all": ..., "0.5": ..., "0.999": ...}``.
 
-    What the clock takes is in each of them: compare with a work that does nothing.
+    What the clock takes is in each of them: compare with a work that does nothing. ``order``: see `interleaved`.
     """
     for work in works.values():
         work.each(max(calls // 10, 1))
     turns = {name: _each(work, calls) for name, work in works.items()}
-    found = interleaved(turns, rounds, seed, progress)
+    found = interleaved(turns, rounds, seed, progress, **order)
     return {name: _quantiles(times) for name, times in found.items()}
 
 

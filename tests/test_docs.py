@@ -12,6 +12,7 @@ import pytest
 
 from shmetrics import PerformanceMetrics, PrometheusExporter, errors
 from shmetrics.alerting import definition, replay
+from shmetrics.benchmarks import scenarios
 from shmetrics.cli import build_parser
 from shmetrics.exporters.alerts import dispatch_of
 from shmetrics.process import start_ticks
@@ -156,3 +157,8 @@ def test_documented_environment_variables_and_verbs_are_those_of_the_help():
         assert re.search(rf"^    {verb}\s", help_text, re.MULTILINE), verb
     assert "NO_COLOR" in help_text
     assert not os.environ.get("SHMETRICS_HUB")
+
+
+def test_every_scenario_of_benchmarks_is_in_the_table_of_their_page():
+    documented = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", documented, re.MULTILINE)) == set(scenarios.names())

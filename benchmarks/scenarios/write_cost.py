@@ -1,15 +1,16 @@
 """What a call costs that records something, beside the same work of peers.
 
-Every call is a line of code in a loop of its own. All calls take turns, in an order that is drawn for each round; what
-a call costs is the processor time that it takes, as the median over the rounds, and a ratio is the median of the
-rounds' ratios. Then each call is timed by itself, for its P50 and P99.9: of time that passes, whoever else had the
-processor meanwhile; and what the clock takes is in it, as the line of the call that does nothing shows. Where valgrind
-is installed, instructions are counted as well.
+Every call is a line of code in a loop of its own. All calls take turns, those of the same work after one another, in
+an order that is drawn for each round; what a call costs is the processor time that it takes, as the median over the
+rounds, and a ratio is the median of the rounds' ratios. Then each call is timed by itself, for its P50 and P99.9: of
+time that passes, whoever else had the processor meanwhile; and what the clock takes is in it, as the line of the call
+that does nothing shows. Where valgrind is installed, instructions are counted as well.
 """
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from threading import Lock
 from typing import Any, Final
 
@@ -47,19 +48,23 @@ def run(state: Mapping[str, Mapping[str, Work]], options: argparse.Namespace, pr
     works: dict[str, Work] = {f"{NOTHING}/{what}": call for what, call in _idle().items()}
     for name, calls in state.items():
         works |= {f"{work}/{name}": call for work, call in calls.items()}
-    rounds = options.rounds or (5 if options.quick else 25)
-    seconds, each = (0.005, 200) if options.quick else (0.02, 2_000)
-    means = timed(works, rounds=rounds, seconds=seconds, seed=options.seed, progress=part(progress, 0, 3))
-    single = singles(works, rounds=rounds, calls=each, seed=options.seed, progress=part(progress, 1, 3))
+    how: dict[str, Any] = {
+        "rounds": options.rounds or (5 if options.quick else 60),
+        "seed": options.seed,
+        "group": _work_of,
+    }
+    seconds, each = (0.005, 200) if options.quick else (0.008, 1_000)
+    means = timed(works, seconds=seconds, progress=part(progress, 0, 2), **how)
+    single = singles(works, calls=each, progress=part(progress, 1, 2), **how)
     return {
         "peers": list(state),
         "missing": missing(),
         "shared": [name for name, peer in peers().items() if peer.shared and name != OURS],
-        "rounds": rounds,
+        "rounds": how["rounds"],
         "calls_each": each,
         "seconds": _nested(means),
         "single": _nested(single),
-        "instructions": {} if options.quick else _instructions(list(state), part(progress, 2, 3)),
+        "instructions": {} if options.quick else _instructions(list(state)),
         "no_instructions": instructions.lacking(),
     }
 
@@ -69,34 +74,32 @@ def _idle() -> dict[str, Work]:
     return {"a loop around nothing": Call("pass"), "a lock around nothing": Call("with lock:\n    pass", lock=Lock())}
 
 
-def _instructions(names: Sequence[str], progress: Progress) -> dict[str, dict[str, float]]:
+def _instructions(names: Sequence[str]) -> dict[str, dict[str, float]]:
     """By peer, and then by work; none where they cannot be counted."""
-    if instructions.lacking():
-        return {}
-    found = {}
-    for done, name in enumerate(names, 1):
-        if peers()[name].is_here:
-            found[name] = dict(instructions.counted(name))
-        progress(done, len(names))
-    return found
+    return {} if instructions.lacking() else instructions.counted([name for name in names if peers()[name].is_here])
+
+
+def _work_of(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def _nested(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """By work, and then by peer."""
     nested: dict[str, dict[str, Any]] = {}
     for name, value in found.items():
-        work, peer = name.split("/", 1)
-        nested.setdefault(work, {})[peer] = value
+        work = _work_of(name)
+        nested.setdefault(work, {})[name.removeprefix(f"{work}/")] = value
     return nested
 
 
 def report(results: dict[str, Any]) -> list[Figure]:
     """A table for each work, and what should be so."""
-    notes = tuple(f"not compared: {name}; {command}" for name, command in results["missing"].items())
-    works = {work: rounds for work, rounds in results["seconds"].items() if work != NOTHING}
-    figures: list[Figure] = [_table(work, rounds, results, notes) for work, rounds in works.items()]
-    figures += [_quantiles(results), _nothing(results)]
-    return [*figures, *_claims(results)]
+    tables = [_table(work, results) for work in results["seconds"] if work != NOTHING]
+    lacking = [f"not compared: {name}; {command}" for name, command in results["missing"].items()]
+    if results["no_instructions"]:
+        lacking.append(f"instructions were not counted; {results['no_instructions']}")
+    tables[0] = replace(tables[0], notes=(*tables[0].notes, *lacking))
+    return [*tables, _quantiles(results), _nothing(results), *_claims(results)]
 
 
 def _claims(results: dict[str, Any]) -> list[Figure]:
@@ -127,7 +130,8 @@ _TIMES: Final = (
 )
 
 
-def _table(work: str, rounds: Mapping[str, list[float]], results: dict[str, Any], notes: tuple[str, ...]) -> Table:
+def _table(work: str, results: dict[str, Any]) -> Table:
+    rounds: dict[str, list[float]] = results["seconds"][work]
     ranked = standing(rounds)
     counts: dict[str, dict[str, float]] = results["instructions"]
     rows: list[tuple[Cell, ...]] = []
@@ -140,9 +144,7 @@ def _table(work: str, rounds: Mapping[str, list[float]], results: dict[str, Any]
     columns = [Column("peer"), Column("place"), *_TIMES, Column(f"times {OURS}"), Column("instructions")]
     if not counts:
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    if results["no_instructions"]:
-        notes = (*notes, f"instructions were not counted; {results['no_instructions']}")
-    return Table(WORKS[work], tuple(columns), tuple(rows), (*ranked.refusals, *notes), drawn="median")
+    return Table(WORKS[work], tuple(columns), tuple(rows), ranked.refusals, drawn="median")
 
 
 def _times(rounds: Sequence[float], single: Sequence[float]) -> tuple[float, ...]:

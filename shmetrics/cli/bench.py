@@ -120,8 +120,8 @@ def _check_places(options: argparse.Namespace) -> None:
     for path in filter(None, (options.markdown, options.html)):
         directory = os.path.dirname(os.path.abspath(path))
         if not os.access(directory, os.W_OK):
-            raise UsageError(
-                f"a report cannot be written to {path!r}: {directory} is not there, or nothing may be written to it"
-            )
+            raise UsageError(f"cannot write to {path!r}: {directory} is not there, or nothing may be written to it")
+        if os.path.isdir(path):
+            raise UsageError(f"cannot write to {path!r}: it is a directory, and a file is wanted")
     if options.html and find_spec("jinja2") is None:
         raise UsageError("a page is made with jinja2, which is not installed; pip install 'shmetrics[report]'")

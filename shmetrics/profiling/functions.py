@@ -201,7 +201,7 @@ class Steps:
 
 
 def plain(target: Callable[..., Any], kept: Function, clock: Callable[[], float]) -> Callable[..., Any]:
-    """A function whose calls are kept. This is the hot path: `benchmarks/profiling.py` has what it costs."""
+    """A function whose calls are kept. This is the hot path: `shmetrics bench profiling` has what it costs."""
     get, put, add, over = calls.current.get, calls.current.set, kept.add, kept.over
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -33,6 +33,19 @@ def test_figures_that_differ_by_less_than_their_rounds_do_share_a_place_and_it_i
     assert found.refusals[0].startswith("too noisy to rank: a and b differ by ")
 
 
+def test_a_place_is_between_those_that_are_surely_before_and_surely_behind():
+    values = {
+        "a": [1.0, 1.3, 0.7, 1.0],
+        "b": [1.2, 0.9, 1.5, 1.2],
+        "c": [1.5, 1.9, 1.1, 1.5],
+        "d": [9.0, 9.0, 9.0, 9.0],
+    }
+    places = standing(values).places
+    assert places["d"] == "4"
+    assert places["b"] == "1-3"
+    assert set(places) == set(values)
+
+
 def test_nobody_is_ranked_without_a_word():
     assert standing({}).order == ()
     assert standing({"a": [1.0]}).places == {"a": "1"}

@@ -35,6 +35,15 @@ def test_every_round_has_every_turn_once_in_an_order_that_the_seed_decides():
     assert orders[0] == orders[1] != orders[2]
 
 
+def test_turns_of_a_group_follow_one_another():
+    order = []
+    interleaved(turns(["a1", "a2", "a3", "b1", "b2", "b3"], order), 8, 1, group=lambda name: name[0])
+    rounds = [order[at : at + 6] for at in range(0, 48, 6)]
+    assert all(len({name[0] for name in each[:3]}) == 1 for each in rounds)
+    assert {each[0][0] for each in rounds} == {"a", "b"}
+    assert len({tuple(each) for each in rounds}) > 2
+
+
 def test_what_turns_gave_is_kept_by_round_and_progress_ends_with_all():
     seen, prepared = [], []
     found = interleaved(

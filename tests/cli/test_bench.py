@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 import subprocess
+import tempfile
 from contextlib import suppress
 
 import pytest
@@ -62,23 +63,54 @@ def test_json_is_all_that_is_printed():
     assert found["scenarios"]["write-cost"]["results"]["rounds"] == 2
 
 
-def test_a_place_that_cannot_be_written_to_is_said_before_anything_is_measured(capsys):
-    assert main(["bench", "--markdown", "/nonexistent/report.md"]) == 2
-    assert "/nonexistent" in capsys.readouterr().err
+@pytest.mark.parametrize("flag", ["--markdown", "--html"])
+@pytest.mark.parametrize("path", ["/nonexistent/report", "/"])
+def test_a_place_that_cannot_be_written_to_is_said_before_anything_is_measured(flag, path, capsys):
+    assert main(["bench", flag, path]) == 2
+    assert capsys.readouterr().err.startswith(f"shmetrics: cannot write to '{path}': ")
 
 
-def test_a_terminal_sees_how_far_it_is():
+def test_a_page_is_written(tmp_path):
+    page = tmp_path / "report.html"
+    assert run(*QUICK, "--html", str(page)).returncode in DONE
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def on_terminal(*arguments, interrupt_at="never"):
+    """The status, the output, and what a terminal saw meanwhile of a command that is interrupted when that says so."""
     master, slave = pty.openpty()
     seen = b""
-    with subprocess.Popen(command(*QUICK), env=environment(), stdout=subprocess.DEVNULL, stderr=slave) as process:
+    with (
+        tempfile.TemporaryFile() as output,
+        subprocess.Popen(command(*arguments), env=environment(), stdout=output, stderr=slave) as process,
+    ):
         os.close(slave)
         with suppress(OSError):  # EIO: the other end was closed
             while True:
                 seen += os.read(master, 65536)
-    os.close(master)
-    assert process.returncode in DONE
-    assert seen.startswith(b"\r[..............................]   ")
-    assert seen.endswith(b"\r\x1b[K")
+                if interrupt_at.encode() in seen:
+                    process.send_signal(signal.SIGINT)
+                    interrupt_at = "never"
+        os.close(master)
+        process.wait(PATIENCE)
+        output.seek(0)
+        return process.returncode, output.read().decode(), seen.decode()
+
+
+def test_a_terminal_sees_how_far_it_is():
+    status, _, seen = on_terminal(*QUICK)
+    assert status in DONE
+    assert seen.startswith("\r[..............................]   ")
+    assert seen.endswith("\r\x1b[K")
+
+
+def test_what_was_measured_before_an_interruption_is_reported():
+    first, second, *_ = scenarios.names()
+    status, output, seen = on_terminal("bench", "--quick", "--rounds", "2", interrupt_at=f"%  {second}")
+    assert status == 130
+    assert f"{first}: {scenarios.load(first).SUMMARY}" in output
+    assert f"{second}: " not in output
+    assert "shmetrics: interrupted; what had been measured by then is reported" in seen
 
 
 def test_what_is_interrupted_leaves_nothing():
