@@ -4,13 +4,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
+
+FEW: Final = 8
+"""Of fewer rounds the middle half says nothing."""
 
 
 def spread(values: Sequence[float]) -> float:
-    """How far the middle half of `values` lies apart, as a part of their median; 0 of a single one."""
-    if len(values) < 2:
-        return 0.0
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    """How far the middle half of `values` lies apart, or all of them where they are few, as a part of their median."""
+    middle = statistics.median(values)
+    if len(values) < FEW:
+        low, high = min(values), max(values)
+    else:
+        low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return (high - low) / abs(middle) if middle else float(high > low)
 
 

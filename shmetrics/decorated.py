@@ -86,10 +86,29 @@ def _coroutine(function: Callable[..., Any], make: Make) -> Callable[..., Any]:
 
 
 def _generator(function: Callable[..., Any], make: Make) -> Callable[..., Any]:
+    """Does what ``yield from`` does (PEP 380), each step within the call."""
+
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call = make(args, kwargs)
         try:
-            result = yield from _steps(function(*args, **kwargs), call)
+            generator: Generator[Any, Any, Any] = function(*args, **kwargs)
+            resume: Callable[[Any], Any] = generator.send
+            value: Any = None
+            while True:
+                with call:
+                    try:
+                        item = resume(value)
+                    except StopIteration as stop:
+                        result = stop.value
+                        break
+                try:
+                    value, resume = (yield item), generator.send
+                except GeneratorExit:
+                    with call:
+                        generator.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001  the generator's to handle
+                    value, resume = error, generator.throw
         except BaseException as error:
             call.finish(error)
             raise
@@ -97,26 +116,6 @@ def _generator(function: Callable[..., Any], make: Make) -> Callable[..., Any]:
         return result
 
     return wrapper
-
-
-def _steps(generator: Generator[Any, Any, Any], call: Call) -> Generator[Any, Any, Any]:
-    """What ``yield from generator`` does (PEP 380), each step within the call."""
-    resume: Callable[[Any], Any] = generator.send
-    value: Any = None
-    while True:
-        with call:
-            try:
-                item = resume(value)
-            except StopIteration as stop:
-                return stop.value
-        try:
-            value, resume = (yield item), generator.send
-        except GeneratorExit:
-            with call:
-                generator.close()
-            raise
-        except BaseException as error:  # noqa: BLE001  the generator's to handle
-            value, resume = error, generator.throw
 
 
 def _asynchronous_generator(function: Callable[..., Any], make: Make) -> Callable[..., Any]:

@@ -122,6 +122,34 @@ class Instrument:
                 writer.perform_pending()
             return
 
+    @takes_token
+    def add_with(self, amount: float, cell: int, other: Instrument, other_amount: float) -> None:
+        """Add to cell 1 of another instrument of the same writer, then to cell 1 of this one, and one to a cell of it.
+
+        What interrupts it in the middle leaves the first of those alone.
+        """
+        writer = self._writer
+        while True:
+            take, give = writer.take, writer.give
+            try:
+                take()
+                if other.cells is not writer.shared_cells or other.in_catalog[0] != other.serial:
+                    other.find(give)
+                other.cells[other.first + 1] += other_amount
+                if self.cells is not writer.shared_cells or self.in_catalog[0] != self.serial:
+                    self.find(give)  # here, since that of the other one may have moved all cells
+                cells, first = self.cells, self.first
+                cells[first + 1] += amount
+                cells[first + cell] += 1.0
+            except BaseException as error:  # noqa: BLE001  `recover` raises it again
+                if writer.recover(error, give, self.add_with, (amount, cell, other, other_amount)):
+                    continue
+                return
+            give(None)
+            if writer.pending:
+                writer.perform_pending()
+            return
+
     # Off that path ----------------------------------------------------------------------------------------------------
 
     def find(self, give: Callable[[None], None]) -> None:

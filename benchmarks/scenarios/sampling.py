@@ -40,7 +40,7 @@ def setup(_options: argparse.Namespace) -> AbstractContextManager[None]:
 
 def run(_state: None, options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Work, sampled and not."""
-    seconds = min(options.seconds, 0.05) if options.quick else options.seconds
+    seconds = min(options.seconds, 0.1) if options.quick else options.seconds
     turns = {SAMPLED: _turn(seconds, options.rate), ALONE: _turn(seconds, None)}
     for turn in turns.values():  # to warm up
         turn()

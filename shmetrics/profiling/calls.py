@@ -1,8 +1,11 @@
 """Calls: what is under way in this thread or task, and to what each moment of it belongs.
 
-A context variable holds the innermost of the calls and stages under way; each knows what it is in. When one ends, it
-tells the call around it how long it took, and nothing is written before the outermost call of a function has ended. So
-a function that calls itself counts every call, and every moment once.
+A context variable holds the innermost of the calls and stages under way; each knows what it is in. A call that is over
+stays there until the next one begins, and is passed over: setting the variable is the dearest part of a call, so it is
+done once and not twice. (To change an object of the thread instead would be cheaper, and wrong: tasks, greenlets, and
+threads with a copy of the context would share it.) When a call ends, it tells the call around it how long it took, and
+nothing is written before the outermost call of a function has ended. So a function that calls itself counts every call,
+and every moment once.
 
 Of the time of a call, its *parts* are its stages, and the profiled functions that it called outside of any stage; what
 is left is its own. All that is `spent` in a function goes to its outermost call.
@@ -34,14 +37,14 @@ class Named(Protocol):
 class Call:
     """One call of a profiled function, or one step of a generator's: while it is under way."""
 
-    __slots__ = ("function", "spent")
+    __slots__ = ("function", "outer", "spent")
 
     function: Kept | None
     """None once it is over."""
+    outer: "Call | Span | None"
+    """What it is in."""
     spent: "list[tuple[Key, float]] | None"
     """Seconds that are not its own; a list once there are any. Any thread may append."""
-    outer: "Call | Span | None" = None
-    """What it is in."""
     first: "Call | None" = None
     """The outermost call of the same function around it; None where it is that itself."""
     up: "Call | None" = None
@@ -51,9 +54,8 @@ class Call:
 class NestedCall(Call):
     """A call within another, or within a stage of it. Most calls are not, and are made faster for it."""
 
-    __slots__ = ("first", "outer", "up")
+    __slots__ = ("first", "up")
 
-    outer: "Call | Span | None"
     first: Call | None
     up: Call | None
 
@@ -61,7 +63,7 @@ class NestedCall(Call):
 class Span:
     """A stage that some code is in. ``call``: the call that it is part of."""
 
-    __slots__ = ("call", "function", "inner", "outer", "owner", "start")
+    __slots__ = ("call", "inner", "is_over", "outer", "owner", "start")
 
     call: Call
 
@@ -69,12 +71,19 @@ class Span:
         self.owner = owner
         self.outer: Call | Span | None = outer
         self.call = outer.call if isinstance(outer, Span) else outer
-        self.function: Kept | None = self.call.function
-        """None once it is over."""
+        self.is_over = False
         self.inner = 0.0
         """Seconds in the stages within."""
         self.start = math.inf
 
+    @property
+    def function(self) -> Kept | None:
+        """Of which function it is a stage; None once it is over, or the call that it was left open in."""
+        return None if self.is_over else self.call.function
+
+
+_MANY: Final = 50
+"""Times that a call may take in before it is looked at whether they should be added up."""
 
 current: Final[ContextVar[Call | Span | None]] = ContextVar("shmetrics_profiled", default=None)
 
@@ -83,9 +92,9 @@ def _forget() -> None:
     """In a forked child: what was under way ends in the parent, which counts it."""
     under_way = current.get()
     while under_way is not None:
-        under_way.function = None
-        if isinstance(under_way, Call) and under_way.spent is None:
-            under_way.spent = []  # so that its end is looked at
+        if isinstance(under_way, Call):
+            under_way.function = None
+            under_way.spent = under_way.spent or []  # so that its end is looked at
         under_way = under_way.outer
     current.set(None)
 
@@ -93,60 +102,73 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def _live(found: Call | Span | None) -> Call | Span | None:
-    """The innermost that is not over: a task may outlive the call that it was started in."""
+def innermost() -> Call | Span | None:
+    """What is under way in this context: a task may outlive the call that it was started in."""
+    found = current.get()
     while found is not None and found.function is None:
         found = found.outer
-    return found
-
-
-def innermost() -> Call | Span | None:
-    """What is under way in this context."""
-    found = current.get()
-    if found is not None and found.function is None:
-        found = _live(found)
-    # What a task outlives is let go of, or all that ever started one another would hang together.
-    if found is not None and found.outer is not None and found.outer.function is None:
-        found.outer = _live(found.outer)
     return found
 
 
 def begin(function: Kept) -> Call:
     """A call begins; the caller makes it the innermost of the context."""
     outer = current.get()
-    if outer is not None and (outer.function is None or (outer.outer is not None and outer.outer.function is None)):
-        outer = innermost()
-    if outer is None:
-        call = Call()
-    else:
-        call = NestedCall()
-        call.outer = outer
-        around = outer.call if isinstance(outer, Span) else outer
-        call.up = each = around if around.first is None else around.up
-        while each is not None and each.function is not function:
-            up = each.up
-            while isinstance(each, NestedCall) and up is not None and up.function is None:
-                up = each.up = up.up
-            each = up
-        call.first = each
+    while outer is not None and outer.function is None:  # as `innermost` does
+        outer = outer.outer
+    if outer is not None:
+        return begin_within(outer, function)
+    call = Call()
     call.function = function
-    call.spent = None
+    call.outer = call.spent = None
     return call
+
+
+def begin_within(outer: Call | Span, function: Kept) -> Call:
+    """A call begins in what is `innermost`."""
+    call = NestedCall()
+    call.function = function
+    call.outer = outer
+    call.spent = None
+    if type(outer) is Call:
+        call.up = outer
+        call.first = outer if outer.function is function else None
+        return call
+    _let_go(outer)
+    around = outer.call if isinstance(outer, Span) else outer
+    call.up = each = around if around.first is None else around.up
+    while each is not None and each.function is not function:
+        up = each.up
+        while isinstance(each, NestedCall) and up is not None and up.function is None:
+            up = each.up = up.up
+        each = up
+    call.first = each
+    return call
+
+
+def _let_go(inner: Call | Span) -> None:
+    """Forget what is over around it, which a task outlives: all that ever started one another would hang together."""
+    while inner.outer is not None and inner.outer.function is None:
+        inner.outer = inner.outer.outer
 
 
 def end(call: Call, seconds: float) -> bool:
     """It is over; whether its time is to be counted, since no call of the same function is around it."""
     function, outer = call.function, call.outer
     call.function = None
-    left_open = current.get()
-    if left_open is call or _is_within(
-        left_open, call
-    ):  # else it ended in another context, by the garbage collector say
-        while left_open is not None and left_open is not call:
-            left_open.function = None
-            left_open = left_open.outer
-        current.set(outer)
     if outer is None or function is None:
+        return True
+    if type(outer) is Call:  # which is in no other: what follows, without the looks further out
+        caller = outer.function
+        if caller is function:
+            return False
+        if caller is not None:
+            spent = outer.spent
+            if spent is None:
+                outer.spent = [(function.called, seconds)]
+            elif len(spent) < _MANY:
+                spent.append((function.called, seconds))
+            else:
+                spend_on(spent, function.called, seconds)
         return True
     around = outer.call if isinstance(outer, Span) else outer
     first = call.first
@@ -158,12 +180,6 @@ def end(call: Call, seconds: float) -> bool:
     for key in _keys_around(call, function):
         _spend(first, key, -seconds)
     return False
-
-
-def _is_within(inner: Call | Span | None, call: Call) -> bool:
-    while inner is not None and inner is not call:
-        inner = inner.outer
-    return inner is call
 
 
 def _keys_around(call: Call, function: Kept) -> tuple[Key, ...]:
@@ -185,6 +201,7 @@ def begin_span(owner: Named, clock: Callable[[], float]) -> Span | None:
     outer = innermost()
     if outer is None:
         return None
+    _let_go(outer)
     span = Span(owner, outer)
     current.set(span)
     span.start = clock()
@@ -194,12 +211,12 @@ def begin_span(owner: Named, clock: Callable[[], float]) -> Span | None:
 def end_span(owner: Named, clock: Callable[[], float]) -> None:
     """The innermost stage of this context that ``owner`` began is over."""
     span = current.get()
-    while not isinstance(span, Span) or span.owner is not owner or span.function is None:
+    while not isinstance(span, Span) or span.owner is not owner or span.is_over:
         if span is None:  # a generator's, ended by the garbage collector in some other context
             return
         span = span.outer
     seconds = clock() - span.start
-    span.function = None
+    span.is_over = True
     outer = span.outer
     current.set(outer)
     if isinstance(outer, Span):

@@ -54,7 +54,7 @@ def profiled(target: Callable[..., Any], function: Function, share: Share, clock
                 return _root(target, args, kwargs)
             finally:
                 entries = _found(profile)
-                under_way = calls.current.get()
+                under_way = calls.innermost()
                 if isinstance(under_way, calls.Call) and _is_right(entries, before):
                     sampled.inc()
                     found = components(entries)

@@ -1,14 +1,14 @@
 """What is kept of each profiled function, and the wrappers that keep it.
 
-A plain call that is in no other and has nothing in it, which is most of them, is one write: to the sum and to a bucket,
-with one token. Whatever else there is to say of a call costs more, and is said by `Function.record`.
+A call is one write, to the sum and to a bucket, with one token; and to one part of it, where it has no more. Whatever
+else there is to say of a call costs more, and is said by `Function.record`.
 """
 
 import math
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,7 @@ from shmetrics.book import Metric
 from shmetrics.instruments import Counter, Histogram
 from shmetrics.measurement import is_failure
 from shmetrics.profiling import calls, slowest
-from shmetrics.profiling.calls import Call, begin, end
+from shmetrics.profiling.calls import Call, begin, begin_within, end
 from shmetrics.profiling.families import BOUNDS, CALL, CPROFILE, EXACT, Key
 from shmetrics.profiling.slowest import REMEMBERED, SlowCall
 from shmetrics.spent import sums
@@ -27,7 +27,6 @@ MOST_PARTS: Final = 40
 OTHER: Final = "(other)"
 _FIRST: Final = 2
 """Cell of a histogram's first bucket."""
-_NOTHING: Final[dict[Key, float]] = {}
 _NO_ERRORS: Final = (StopIteration, StopAsyncIteration)
 """How an iterator says that it has no more."""
 
@@ -50,7 +49,7 @@ class Function:
         self.kind = kind
         """``function``, ``generator``, ``coroutine`` or ``async generator``."""
         self._histogram = series.duration.labels(name)
-        self.add = self._histogram.add
+        self.add, self._add_with = self._histogram.add, self._histogram.add_with
         self._errors = series.errors.labels(name)
         self.runs_at_once = kind in ("function", "generator")
         """Whether it is on a thread's stack for as long as it takes."""
@@ -69,9 +68,24 @@ class Function:
 
     def over(self, call: Call, seconds: float, error: BaseException | None = None) -> None:
         """A call is over that was one step."""
-        if call.function is not None:  # else it was under way at a fork, and is the parent's
-            counts = end(call, seconds)
-            self.record(seconds, seconds if counts else 0.0, call.spent, error)
+        if call.function is None:  # it was under way at a fork, and is the parent's
+            return
+        counted, spent = seconds, call.spent
+        if call.outer is None:
+            call.function = None
+        elif not end(call, seconds):
+            counted = 0.0
+        if error is not None or not 0.0 <= seconds <= self.quick:
+            self.record(seconds, counted, spent, error)
+        elif spent is None:  # these two are most calls: `record` would do the same
+            add = self.add  # fetched first, as in `Writer`: so it is not looked for in the class
+            add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
+        elif len(spent) == 1 and spent[0][1] > 0.0:
+            key, took = spent[0]
+            add_with, part = self._add_with, self._parts.get(key) or self.part(key)
+            add_with(counted, _FIRST + bisect_left(BOUNDS, seconds), part, took)
+        else:
+            self.record(seconds, counted, spent, None)
 
     def record(
         self, seconds: float, counted: float, spent: list[tuple[Key, float]] | None, error: BaseException | None
@@ -83,8 +97,17 @@ class Function:
         """
         if not seconds >= 0.0:  # an injected clock that went back
             return
-        parts = self._record_parts(counted, sums(spent) if len(spent) > 1 else dict(spent)) if spent else _NOTHING
-        self.add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
+        cell = _FIRST + bisect_left(BOUNDS, seconds)
+        parts = _settled(spent, counted) if spent else []
+        for key, took in parts[1:]:
+            self.part(key).inc(took)
+        if parts:
+            key, took = parts[0]
+            self._add_with(counted, cell, self.part(key), took)
+        else:
+            self.add(counted, cell, 1.0)
+        if error is None and seconds <= self.quick:
+            return
         failed = error is not None and is_failure(error) and not isinstance(error, _NO_ERRORS)
         if failed:
             self._errors.inc()
@@ -92,24 +115,11 @@ class Function:
             name = type(error).__name__ if failed else ""
             self._remember(SlowCall(seconds, self._wall_clock(), os.getpid(), name, _shown(parts, seconds)))
 
-    def _record_parts(self, counted: float, spent: dict[Key, float]) -> dict[Key, float]:
-        """Write where the time of a call went, and return it."""
-        if len(spent) > 1:
-            told = sum(seconds for (means, _), seconds in spent.items() if means in EXACT)
-            if told > counted:  # what went on at the same time, tasks say, shares the time
-                spent = {key: took * (counted / told if key[0] in EXACT else 1.0) for key, took in spent.items()}
-        for key, seconds in spent.items():
-            if seconds > 0.0:
-                (self._parts.get(key) or self.part(*key)).inc(seconds)
-        return spent
-
-    def part(self, means: str, name: str) -> Counter:
+    def part(self, key: Key) -> Counter:
         """The seconds of one part."""
-        key = means, name
         counter = self._parts.get(key)
         if counter is None:
-            if len(self._parts) >= MOST_PARTS:
-                name = OTHER
+            means, name = key if len(self._parts) < MOST_PARTS else (key[0], OTHER)
             counter = self._parts[means, name] = self._metric.labels(self.name, means, name)
         return counter
 
@@ -126,13 +136,25 @@ class Function:
             self.quick = kept[-1].seconds
 
 
-def _shown(parts: dict[Key, float], seconds: float) -> tuple[tuple[str, float], ...]:
+def _settled(spent: list[tuple[Key, float]], counted: float) -> list[tuple[Key, float]]:
+    """Where the time of a call went, each part once. What went on at the same time, tasks say, shares the time."""
+    took = sums(spent)
+    told = 0.0
+    for (means, _), seconds in took.items():
+        if means in EXACT:
+            told += seconds
+    if told > counted:
+        took = {key: seconds * (counted / told if key[0] in EXACT else 1.0) for key, seconds in took.items()}
+    return [part for part in took.items() if part[1] > 0.0]
+
+
+def _shown(parts: Iterable[tuple[Key, float]], seconds: float) -> tuple[tuple[str, float], ...]:
     """The parts of one call for people: what was looked for, or else what is always known."""
-    looked = {name: took for (means, name), took in parts.items() if means == CPROFILE}
+    looked = {name: took for (means, name), took in parts if means == CPROFILE}
     if looked:
         scale = seconds / (sum(looked.values()) or 1.0)
         return tuple((name, took * scale) for name, took in looked.items())
-    return tuple((name, took) for (means, name), took in parts.items() if means in EXACT)
+    return tuple((name, took) for (means, name), took in parts if means in EXACT)
 
 
 class Steps:
@@ -149,7 +171,8 @@ class Steps:
 
     def __enter__(self) -> None:
         self._call = call = begin(self._function)
-        self._start = self._clock()
+        clock = self._clock  # fetched first, as in `Writer`
+        self._start = clock()
         calls.current.set(call)
 
     def __exit__(
@@ -159,9 +182,13 @@ class Steps:
         if call is None or call.function is None:  # it was under way at a fork, and is the parent's
             self._seconds = math.nan
             return
-        seconds = self._clock() - self._start
+        clock = self._clock
+        seconds = clock() - self._start
         self._seconds += seconds
-        if end(call, seconds):
+        if call.outer is None:
+            call.function = None
+            self._counted += seconds
+        elif end(call, seconds):
             self._counted += seconds
         if call.spent:
             self._spent = [*(self._spent or ()), *sums(call.spent).items()]
@@ -178,22 +205,24 @@ def plain(target: Callable[..., Any], kept: Function, clock: Callable[[], float]
     get, put, add, over = calls.current.get, calls.current.set, kept.add, kept.over
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if get() is None:
+        outer = get()
+        while outer is not None and outer.function is None:
+            outer = outer.outer
+        if outer is None:
             call = Call()
             call.function = kept
-            call.spent = None
+            call.outer = call.spent = None
         else:
-            call = begin(kept)
+            call = begin_within(outer, kept)
         start = clock()
         try:
             put(call)
-            result = target(*args, **kwargs)
+            result = target(*args, **kwargs) if kwargs else target(*args)  # which is faster
             seconds = clock() - start
-            if call.spent is None and 0.0 <= seconds <= kept.quick:  # what `record` would do is this alone
+            if call.spent is None and 0.0 <= seconds <= kept.quick:  # what `over` would do is this alone
                 counted = seconds
-                if call.outer is None:
+                if outer is None:
                     call.function = None
-                    put(None)
                 elif not end(call, seconds):
                     counted = 0.0
                 add(counted, _FIRST + bisect_left(BOUNDS, seconds), 1.0)
@@ -204,6 +233,30 @@ def plain(target: Callable[..., Any], kept: Function, clock: Callable[[], float]
             try:
                 over(call, clock() - start, error)
             finally:  # a signal handler may raise anywhere: what would stay under way would be around all that follows
+                call.function = None
+            raise
+
+    return wrapper
+
+
+def coroutine(
+    target: Callable[..., Awaitable[Any]], kept: Function, clock: Callable[[], float]
+) -> Callable[..., Awaitable[Any]]:
+    """A coroutine function whose calls are kept; the same as `plain`, but for what awaits."""
+    put, over = calls.current.set, kept.over
+
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call = begin(kept)
+        start = clock()
+        try:
+            put(call)
+            result = await target(*args, **kwargs)
+            over(call, clock() - start)
+            return result
+        except BaseException as error:
+            try:
+                over(call, clock() - start, error)
+            finally:
                 call.function = None
             raise
 

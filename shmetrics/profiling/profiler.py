@@ -13,7 +13,7 @@ from shmetrics.profiling.choosing import Share
 from shmetrics.profiling.deterministic import SHARE, profiled
 from shmetrics.profiling.families import CPROFILE, DURATION, ERRORS, PARTS, SAMPLED, SAMPLING
 from shmetrics.profiling.frames import frame
-from shmetrics.profiling.functions import Function, Series, Steps, plain
+from shmetrics.profiling.functions import Function, Series, Steps, coroutine, plain
 from shmetrics.profiling.results import FunctionResults, Results, found
 from shmetrics.profiling.sampler import RATE
 from shmetrics.profiling.slowest import SlowCall
@@ -95,6 +95,8 @@ class Profiler:
             elif breakdown == SAMPLING:
                 target = watched(function, self._watching(function, kept))
             return functools.wraps(function)(plain(target, kept, self._clock))
+        if kind == "coroutine" and breakdown is None:
+            return functools.wraps(function)(coroutine(function, kept, self._clock))
         watch = self._watching(function, kept) if breakdown == SAMPLING else None
         make = Steps if watch is None else functools.partial(WatchedSteps, watch=watch)
         return decorated(function, lambda args, kwargs: make(kept, self._clock))

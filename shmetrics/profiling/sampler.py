@@ -186,11 +186,13 @@ class Sampler:
             counts.seconds += (put_off + weight) * interval
             counts.skipped += put_off
             used = spent()
-            counts.cost += used - counted
+            cost = used - counted
+            counts.cost += cost
             counted, last = used, now
             at += weight
             excess = (used - spent_before - _GRACE) / share - at * interval
-            put_off = int(excess / interval) + 1 if excess > 0 else 0
+            # Paid back little by little: looks that are put off past the end of the sampling count for nothing.
+            put_off = int(min(excess, 2 * cost / share) / interval) + 1 if excess > 0 else 0
             at += put_off
             due = begun + (at + draw()) * interval
 

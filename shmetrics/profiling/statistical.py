@@ -90,7 +90,7 @@ class Watch:
                         known[numbers] = meaning
                 for function, component in meaning:
                     means = SAMPLING if function.runs_at_once else AWAITED
-                    function.part(means, component).inc(samples * sampler.interval)
+                    function.part((means, component)).inc(samples * sampler.interval)
             now = time.monotonic()
             if self.inside:
                 idle_since = now

@@ -6,9 +6,13 @@ from shmetrics.benchmarks.comparing import over_rounds, paired, spread, standing
 
 
 def test_the_spread_is_of_the_middle_half_and_a_single_outlier_is_none_of_it():
-    assert spread([10.0, 10.0, 10.0, 10.0, 1000.0]) == 0.0
-    assert spread([8.0, 9.0, 10.0, 11.0, 12.0]) == pytest.approx(0.2)
-    assert (spread([3.0]), spread([0.0, 0.0]), spread([-1.0, 0.0, 0.0, 1.0, 1.0])) == (0.0, 0.0, 1.0)
+    assert spread([10.0] * 8 + [1000.0]) == 0.0
+    assert spread([6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0]) == pytest.approx(0.4)
+
+
+def test_the_spread_of_few_is_of_all_of_them():
+    assert spread([10.0, 10.0, 10.0, 10.0, 15.0]) == pytest.approx(0.5)
+    assert (spread([3.0]), spread([0.0, 0.0]), spread([-1.0, 0.0, 1.0])) == (0.0, 0.0, 1.0)
 
 
 def test_a_ratio_is_taken_round_by_round_so_that_a_slow_moment_of_the_machine_falls_out():

@@ -81,6 +81,13 @@ def test_bars_are_as_long_as_what_they_stand_for(show):
     assert widths == ["25.000%", "100.000%"]
 
 
+def test_several_scenarios_are_linked_from_the_top(show):
+    tab = show(PAGE)
+    tab.click("nav a[href='#scaling']")
+    assert tab.run("location.hash") == "#scaling"
+    assert tab.run("document.querySelectorAll('nav a').length") == len(PAGE.chapters)
+
+
 def test_claims_say_their_verdict_in_words(show):
     tab = show(PAGE)
     assert tab.run("[...document.querySelectorAll('.verdict')].map((each) => each.textContent)") == [

@@ -258,7 +258,7 @@ def test_an_interrupted_call_leaves_nothing_under_way(profiler):
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert calls.current.get() is None
+    assert calls.innermost() is None
     assert profiler.get_profile_results("interrupted")["total_errors"] == 1
 
 

@@ -88,6 +88,7 @@ STEPS = {
         "writer.Writer.seek_slot",
         "instruments.Instrument._add",
         "instruments.Instrument._add_two",
+        "instruments.Instrument.add_with",
         "instruments.Instrument.find",
         "instruments.Instrument._look_up",
         "instruments.Instrument._place",

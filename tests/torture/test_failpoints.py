@@ -67,8 +67,11 @@ def _walk_every_way(name):
     writer.add(slots.ERRORS, 1)
     writer.leave(writer.enter("GET /"))
     catalog = Catalog(target)
-    Counter(writer, catalog, workers.EVENTS, (), waiting=set()).inc()
-    Histogram(writer, catalog, workers.SIZES, (), waiting=set()).observe(1.0)
+    events = Counter(writer, catalog, workers.EVENTS, (), waiting=set())
+    events.inc()
+    sizes = Histogram(writer, catalog, workers.SIZES, (), waiting=set())
+    sizes.observe(1.0)
+    sizes.add_with(1.0, 2, events, 1.0)
     catalog.remove(catalog.place(catalog.define(workers.CHURN, patience=0.0), ("x",), patience=0.0), patience=0.0)
     holder = guards.open_existing(guards.guard_name(naming.semaphore_prefix(name, target.instance), 0, 1))
     assert holder is not None

@@ -27,7 +27,7 @@ ERROR_EVERY = 4
 """Ahead of every fourth record a writer counts an error, so the errors of a row follow from its value too."""
 EVENTS = Definition("events_total", "counter")
 SIZES = Definition("sizes", "histogram", buckets=(1.0, 2.0))
-"""With each error a writer counts an event and a size of 1, the latter together with a record."""
+"""With each error a writer counts an event and a size of 1: both in one write, or the latter together with a record."""
 CHURN = Definition("churn", "counter", labels=("label",))
 """Its series are created and removed all the time."""
 LIFETIMES = (50, 300, 3000, 30_000, 1 << BASE_SHIFT)
@@ -71,19 +71,24 @@ def write(job):
     events = Counter(writer, catalog, EVENTS, (), waiting=waiting)
     sizes = Histogram(writer, catalog, SIZES, (), waiting=waiting)
     for sequence in range(1, lifetime + 1):
+        in_one_write = sequence % (2 * ERROR_EVERY) == 0
         if sequence % ERROR_EVERY == 0:
             writer.add(slots.ERRORS, 1)
             row[columns.ERRORS] = sequence // ERROR_EVERY
-            events.inc()
-            if not ends_requests:
-                sizes.observe(1.0)
+            if in_one_write:
+                sizes.add_with(1.0, 2, events, 1.0)
+            else:
+                events.inc()
+                if not ends_requests:
+                    sizes.observe(1.0)
+            if in_one_write or not ends_requests:
                 row[columns.EVENTS] = sequence // ERROR_EVERY
         value = base + sequence
         ticket = writer.enter(f"w{job.number}")
         if sequence == 1:
             _first_record(job, writer, value)
             spell = _Spell(job)
-        elif sequence % ERROR_EVERY == 0 and ends_requests:
+        elif sequence % ERROR_EVERY == 0 and ends_requests and not in_one_write:
             writer.complete(ticket, time.monotonic(), value, 2 * value, 3 * value, 4 * value, sizes, 1.0)
             row[columns.EVENTS] = sequence // ERROR_EVERY
         else:
