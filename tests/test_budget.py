@@ -11,6 +11,7 @@ makes one shorter. These limits are twice what was found, which leaves room for 
 reach them.
 """
 
+import gc
 import random
 import sys
 import time
@@ -28,7 +29,7 @@ from shmetrics.layout import FOLD_BATCH
 from shmetrics.strict import is_strict
 
 TIMES = 5
-"""The least of so many counts: a garbage collection, or the first call of a second, adds to one now and then."""
+"""The least of so many counts: the first call of a second does more, for one."""
 FACTOR = 1.0 if (3, 10) <= sys.version_info < (3, 14) else 1.15
 """More for versions that nobody has counted with."""
 
@@ -85,6 +86,13 @@ def least(count, call):
 def within(found, allowed, what):
     assert found <= FACTOR * allowed, f"{found} instructions of {what}; {allowed} are allowed"
     assert found >= 0.7 * allowed, f"{found} instructions of {what}: {allowed} limit nothing; lower it"
+
+
+@pytest.fixture(autouse=True)
+def _no_collection_in_between():
+    gc.disable()  # others' garbage is no part of a call
+    yield
+    gc.enable()
 
 
 @pytest.fixture
@@ -175,9 +183,10 @@ def record(metrics, records=1):
 
 def test_a_fold_does_no_more_than_it_did_and_comes_once_in_a_batch(metrics):
     record(metrics, 3 * FOLD_BATCH)
-    counts = sorted(instructions(lambda: record(metrics)) for _ in range(2 * FOLD_BATCH))
-    assert counts[-3] < 1.1 * counts[0]
-    within(counts[-2] - counts[0], FOLD, "a fold")
+    counts = [instructions(lambda: record(metrics)) for _ in range(2 * FOLD_BATCH)]
+    folds = [count - min(counts) for count in counts if count > min(counts) + FOLD / 2]
+    assert len(folds) == 2
+    within(min(folds), FOLD, "a fold")
 
 
 @pytest.mark.parametrize("name", READS)
