@@ -6,9 +6,11 @@ and goes away, in whatever manner, closes the pipes, and they end.
 
 import multiprocessing
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
@@ -16,8 +18,8 @@ from typing import Any, Final
 Answers = Mapping[str, Callable[..., Any]]
 """What a process can be asked: name, and what gives the answer."""
 STARTS: Final = ("fork", "spawn")
-_PATIENCE: Final = 10.0
-"""Seconds to end of oneself."""
+_PATIENCE: Final = 5.0
+"""Seconds for all of them to end of themselves."""
 
 
 class FleetError(Exception):
@@ -41,7 +43,8 @@ class Fleet:
     def tell(self, question: str, *arguments: object, of: int | None = None) -> None:
         """Ask, and do not wait: `heard` does."""
         for connection in self._connections[:of]:
-            connection.send((question, arguments))
+            with suppress(BrokenPipeError):  # it has ended, as `heard` will find
+                connection.send((question, arguments))
 
     def heard(self, of: int | None = None) -> list[Any]:
         """What those answer that were told something."""
@@ -67,6 +70,8 @@ def fleet(size: int, start: str, prepare: Callable[..., Answers], *arguments: ob
     context = multiprocessing.get_context(start)
     connections: list[Connection] = []
     processes: list[BaseProcess] = []
+    if start == "spawn":
+        resource_tracker.ensure_running()  # it unblocks the signal where it starts, which it would do just in between
     # From the first moment on: a process that is still importing would else print where Ctrl-C found it.
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -88,8 +93,9 @@ def fleet(size: int, start: str, prepare: Callable[..., Answers], *arguments: ob
     finally:
         for connection in connections:
             connection.close()
+        patience = time.monotonic() + _PATIENCE
         for process in processes:
-            process.join(_PATIENCE)
+            process.join(max(patience - time.monotonic(), 0.0))
             if process.exitcode is None:
                 process.kill()
                 process.join()
@@ -113,7 +119,10 @@ def _serve(
             answer = (work(), "")
         except Exception:  # noqa: BLE001  whoever asked is told
             answer = (None, traceback.format_exc())
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except (BrokenPipeError, ConnectionResetError):
+            return False  # nobody wants to know any more
         return not answer[1]
 
     def begin() -> None:

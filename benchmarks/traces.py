@@ -2,11 +2,13 @@
 
 import os
 import random
+import sys
 import threading
 import time
 from functools import partial
 from http.client import HTTPConnection
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -15,6 +17,13 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *about: Any) -> None:
+        """Who is interrupted goes away in the middle of an answer, which is no error of the server's."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(*about)
 
 
 def requests(count: int, seed: int) -> list[float]:
@@ -29,7 +38,7 @@ def requests(count: int, seed: int) -> list[float]:
         if not entry.name.startswith((".", "_"))
     )
     draw = random.Random(seed)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=root)) as server:
+    with _Server(("127.0.0.1", 0), partial(_Handler, directory=root)) as server:
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         serving.start()
         client = HTTPConnection("127.0.0.1", server.server_port, timeout=30.0)

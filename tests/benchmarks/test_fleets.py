@@ -53,8 +53,10 @@ def test_what_fails_in_a_process_is_told_to_whoever_asked_and_the_process_goes_o
 
 
 def test_a_process_that_dies_or_cannot_begin_is_no_riddle():
-    with fleet(1, "fork", prepared, "") as some, pytest.raises(FleetError, match="process 0 of the fleet ended"):
-        some.ask("die")
+    with fleet(1, "fork", prepared, "") as some:
+        for question in ("die", "pid"):
+            with pytest.raises(FleetError, match="process 0 of the fleet ended"):
+                some.ask(question)
     with pytest.raises(FleetError, match="nothing to begin with"), fleet(2, "fork", refuse):
         pass
 
