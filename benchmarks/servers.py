@@ -35,9 +35,9 @@ _GUNICORN: Final = ("gunicorn", "--log-level", "critical", "--bind", "127.0.0.1:
 _UVICORN: Final = ("uvicorn", "--no-access-log", "--log-level", "critical", "--port", "{port}", "--http", "h11")
 KINDS: Final = {
     "gunicorn": (*_GUNICORN, "wsgi_bare:app"),
-    "gunicorn, Flask": (*_GUNICORN, "flask_hello:app"),
+    "gunicorn-flask": (*_GUNICORN, "flask_hello:app"),
     "uvicorn": (*_UVICORN, "--loop", "asyncio", "asgi_bare:app"),
-    "uvicorn, FastAPI": (*_UVICORN, "--loop", "asyncio", "fastapi_hello:app"),
+    "uvicorn-fastapi": (*_UVICORN, "--loop", "asyncio", "fastapi_hello:app"),
 }
 """Each server and application: what Python's ``-m`` is given. As they are installed by default, with one worker."""
 

@@ -171,9 +171,9 @@ class Folded:
                 return
         total, largest = self._add_measures(measures)
         times, errors = rows["time"], rows["errors"]
-        first = _whole_second(times.item(0))
-        if first == _whole_second(times.item(-1)):  # a busy worker: the whole batch within one second
-            self._add_second(first, len(rows), total, largest, errors.item(-1))
+        least, most = float(np.minimum.reduce(times)), float(np.maximum.reduce(times))
+        if least >= 0.0 and most < _LATEST and int(least) == int(most):  # a busy worker: the whole batch in one second
+            self._add_second(int(least), len(rows), total, largest, errors.item(-1))
         else:
             self._add_seconds(whole_seconds(times), errors, measures[_RAW])
 
@@ -234,11 +234,6 @@ class Folded:
     def _count(self, word: int, amount: int) -> None:
         """Add to a word, which wraps round as numpy's do: it may have been overwritten."""
         self._words[word] = (self._words[word] + amount) & _ALL_BITS
-
-
-def _whole_second(time: float) -> int:
-    """`whole_seconds` of one time."""
-    return int(time) if 0.0 <= time < _LATEST else 0
 
 
 def whole_seconds(times: NDArray[np.float64]) -> NDArray[np.float64]:

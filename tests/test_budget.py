@@ -16,6 +16,7 @@ import random
 import sys
 import time
 from contextlib import nullcontext
+from contextvars import Context
 
 import numpy as np
 import pytest
@@ -159,9 +160,13 @@ CALLS = {
 def test_a_call_does_no_more_than_it_did(metrics, name):
     allowed, in_c = CALLS[name]
     call = calls_of(metrics)[name]
-    with metrics.request() if name == "stage" else nullcontext():
-        within(least(instructions, call), allowed, name)
-        assert least(c_calls, call) <= in_c
+
+    def check():
+        with metrics.request() if name == "stage" else nullcontext():
+            within(least(instructions, call), allowed, name)
+            assert least(c_calls, call) <= in_c
+
+    Context().run(check)  # in that of the test runner something may stand, which a request passes over
 
 
 FOLD = 1_280

@@ -39,6 +39,11 @@ def with_invalid(rows, *, every=7):
 class TestAdding:
     """Records become counts, sums, extremes and buckets."""
 
+    def test_a_batch_that_begins_and_ends_in_one_second_may_have_others_in_between(self):
+        """Threads may commit what they timed earlier a little later."""
+        assert per_second(folded_of(records([10.2, 11.0, 9.9, 10.7]))) == {9: (1, 0), 10: (2, 0), 11: (1, 0)}
+        assert per_second(folded_of(records([10.2, np.nan, 10.7]))) == {0: (1, 0), 10: (2, 0)}
+
     def test_counts_sums_and_extremes_are_those_of_the_records(self):
         rows = random_records(1, 500)
         folded, measures = folded_of(rows), measures_of(rows)

@@ -17,7 +17,7 @@ from shmetrics.benchmarks.peers import OURS
 from shmetrics.benchmarks.progress import Progress, part
 from shmetrics.benchmarks.rounds import interleaved
 from shmetrics.benchmarks.servers import KINDS, Server, lacking, serving
-from shmetrics.cli.options import add_count
+from shmetrics.cli.options import UsageError, add_count, add_text
 
 SUMMARY: Final = "requests a second of trivial applications behind gunicorn and uvicorn, measured and not"
 NOTHING: Final = "nothing"
@@ -34,20 +34,18 @@ LEAST: Final = 0.95
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which servers."""
-    parser.add_argument(
-        "--server",
-        action="append",
-        choices=list(KINDS),
-        metavar="SERVER",
-        help=f"one of {'; '.join(KINDS)}; may be given again (default: all, or one if --quick)",
-    )
+    add_text(parser, "--servers", f"of {', '.join(KINDS)} (default: all of them, or one if --quick)", "SERVER,...")
     add_count(parser, "--seconds", 1, "of load, for each turn")
 
 
 @contextmanager
 def setup(options: argparse.Namespace) -> Iterator[list[str]]:
     """The servers that will be started: each kind for itself, when its turn has come."""
-    yield options.server or list(KINDS)[: 1 if options.quick else None]
+    chosen = (options.servers or ",".join(list(KINDS)[: 1 if options.quick else None])).split(",")
+    unknown = [kind for kind in chosen if kind not in KINDS]
+    if unknown:
+        raise UsageError(f"there is no server {unknown[0]!r} to be measured; there are {', '.join(KINDS)}")
+    yield chosen
 
 
 def run(state: list[str], options: argparse.Namespace, progress: Progress) -> dict[str, Any]:

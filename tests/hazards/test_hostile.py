@@ -32,7 +32,10 @@ END_THEIR_OWN = {
     "shmetrics.prctl",
     "shmetrics.profiling.py_spy",
     "shmetrics.exporters.alerts.command",
+    "shmetrics.benchmarks.fleets",
+    "shmetrics.benchmarks.instructions",
     "shmetrics.benchmarks.remote",
+    "shmetrics.benchmarks.scenarios.catalog",
     "shmetrics.benchmarks.servers",
 }
 """Each of these ends or signals a process that it started itself, by the handle that it got then."""

@@ -33,7 +33,7 @@ class Looks:
         return self.used
 
     def wait(self, seconds):
-        self.now += seconds
+        self.now += seconds + 1e-9  # or it may be a little less than it should: sums of floats are
         self.used += self.cost
         self.left -= 1
         return self.left < 0

@@ -42,7 +42,7 @@ def test_a_status_of_5xx_is_an_error(wrap, metrics, status, errors):
 
 
 @pytest.mark.parametrize(
-    ("status", "label"), [(http.HTTPStatus.NOT_FOUND, "404"), (999, ""), (0, ""), ("200", ""), (None, "")]
+    ("status", "label"), [(http.HTTPStatus.NOT_FOUND, "404"), (999, ""), (0, ""), ("200", "200"), (None, "")]
 )
 def test_a_status_is_three_digits_or_nothing(wrap, metrics, status, label):
     serve(wrap(replying(start(status), part(b"x"))))
