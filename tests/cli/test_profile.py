@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -256,7 +257,7 @@ def test_a_terminal_shows_how_far_it_is(hub_name, monkeypatch, capsys):
         assert main(["profile", hub_name, "--seconds", "2.2", *NEVER]) == 0
     shown = terminal.getvalue().split("\r")
     assert shown[1] == f"[{'.' * 30}] 0/2.2 s, 0 samples"
-    assert any(line.startswith(f"[{'#' * 13}{'.' * 17}] 1/2.2 s, ") for line in shown)
+    assert any(re.match(r"\[#{10,20}\.{10,20}\] [12]/2\.2 s, \d+ samples", line) for line in shown)
     assert shown[-1] == "\x1b[K"  # nothing of it stays
     assert "workloads:features" in capsys.readouterr().out
 
