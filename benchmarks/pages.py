@@ -4,12 +4,16 @@ By peer, for those that have pages of all processes; each takes what `Peer.open`
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from shmetrics import CustomMetrics, PerformanceMetrics
 from shmetrics.benchmarks.peers import OURS
 from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS, kept_as, multiprocess
+
+PAGE: Final = "page"
+THEIR_PAGE: Final = f"page of {MULTIPROCESS}"
+"""What scenarios call reading one."""
 
 Page = Callable[[], bytes]
 Feed = Callable[[random.Random], None]
@@ -20,6 +24,18 @@ BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.
 def room(series: int) -> int:
     """`max_series` of a hub that has place for so many: entries for names, help and bounds, and cells for buckets."""
     return max(1024, series * (len(BUCKETS) + 5) // 2)
+
+
+def _feed(counters: Sequence[Any], histograms: Sequence[Any]) -> Feed:
+    """The same with each peer: it is what their metrics have in common."""
+
+    def feed(draw: random.Random) -> None:
+        for counter in counters:
+            counter.inc(draw.randint(1, 100))
+        for histogram in histograms:
+            histogram.observe(draw.lognormvariate(-2, 1.5))
+
+    return feed
 
 
 def _our_page(metrics: PerformanceMetrics) -> Page:
@@ -33,14 +49,7 @@ def _our_feed(metrics: PerformanceMetrics, series: int) -> Feed:
     custom = CustomMetrics(metrics)
     counters = [custom.counter(f"things_{at}_total", "Things.").labels() for at in range(0, series, 2)]
     histograms = [custom.histogram(f"times_{at}", "T.", buckets=BUCKETS).labels() for at in range(1, series, 2)]
-
-    def feed(draw: random.Random) -> None:
-        for counter in counters:
-            counter.inc(draw.randint(1, 100))
-        for histogram in histograms:
-            histogram.observe(draw.lognormvariate(-2, 1.5))
-
-    return feed
+    return _feed(counters, histograms)
 
 
 def _prometheus_page(directory: str) -> Page:
@@ -63,14 +72,7 @@ def _prometheus_feed(directory: str, series: int) -> Feed:
     with multiprocess(directory), kept_as(MULTIPROCESS):
         counters = [Counter(f"things_{at}", "Things.", registry=registry) for at in range(0, series, 2)]
         histograms = [Histogram(f"times_{at}", "T.", registry=registry, buckets=BUCKETS) for at in range(1, series, 2)]
-
-    def feed(draw: random.Random) -> None:
-        for counter in counters:
-            counter.inc(draw.randint(1, 100))
-        for histogram in histograms:
-            histogram.observe(draw.lognormvariate(-2, 1.5))
-
-    return feed
+    return _feed(counters, histograms)
 
 
 PAGES: Final[Mapping[str, Callable[[Any], Page]]] = {OURS: _our_page, MULTIPROCESS: _prometheus_page}

@@ -65,7 +65,14 @@ class Peer:
 
 def needs(module: str, command: str = "pip install 'shmetrics[bench]'") -> Callable[[], str]:
     """`Peer.lacking` of one that is there when a module is."""
-    return lambda: "" if find_spec(module) is not None else command
+
+    def lacking() -> str:
+        try:
+            return "" if find_spec(module) is not None else command
+        except ModuleNotFoundError:  # not even the package that it is in
+            return command
+
+    return lacking
 
 
 def peers() -> dict[str, Peer]:

@@ -8,12 +8,11 @@ processor time that a request takes is steadier than the rate, of which wrk's ow
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from typing import Any, Final
 
 from shmetrics.benchmarks.comparing import over_rounds, paired
 from shmetrics.benchmarks.figures import Claim, Column, Figure, Table, at_least
-from shmetrics.benchmarks.peers import OURS
+from shmetrics.benchmarks.peers import OURS, needs
 from shmetrics.benchmarks.progress import Progress, part
 from shmetrics.benchmarks.rounds import interleaved
 from shmetrics.benchmarks.servers import KINDS, Server, lacking, serving
@@ -50,7 +49,7 @@ def setup(options: argparse.Namespace) -> Iterator[list[str]]:
 
 def run(state: list[str], options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Load every server with every peer."""
-    missing = {name: "pip install 'shmetrics[bench]'" for name, (_, module) in MEASURED_BY.items() if not _has(module)}
+    missing = {name: command for name, (_, module) in MEASURED_BY.items() if (command := needs(module)())}
     found = {}
     for at, kind in enumerate(state):
         if not lacking(kind):
@@ -63,13 +62,6 @@ def run(state: list[str], options: argparse.Namespace, progress: Progress) -> di
         "seconds": options.seconds,
         "servers": found,
     }
-
-
-def _has(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
-        return False
 
 
 def _rounds(options: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ from shmetrics import PerformanceMetrics
 from shmetrics.benchmarks.comparing import over_rounds, paired
 from shmetrics.benchmarks.figures import Axis, Cell, Claim, Column, Curve, Figure, Point, Table, at_least, at_most
 from shmetrics.benchmarks.fleets import Answers, Fleet, fleet
-from shmetrics.benchmarks.pages import FEEDS, PAGES, room
+from shmetrics.benchmarks.pages import FEEDS, PAGE, PAGES, THEIR_PAGE, room
 from shmetrics.benchmarks.peers import OURS, missing, opened, peers
 from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS
 from shmetrics.benchmarks.progress import Progress, part
@@ -38,8 +38,6 @@ from shmetrics.naming import segment_path
 SUMMARY: Final = "what a snapshot, all statistics and a scrape take, by slots, window, series and readers"
 SNAPSHOT: Final = "snapshot"
 STATISTICS: Final = "all statistics"
-PAGE: Final = "page"
-THEIR_PAGE: Final = f"page of {MULTIPROCESS}"
 MILLISECONDS: Final = 20.0
 CHEAPER: Final = 40.0
 AS_THE_LAYOUT_SAYS: Final = 1.01

@@ -19,7 +19,7 @@ from shmetrics import PerformanceMetrics
 from shmetrics.benchmarks.comparing import over_rounds, paired
 from shmetrics.benchmarks.figures import Axis, Cell, Claim, Column, Curve, Figure, Point, Table, at_most
 from shmetrics.benchmarks.fleets import Answers, Fleet, fleet
-from shmetrics.benchmarks.pages import FEEDS, PAGES
+from shmetrics.benchmarks.pages import FEEDS, PAGE, PAGES, THEIR_PAGE
 from shmetrics.benchmarks.peers import OURS, missing, opened, peers
 from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS
 from shmetrics.benchmarks.progress import Progress
@@ -28,9 +28,7 @@ from shmetrics.benchmarks.taken import by_key, taken
 from shmetrics.cli.options import add_count
 
 SUMMARY: Final = "what reading takes after 10,000 workers that came and went"
-PAGE: Final = "page"
 STATISTICS: Final = "all statistics"
-THEIR_PAGE: Final = f"page of {MULTIPROCESS}"
 RESTARTS: Final = 10_000
 THEIRS: Final = 1_000
 FLAT: Final = 1.2

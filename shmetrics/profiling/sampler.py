@@ -138,7 +138,6 @@ class Sampler:
         only: Collection[int] | None = None,
         clock: Callable[[], float] = time.perf_counter,
         spent: Callable[[], float] = time.thread_time,
-        draw: Callable[[], float] | None = None,
     ) -> None:
         if not 1 <= rate <= 1000:
             raise ValueError(f"rate must be 1 to 1000 looks a second, not {rate!r}")
@@ -150,7 +149,7 @@ class Sampler:
         self._only = only
         self._clock = clock
         self._spent = spent
-        self._draw = draw or random.Random().random  # its own: the application may have seeded the common one
+        self._draw = random.Random().random  # its own: the application may have seeded the common one
         self._frames: list[Frame] = [Frame("(deeper)"), Frame("(other)")]
         self._known: dict[int, tuple[int, bool, CodeType]] = {}  # the code too, so that its id stays its own
         self._natives: dict[int, int] = {}  # what the kernel calls each thread

@@ -34,5 +34,6 @@ def test_a_peer_that_is_not_installed_is_named_with_the_command_that_does_it(mon
     absent = peers.Peer("other", None, None, needs("no_such_module", "pip install other"))
     assert absent.lacking() == "pip install other"
     assert needs("shmetrics")() == ""
+    assert needs("no_such_package.module", "pip install other")() == "pip install other"
     monkeypatch.setattr(peers, "peers", lambda: {"other": absent})
     assert missing() == {"other": "pip install other"}
