@@ -1,5 +1,6 @@
-"""How far figures differ, and whether that says anything: not when they differ as much from round to round. Pure."""
+"""How far figures differ, and whether the rounds that were taken are enough to say so. Pure."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,26 @@ def spread(values: Sequence[float]) -> float:
     return (high - low) / abs(middle) if middle else float(high > low)
 
 
+SURE: Final = 0.95
+"""How probable it is that the median lies where `between` says."""
+
+
+def between(values: Sequence[float]) -> tuple[float, float]:
+    """Between what the true median lies, as sure as `SURE`, however the values are distributed; of fewer than six, which
+    cannot make that sure, between the least and the greatest.
+
+    Any value is below the true median as often as above it. So the number of those below is binomial, and the k-th
+    value from either end is beyond the median only where fewer than k are on that side of it (the confidence interval
+    of the sign test: David and Nagaraja, Order Statistics, 3rd edition, section 7.1).
+    """
+    count, beyond, k = len(values), 0.0, 0
+    while (beyond := beyond + math.comb(count, k) / 2**count) <= (1.0 - SURE) / 2:
+        k += 1
+    ordered = sorted(values)
+    k = max(k, 1)
+    return ordered[k - 1], ordered[-k]
+
+
 @dataclass(frozen=True)
 class Ratio:
     """A figure that was taken once a round."""
@@ -27,13 +48,13 @@ class Ratio:
     median: float
     low: float
     high: float
-    noise: float
-    """See `spread`."""
+    between: tuple[float, float]
+    """Where the median surely is; see `between`."""
 
 
 def over_rounds(values: Sequence[float]) -> Ratio:
     """The figure, of what each round gave."""
-    return Ratio(statistics.median(values), min(values), max(values), spread(values))
+    return Ratio(statistics.median(values), min(values), max(values), between(values))
 
 
 def paired(over: Sequence[float], under: Sequence[float]) -> Ratio:
@@ -54,8 +75,8 @@ class Standing:
 
 
 def standing(rounds: Mapping[str, Sequence[float]], *, most: bool = False) -> Standing:
-    """Rank by the figures of the rounds; the least is the best, or the most. Two whose figures differ by less than
-    that difference does from round to round are not ranked.
+    """Rank by the figures of the rounds; the least is the best, or the most. Two are not ranked whose rounds leave open
+    which of them that is.
     """
     medians = {name: statistics.median(values) for name, values in rounds.items()}
     order = sorted(medians, key=lambda name: medians[name], reverse=most)
@@ -72,10 +93,10 @@ def standing(rounds: Mapping[str, Sequence[float]], *, most: bool = False) -> St
 def _refusal(rounds: Mapping[str, Sequence[float]], one: str, other: str) -> str:
     """Why two cannot be told apart; "" where they can."""
     difference = paired(rounds[one], rounds[other])
-    apart = abs(difference.median - 1.0)
-    if apart > difference.noise:
+    low, high = difference.between
+    if not low <= 1.0 <= high:
         return ""
     return (
-        f"too noisy to rank: {one} and {other} differ by {apart:.0%}, and that from round to round by "
-        f"{difference.noise:.0%}"
+        f"too noisy to rank: {one} is {difference.median:.3g} times {other}, and surely between {low:.3g} and {high:.3g}"
+        " times"
     )

@@ -93,13 +93,14 @@ def at_most(name: str, wanted: float, found: Ratio | None, unit: str = "x", why:
 
 
 def _judged(name: str, goal: str, unit: str, wanted: float, found: Ratio) -> Claim:
+    """``wanted`` is held where all that the figure may surely be is on its side of it."""
     text = quantity(found.median, unit)
-    apart = abs(found.median - wanted) / abs(wanted) if wanted else float("inf")
-    if apart <= found.noise > 0.0:
-        reason = f"it is {apart:.0%} from that, and differs by {found.noise:.0%} from round to round"
+    low, high = found.between
+    kept, missed = (low >= wanted, high < wanted) if goal.startswith("at least") else (high <= wanted, low > wanted)
+    if not kept and not missed:
+        reason = f"it is surely between {quantity(low, unit)} and {quantity(high, unit)}; more --rounds say more"
         return Claim(name, goal, text, "too noisy to say", reason)
-    holds = found.median >= wanted if goal.startswith("at least") else found.median <= wanted
-    return Claim(name, goal, text, "holds" if holds else "does not hold")
+    return Claim(name, goal, text, "holds" if kept else "does not hold")
 
 
 def quantity(number: float, unit: str) -> str:

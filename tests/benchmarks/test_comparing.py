@@ -1,8 +1,10 @@
 """What differs, and by how much; and when that says nothing."""
 
+import random
+
 import pytest
 
-from shmetrics.benchmarks.comparing import over_rounds, paired, spread, standing
+from shmetrics.benchmarks.comparing import between, over_rounds, paired, spread, standing
 
 
 def test_the_spread_is_of_the_middle_half_and_a_single_outlier_is_none_of_it():
@@ -18,11 +20,28 @@ def test_the_spread_of_few_is_of_all_of_them():
 def test_a_ratio_is_taken_round_by_round_so_that_a_slow_moment_of_the_machine_falls_out():
     slow = [1.0, 5.0, 1.0, 7.0, 1.0]
     ratio = paired([3.0 * each for each in slow], slow)
-    assert (ratio.median, ratio.low, ratio.high, ratio.noise) == (pytest.approx(3.0),) * 3 + (pytest.approx(0.0),)
-    assert over_rounds(slow).noise > 1.0
+    assert (ratio.median, ratio.low, ratio.high, *ratio.between) == (pytest.approx(3.0),) * 5
+    assert over_rounds(slow).between == (1.0, 7.0)
 
 
-def test_figures_that_differ_by_more_than_their_rounds_do_are_ranked():
+@pytest.mark.parametrize(("count", "at"), [(1, 0), (5, 0), (6, 0), (8, 0), (9, 1), (20, 5), (100, 39)])
+def test_the_median_is_surely_between_two_of_the_values(count, at):
+    """The places are those of the tables of the sign test, at 5 % for both sides together."""
+    values = [float(value) for value in range(count)]
+    assert between(values[::-1]) == (values[at], values[-1 - at])
+
+
+@pytest.mark.parametrize("count", [6, 20, 101])
+def test_the_true_median_is_beyond_that_in_one_of_twenty_runs_at_most(count):
+    draw = random.Random(count)
+    missed = 0
+    for _ in range(2000):
+        low, high = between([draw.lognormvariate(0.0, 1.0) for _ in range(count)])
+        missed += not low <= 1.0 <= high
+    assert 0 < missed <= 0.06 * 2000
+
+
+def test_figures_of_which_it_is_sure_which_is_less_are_ranked():
     found = standing({"b": [2.0, 2.1, 1.9], "a": [1.0, 1.1, 0.9], "c": [4.0, 4.1, 3.9]})
     assert found.order == ("a", "b", "c")
     assert found.places == {"a": "1", "b": "2", "c": "3"}
@@ -30,11 +49,13 @@ def test_figures_that_differ_by_more_than_their_rounds_do_are_ranked():
     assert standing({"b": [2.0], "a": [1.0]}, most=True).order == ("b", "a")
 
 
-def test_figures_that_differ_by_less_than_their_rounds_do_share_a_place_and_it_is_said_why():
+def test_figures_of_which_it_is_not_sure_which_is_less_share_a_place_and_it_is_said_why():
     found = standing({"a": [1.0, 1.2, 0.8, 1.0], "b": [1.04, 1.0, 1.1, 0.9], "c": [9.0, 9.0, 9.0, 9.0]})
     assert found.places == {"a": "1-2", "b": "1-2", "c": "3"}
     assert len(found.refusals) == 1
-    assert found.refusals[0].startswith("too noisy to rank: a and b differ by ")
+    assert found.refusals[0] == (
+        "too noisy to rank: a is 1.04 times b, and surely between 0.727 and 1.2 times"
+    )
 
 
 def test_a_place_is_between_those_that_are_surely_before_and_surely_behind():

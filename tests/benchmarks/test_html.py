@@ -112,7 +112,7 @@ def test_the_figures_of_a_curve_can_be_read_as_a_table_and_under_the_pointer(sho
 def test_names_that_are_markup_stay_text(show):
     curve = Curve(HOSTILE, Axis(HOSTILE), Axis(HOSTILE), {HOSTILE: (Point(1, 2.0), Point(2, 3.0))})
     table = Table(HOSTILE, (Column(HOSTILE),), ((HOSTILE,),), (HOSTILE,))
-    claim = at_least(HOSTILE, 1.0, Ratio(2.0, 2.0, 2.0, 0.0), why=HOSTILE)
+    claim = at_least(HOSTILE, 1.0, Ratio(2.0, 2.0, 2.0, (2.0, 2.0)), why=HOSTILE)
     tab = show(Report({HOSTILE: HOSTILE}, (Chapter("one", HOSTILE, (curve, table, claim), {HOSTILE: HOSTILE}, {}),)))
     assert (tab.complaints, len(tab.requests)) == ([], 1)
     assert tab.run("document.querySelectorAll('img, main script:not([type])').length") == 0

@@ -27,7 +27,7 @@ REPORT = Report(
                     Axis("rate", "1/s"),
                     {"a": (Point(1, 10.0), Point(2, 20.0)), "b": (Point(2, 5.0),)},
                 ),
-                at_least("cheaper", 12.0, Ratio(13.0, 12.5, 13.5, 0.01)),
+                at_least("cheaper", 12.0, Ratio(13.0, 12.5, 13.5, (12.8, 13.2))),
                 at_least("faster", 2.0, None, why="pip install other"),
             ),
             {"load": "1.0 before, 2.0 after"},
