@@ -26,8 +26,9 @@ SURE: Final = 0.95
 
 
 def between(values: Sequence[float]) -> tuple[float, float]:
-    """Between what the true median lies, as sure as `SURE`, however the values are distributed; of fewer than six, which
-    cannot make that sure, between the least and the greatest.
+    """Between what the true median lies, as sure as `SURE`, however the values are distributed.
+
+    Fewer than six cannot make that sure: of these, the least and the greatest.
 
     Any value is below the true median as often as above it. So the number of those below is binomial, and the k-th
     value from either end is beyond the median only where fewer than k are on that side of it (the confidence interval
@@ -96,7 +97,5 @@ def _refusal(rounds: Mapping[str, Sequence[float]], one: str, other: str) -> str
     low, high = difference.between
     if not low <= 1.0 <= high:
         return ""
-    return (
-        f"too noisy to rank: {one} is {difference.median:.3g} times {other}, and surely between {low:.3g} and {high:.3g}"
-        " times"
-    )
+    found = f"{one} is {difference.median:.3g} times {other}, and surely between {low:.3g} and {high:.3g} times"
+    return f"too noisy to rank: {found}"

@@ -2,27 +2,31 @@
 
 Pairs of short stretches of the same work in the same process, one sampled and one not, in an order that is drawn for
 each pair. For each the work done is counted, by the second and by the second of processor time of the process (the
-sampler's is in it). The figure is the median over all pairs of one over the other, so that what else the machine does
-falls on both; it takes a quiet machine to tell 1 % from 3 %.
+sampler's is in it). A hundred looks a second cost so little that what else the machine does hides it; so the sampled
+stretch is looked at as often as the sampler can, whatever it may cost, and what a look has cost is counted, and told as
+what so many a second do. The sampler by itself looks less often where that would come to over its share.
 """
 
 import argparse
+import threading
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from shmetrics.benchmarks.comparing import Ratio, over_rounds, paired
+from shmetrics.benchmarks.comparing import Ratio, over_rounds
 from shmetrics.benchmarks.figures import Cell, Column, Figure, Table, at_least
 from shmetrics.benchmarks.progress import Progress
 from shmetrics.benchmarks.rounds import interleaved
 from shmetrics.cli.options import add_count, add_seconds
-from shmetrics.profiling.sampling import Sampling
+from shmetrics.profiling.sampler import SHARE, Sampler
 
 SUMMARY: Final = "what the sampler costs a worker that computes without pause"
 SAMPLED, ALONE = "sampled", "alone"
+BY: Final = ("by_time", "by_processor")
 DEPTH: Final = 30
 """Frames under the work, as a framework has them."""
+OFTEN: Final = 1000.0
+"""Looks a second of a sampled stretch."""
 LEAST: Final = 0.98
 """Of the work, what is left of it at 100 looks a second."""
 
@@ -41,51 +45,66 @@ def setup(_options: argparse.Namespace) -> AbstractContextManager[None]:
 def run(_state: None, options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Work, sampled and not."""
     seconds = min(options.seconds, 0.1) if options.quick else options.seconds
-    turns = {SAMPLED: _turn(seconds, options.rate), ALONE: _turn(seconds, None)}
-    for turn in turns.values():  # to warm up
-        turn()
+    turns = {SAMPLED: lambda: _sampled(seconds), ALONE: lambda: _alone(seconds)}
+    _alone(seconds)  # to warm up
+    _sampled(seconds)
     found = interleaved(turns, options.rounds or (4 if options.quick else 100), options.seed, progress)
     return {"rate": options.rate, "done": found}
 
 
 def report(results: dict[str, Any]) -> list[Figure]:
     """Of the work, what is left of it."""
-    done = results["done"]
-    by_time, by_processor = (
-        paired([one[by] for one in done[SAMPLED]], [one[by] for one in done[ALONE]])
-        for by in ("by_time", "by_processor")
-    )
-    cost = over_rounds([one["cost"] for one in done[SAMPLED]])
+    done, rate = results["done"], results["rate"]
+    by_time, by_processor = (_left(done, by, rate) for by in BY)
+    account = over_rounds([1.0 - rate * one["look"] for one in done[SAMPLED]])
     rows: tuple[tuple[Cell, ...], ...] = (
         ("less work by the second", *_lost(by_time)),
         ("less work by the second of processor time", *_lost(by_processor)),
-        ("of a processor, by the sampler's own account", 100 * cost.median, 100 * cost.low, 100 * cost.high),
+        ("of a processor, by the sampler's own account", *_lost(account)),
     )
-    columns = (Column("what"), Column("median", "%"), Column("least", "%"), Column("most", "%"))
+    columns = (Column("what"), Column("median", "%"), Column("surely above", "%"), Column("surely below", "%"))
+    looks = over_rounds([one["looks"] for one in done[SAMPLED]]).median
+    notes = (
+        f"of what {looks:,.0f} looks a second cost, the part that is due to {rate:g}",
+        f"where that comes to more than {SHARE:.0%} of a processor by its own account, the sampler looks less often",
+    )
     return [
-        Table(f"what sampling at {results['rate']} Hz costs", columns, rows),
+        Table(f"what sampling at {rate:g} Hz costs", columns, rows, notes),
         at_least("work that a sampled worker does, of what it does alone", LEAST, by_time, unit=""),
     ]
 
 
+def _left(done: dict[str, list[dict[str, float]]], by: str, rate: float) -> Ratio:
+    """Of the work, what is left at so many looks a second, pair by pair."""
+    pairs = zip(done[SAMPLED], done[ALONE], strict=True)
+    return over_rounds([1.0 - (1.0 - one[by] / other[by]) * rate / one["looks"] for one, other in pairs])
+
+
 def _lost(left: Ratio) -> tuple[float, float, float]:
-    """Of the work, what is gone, in percent: in the middle, at least, at most."""
-    return 100 * (1 - left.median), 100 * (1 - left.high), 100 * (1 - left.low)
+    """Of the work, what is gone, in percent: in the middle, and between what that surely is."""
+    least, most = left.between
+    return 100 * (1 - left.median), 100 * (1 - most), 100 * (1 - least)
 
 
-def _turn(seconds: float, rate: float | None) -> Callable[[], dict[str, float]]:
-    def turn() -> dict[str, float]:
-        if rate is None:
-            by_time, by_processor = work(seconds)
-            return {"by_time": by_time, "by_processor": by_processor}
-        sampling = Sampling(rate)
-        with sampling:
-            by_time, by_processor = work(seconds)
-        profile = sampling.profile()
-        cost = profile.cost / max(profile.seconds, 1e-9)
-        return {"by_time": by_time, "by_processor": by_processor, "cost": cost}
+def _sampled(seconds: float) -> dict[str, float]:
+    """Work that is looked at, and what that was: looks a second, and the seconds of processor time of each."""
+    sampler, enough, looks = Sampler(OFTEN, share=1.0), threading.Lock(), 0
 
-    return turn
+    def wait(most: float) -> bool:
+        nonlocal looks
+        looks += 1
+        return enough.acquire(timeout=most)
+
+    thread = threading.Thread(target=sampler.run, args=(wait,))
+    with enough:
+        thread.start()
+        found = _alone(seconds)
+    thread.join()
+    return {**found, "looks": looks / seconds, "look": sampler.taken().cost / looks}
+
+
+def _alone(seconds: float) -> dict[str, float]:
+    return dict(zip(BY, work(seconds), strict=True))
 
 
 def work(seconds: float, depth: int = DEPTH) -> tuple[float, float]:

@@ -33,10 +33,10 @@ from shmetrics.profiling.frames import Frame, frame
 
 RATE: Final = 100.0
 """Looks a second."""
-SHARE: Final = 0.015
+SHARE: Final = 0.01
 """Of one processor, what looking may cost: with what the others lose while they wait for a look, under 2 %."""
 
-_GRACE: Final = 0.003
+_GRACE: Final = 0.001
 """Seconds of processor time that may be spent before the share is held to: the first looks name all that they see."""
 _PROMPT: Final = 0.0001
 """Seconds after which a thread that has the interpreter's lock gives it to one that wants it."""

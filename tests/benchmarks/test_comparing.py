@@ -53,9 +53,7 @@ def test_figures_of_which_it_is_not_sure_which_is_less_share_a_place_and_it_is_s
     found = standing({"a": [1.0, 1.2, 0.8, 1.0], "b": [1.04, 1.0, 1.1, 0.9], "c": [9.0, 9.0, 9.0, 9.0]})
     assert found.places == {"a": "1-2", "b": "1-2", "c": "3"}
     assert len(found.refusals) == 1
-    assert found.refusals[0] == (
-        "too noisy to rank: a is 1.04 times b, and surely between 0.727 and 1.2 times"
-    )
+    assert found.refusals[0] == "too noisy to rank: a is 1.04 times b, and surely between 0.727 and 1.2 times"
 
 
 def test_a_place_is_between_those_that_are_surely_before_and_surely_behind():

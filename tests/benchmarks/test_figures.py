@@ -9,18 +9,19 @@ from shmetrics.benchmarks.figures import Axis, Column, Curve, Point, Table, as_j
 
 
 @pytest.mark.parametrize(
-    ("claim", "wanted", "found", "verdict"),
+    ("claim", "wanted", "between", "verdict"),
     [
-        (at_least, 12.0, 13.0, "holds"),
-        (at_least, 12.0, 11.0, "does not hold"),
-        (at_most, 1.5, 1.2, "holds"),
-        (at_most, 1.5, 2.0, "does not hold"),
-        (at_most, 0.0, 0.0, "holds"),
-        (at_most, 0.0, 1.0, "does not hold"),
+        (at_least, 12.0, (12.1, 14.0), "holds"),
+        (at_least, 12.0, (10.0, 11.9), "does not hold"),
+        (at_most, 1.5, (1.2, 1.4), "holds"),
+        (at_most, 1.5, (1.6, 2.0), "does not hold"),
+        (at_most, 0.0, (0.0, 0.0), "holds"),
+        (at_most, 0.0, (1.0, 1.0), "does not hold"),
     ],
 )
-def test_a_claim_holds_or_does_not(claim, wanted, found, verdict):
-    assert claim("it", wanted, Ratio(found, found - 1.0, found + 1.0, (found - 0.2, found + 0.2) if found % 1.0 else (found, found))).verdict == verdict
+def test_a_claim_holds_or_does_not_where_all_that_its_figure_may_be_is_on_one_side(claim, wanted, between, verdict):
+    found = Ratio(sum(between) / 2, between[0] - 1.0, between[1] + 1.0, between)
+    assert claim("it", wanted, found).verdict == verdict
 
 
 @pytest.mark.parametrize("claim", [at_least, at_most])
