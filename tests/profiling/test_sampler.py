@@ -259,7 +259,7 @@ def deep(levels, then):
 
 
 def test_of_a_stack_too_deep_the_innermost_frames_are_kept():
-    counts = deep(400, lambda: sampled(Looks(2), idle=True, only=[threading.get_ident()]))
+    counts = deep(400, lambda: sampled(Looks(1), idle=True, only=[threading.get_ident()]))
     (stack,) = counts.profile(0.01, expanded=["threading"]).stacks
     assert len(stack) == 251
     assert stack[0] == "(deeper)"
