@@ -46,9 +46,9 @@ class Call:
     spent: "list[tuple[Key, float]] | None"
     """Seconds that are not its own; a list once there are any. Any thread may append."""
     first: "Call | None" = None
-    """The outermost call of the same function around it; None where it is that itself."""
+    """The outermost call of the same function around it; None where it is that itself. See `_first`."""
     up: "Call | None" = None
-    """The next call outwards that is the outermost one of its function."""
+    """The next call outwards that is the outermost one of its function. See `_sort_out`."""
 
 
 class NestedCall(Call):
@@ -133,31 +133,63 @@ def begin_within(outer: Call | Span, function: Kept) -> Call:
         call.up = outer
         call.first = outer if outer.function is function else None
         return call
-    _let_go(outer)
     around = outer.call if isinstance(outer, Span) else outer
-    call.up = each = around if around.first is None else around.up
+    call.up = each = around if _first(around) is None else around.up
     while each is not None and each.function is not function:
-        up = each.up
-        while isinstance(each, NestedCall) and up is not None and up.function is None:
-            up = each.up = up.up
-        each = up
+        if each.function is None:
+            _sort_out(call)
+            return call
+        each = each.up
     call.first = each
     return call
 
 
+def _first(call: Call) -> Call | None:
+    """The outermost call of the same function around it, as things are now."""
+    first = call.first
+    if first is not None and first.function is None:
+        _sort_out(call)
+        first = call.first
+    return first
+
+
+def _sort_out(innermost: Call) -> None:
+    """Find anew what is outermost, from a call outwards: a task has outlived what was."""
+    found: list[tuple[Kept, Call]] = []
+    each: Call | Span | None = innermost
+    while each is not None:
+        call = each.call if isinstance(each, Span) else each
+        function = call.function
+        if function is not None:
+            found.append((function, call))
+        each = call.outer
+    outermost: dict[Kept, Call] = {}
+    up = None
+    for function, call in reversed(found):
+        first = outermost.setdefault(function, call)
+        if isinstance(call, NestedCall):
+            call.up = up
+            call.first = None if first is call else first
+        if first is call:
+            up = call
+
+
 def _let_go(inner: Call | Span) -> None:
-    """Forget what is over around it, which a task outlives: all that ever started one another would hang together."""
-    while inner.outer is not None and inner.outer.function is None:
-        inner.outer = inner.outer.outer
+    """Forget what was over around what is over now: all tasks that ever started one another would hang together."""
+    outer = inner.outer
+    while outer is not None and outer.function is None:
+        outer = outer.outer
+    inner.outer = outer
 
 
 def end(call: Call, seconds: float) -> bool:
     """It is over; whether its time is to be counted, since no call of the same function is around it."""
     function, outer = call.function, call.outer
-    call.function = None
     if outer is None or function is None:
+        call.function = None
         return True
     if type(outer) is Call:  # which is in no other: what follows, without the looks further out
+        call.function = None
         caller = outer.function
         if caller is function:
             return False
@@ -170,21 +202,26 @@ def end(call: Call, seconds: float) -> bool:
             else:
                 spend_on(spent, function.called, seconds)
         return True
+    first = _first(call)
+    call.function = None
+    if isinstance(call, NestedCall):  # as it is; what is over keeps nothing together
+        call.first = call.up = None
+    if outer.function is None:
+        _let_go(call)
     around = outer.call if isinstance(outer, Span) else outer
-    first = call.first
     if around.function is not None and (around.function is not function or outer is not around):
         _spend(around, function.called if outer is around else NESTED, seconds)
-    if first is None or first.function is None:
+    if first is None:
         return True
     # The time is part of what was counted as something of a call around: there it is taken out again.
-    for key in _keys_around(call, function):
+    for key in _keys_around(outer, function):
         _spend(first, key, -seconds)
     return False
 
 
-def _keys_around(call: Call, function: Kept) -> tuple[Key, ...]:
-    """To what of the next call of the same function around it a call's time is going to belong."""
-    inner, outer = function, call.outer
+def _keys_around(outer: Call | Span | None, function: Kept) -> tuple[Key, ...]:
+    """To what of the next call of the same function around it a call's time is going to belong; ``outer``: it is in."""
+    inner = function
     while outer is not None:
         around = outer.call if isinstance(outer, Span) else outer
         if around.function is function:
@@ -201,7 +238,6 @@ def begin_span(owner: Named, clock: Callable[[], float]) -> Span | None:
     outer = innermost()
     if outer is None:
         return None
-    _let_go(outer)
     span = Span(owner, outer)
     current.set(span)
     span.start = clock()
@@ -218,18 +254,19 @@ def end_span(owner: Named, clock: Callable[[], float]) -> None:
     seconds = clock() - span.start
     span.is_over = True
     outer = span.outer
-    current.set(outer)
     if isinstance(outer, Span):
         outer.inner += seconds
+    if outer is not None and outer.function is None:
+        _let_go(span)
+        outer = span.outer
+    current.set(outer)
     if span.call.function is not None:
         _spend(span.call, (STAGE, owner.name), seconds - span.inner)
 
 
 def _spend(call: Call, key: Key, seconds: float) -> None:
     """So many seconds of the function are not its own."""
-    first = call.first
-    if first is not None and first.function is not None:
-        call = first
+    call = _first(call) or call
     spent = call.spent
     if spent is None:
         spent = call.spent = []
