@@ -7,7 +7,7 @@ their consumer does meanwhile is not theirs.
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any, Final, Protocol, TypeVar, cast
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -43,9 +43,13 @@ def decorated(function: _Function, make: Make) -> _Function:
 def kind_of(function: Callable[..., Any]) -> str:
     """What can be called is a ``function``, ``generator``, ``coroutine`` or ``async generator``.
 
-    An object that can be called is what its ``__call__`` is.
+    An object that can be called is what its ``__call__`` is, and a generator that `types.coroutine` made awaitable a
+    coroutine.
     """
     for each in (function, type(function).__call__):
+        code = getattr(each, "__code__", None)
+        if isinstance(code, CodeType) and code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+            return "coroutine"
         if inspect.isasyncgenfunction(each):
             return "async generator"
         if inspect.isgeneratorfunction(each):

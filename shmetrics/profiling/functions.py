@@ -4,7 +4,6 @@ A call is one write, to the sum and to a bucket, with one token; and to one part
 else there is to say of a call costs more, and is said by `Function.record`.
 """
 
-import math
 import os
 import time
 from bisect import bisect_left
@@ -20,7 +19,7 @@ from shmetrics.profiling import calls, slowest
 from shmetrics.profiling.calls import Call, begin, begin_within, end
 from shmetrics.profiling.families import BOUNDS, CALL, CPROFILE, EXACT, Key
 from shmetrics.profiling.slowest import REMEMBERED, SlowCall
-from shmetrics.spent import sums
+from shmetrics.spent import spend, sums
 
 MOST_PARTS: Final = 40
 """Parts of one function that a process tells apart; the rest is one part, OTHER."""
@@ -61,6 +60,8 @@ class Function:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's calls."""
+        self.process: object = object()
+        """Another one in each process."""
         self.slowest: tuple[SlowCall, ...] = ()
         """The slowest calls of this process, the slowest first."""
         self.quick = -1.0
@@ -160,10 +161,11 @@ def _shown(parts: Iterable[tuple[Key, float]], seconds: float) -> tuple[tuple[st
 class Steps:
     """One call of a generator or coroutine, in steps; see `decorated.Call`. For one thread or task at a time."""
 
-    __slots__ = ("_call", "_clock", "_counted", "_function", "_seconds", "_spent", "_start")
+    __slots__ = ("_call", "_clock", "_counted", "_function", "_process", "_seconds", "_spent", "_start")
 
     def __init__(self, function: Function, clock: Callable[[], float]) -> None:
         self._function = function
+        self._process = function.process
         self._clock = clock
         self._seconds = self._counted = 0.0
         self._spent: list[tuple[Key, float]] | None = None
@@ -179,8 +181,7 @@ class Steps:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         call = self._call
-        if call is None or call.function is None:  # it was under way at a fork, and is the parent's
-            self._seconds = math.nan
+        if call is None or call.function is None:  # it was under way at a fork
             return
         clock = self._clock
         seconds = clock() - self._start
@@ -191,12 +192,16 @@ class Steps:
         elif end(call, seconds):
             self._counted += seconds
         if call.spent:
-            self._spent = [*(self._spent or ()), *sums(call.spent).items()]
+            spent = self._spent = self._spent or []
+            for key, took in sums(call.spent).items():
+                spend(spent, key, took)
 
     def finish(self, error: BaseException | None) -> None:
         """The call is over."""
         if self._call is not None:  # its last step, unless a signal handler raised before that could end
             self._call.function = None
+        if self._process is not self._function.process:  # it was under way at a fork, and is the parent's
+            return
         self._function.record(self._seconds, self._counted, self._spent, error)
 
 

@@ -1,11 +1,14 @@
 """Generators, coroutines and asynchronous generators that are profiled: what of their time counts, and where."""
 
 import asyncio
+import gc
 import inspect
+import types
 
 import pytest
 
 from shmetrics.profiling import calls
+from tests.processes import in_forked_child
 
 
 def took(profiler, name):
@@ -156,6 +159,128 @@ def test_calls_that_start_one_another_for_ever_do_not_hang_together(profiler):
 
     asyncio.run(main())
     assert max(depths) < 5
+
+
+def test_tasks_that_start_one_another_from_deep_within_for_ever_do_not_hang_together(profiler):
+    """Each begins all its calls while those of the one before are under way, so none begins around what is over."""
+    kept = []
+
+    def under_way():
+        gc.collect()
+        return sum(isinstance(each, calls.Call | calls.Span) for each in gc.get_objects())
+
+    @profiler.profile_function
+    async def link(left):
+        await start(left)
+
+    @profiler.profile_function
+    async def start(left):
+        with profiler.stage("starting"):
+            task = asyncio.create_task(link(left - 1)) if left else None
+            for _ in range(3):
+                await asyncio.sleep(0)
+            tasks.append(task)
+        if left % 50 == 0:
+            kept.append(under_way())
+
+    tasks = []
+
+    async def main():
+        tasks.append(asyncio.create_task(link(200)))
+        while (task := tasks.pop(0)) is not None:
+            await task
+
+    asyncio.run(main())
+    assert len(kept) == 5
+    assert max(kept) < min(kept) + 20
+
+
+@pytest.mark.parametrize("level_that_waits", [1, 2])
+def test_of_a_recursive_task_that_outlives_its_starter_the_time_counts_once(profiler, clock, level_that_waits):
+    """Whether the call within began after the starter had ended, or before."""
+
+    @profiler.profile_function
+    async def work(level):
+        clock.now += 1.0
+        if level == 0:
+            task = asyncio.create_task(work(1))
+            await asyncio.sleep(0)
+            return task
+        if level == level_that_waits:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        if level == 1:
+            await within(2)
+        clock.now += 1.0
+
+    @profiler.profile_function
+    async def within(level):
+        await work(level)
+        part()
+
+    @profiler.profile_function
+    def part():
+        clock.now += 1.0
+
+    async def main():
+        starter = asyncio.create_task(work(0))
+        await (await starter)
+        assert starter.done()
+
+    asyncio.run(main())
+    began_together = 2.0 if level_that_waits == 1 else 3.0
+    by_itself = 5.0
+    assert took(profiler, "work") == (3, began_together + by_itself)
+    assert took(profiler, "part") == (1, 1.0)
+
+
+def test_a_generator_of_many_steps_keeps_few_times_of_what_it_calls(profiler, clock):
+    @profiler.profile_function
+    def part():
+        clock.now += 1.0
+
+    @profiler.profile_function
+    def numbers():
+        for number in range(500):
+            part()
+            yield number
+
+    generator = numbers()
+    for _ in range(400):
+        next(generator)
+    assert len(generator.gi_frame.f_locals["call"]._spent) <= 64
+    generator.close()
+    assert took(profiler, "numbers") == (1, 400.0)
+    part_name = profiler.get_profile_results("part")["function"]
+    assert profiler.get_profile_results("numbers")["time_breakdown"] == {part_name: 400.0}
+
+
+def test_a_generator_that_is_under_way_at_a_fork_is_counted_by_the_parent_alone(profiler, clock):
+    @profiler.profile_function
+    def numbers():
+        for number in range(3):
+            clock.now += 1.0
+            yield number
+
+    generator = numbers()
+    next(generator)
+    in_forked_child(lambda: list(generator))
+    assert list(generator) == [1, 2]
+    assert took(profiler, "numbers") == (1, 3.0)
+
+
+def test_a_generator_that_can_be_awaited_is_profiled_as_the_coroutine_that_it_is(profiler, clock):
+    @profiler.profile_function
+    @types.coroutine
+    def switch():
+        clock.now += 1.0
+        yield
+
+    async def main():
+        await switch()
+
+    asyncio.run(main())
+    assert took(profiler, "switch") == (1, 1.0)
 
 
 def test_an_asynchronous_generator_is_profiled_like_a_generator(profiler, clock):
