@@ -44,8 +44,8 @@ def profiled(target: Callable[..., Any], function: Function, share: Share, clock
         if not weight or ident in _busy:
             return target(*args, **kwargs)
         profile = cProfile.Profile() if standard else cProfile.Profile(clock)
-        _busy.add(ident)
         try:
+            _busy.add(ident)
             before = _others()
             if not _enable(profile):
                 skipped.inc()
@@ -53,9 +53,17 @@ def profiled(target: Callable[..., Any], function: Function, share: Share, clock
             try:
                 return _root(target, args, kwargs)
             finally:
-                entries = _found(profile)
+                try:
+                    profile.disable()  # calls nothing of ours before, where a signal handler could raise
+                    entries = profile.getstats()
+                except MemoryError:  # says so, too, when a signal handler raised while it looked for a function's name
+                    entries = []
                 under_way = calls.innermost()
-                if isinstance(under_way, calls.Call) and _is_right(entries, before):
+                if (
+                    isinstance(under_way, calls.Call)
+                    and under_way.function is function  # not a coroutine that the call has begun, and left
+                    and _is_right(entries, before)
+                ):
                     sampled.inc()
                     found = components(entries)
                     calls.spend(under_way, CPROFILE, {name: took * weight for name, took in found.items()})
@@ -79,16 +87,10 @@ def _enable(profile: cProfile.Profile) -> bool:
         profile.enable()
     except ValueError:  # Python 3.12 and newer: "Another profiling tool is already active"
         return False
-    return True
-
-
-def _found(profile: cProfile.Profile) -> list[Any]:
-    """End, and what was found; nothing where that is not all."""
-    try:
+    except BaseException:  # a signal handler's, once it had begun
         profile.disable()
-    except MemoryError:  # it says so, too, when a signal handler raised while it looked for a function's name
-        return []
-    return profile.getstats()
+        raise
+    return True
 
 
 def _others() -> float:

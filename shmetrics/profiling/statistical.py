@@ -47,21 +47,10 @@ class Watch:
         """Look at this function from now on. ``frame``: what it is called in stacks."""
         self._functions[frame] = function
 
-    def enter(self) -> int:
-        """A call begins in this thread, whose ident it is."""
-        ident = threading.get_ident()
-        self.inside[ident] = self.inside.get(ident, 0) + 1
+    def look(self) -> None:
+        """A call has begun: look from now on."""
         if not self._runs:
             self._start()
-        return ident
-
-    def leave(self, ident: int) -> None:
-        """A call ends that began there."""
-        left = self.inside.get(ident, 0) - 1
-        if left > 0:
-            self.inside[ident] = left
-        else:
-            self.inside.pop(ident, None)
 
     def _start(self) -> None:
         if self._starting.acquire(blocking=False):  # else another thread is about to
@@ -119,7 +108,8 @@ def watched(target: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
         inside, ident = watch.inside, threading.get_ident()
         before = inside.get(ident)
         try:
-            watch.enter()
+            inside[ident] = (before or 0) + 1
+            watch.look()
             return target(*args, **kwargs)
         finally:  # calls nothing of ours, where a signal handler could raise before it is done
             if before is None:
@@ -138,13 +128,38 @@ class WatchedSteps(Steps):
     def __init__(self, function: Function, clock: Callable[[], float], watch: Watch) -> None:
         super().__init__(function, clock)
         self._watch = watch
+        self._ident: int | None = None
+        """Of the thread that a step is under way in."""
 
     def __enter__(self) -> None:
-        self._ident = self._watch.enter()
+        inside, ident = self._watch.inside, threading.get_ident()
+        now = inside.get(ident, 0) + 1
+        inside[ident] = now  # from here to the next line nothing is called, so no signal handler can raise
+        self._ident = ident
+        self._watch.look()
         super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        super().__exit__(kind, error, trace)
-        self._watch.leave(self._ident)
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            self._leave()
+
+    def finish(self, error: BaseException | None) -> None:
+        """The call is over."""
+        self._leave()  # its last step, unless that could end
+        super().finish(error)
+
+    def _leave(self) -> None:
+        ident = self._ident
+        if ident is None:
+            return
+        inside = self._watch.inside
+        left = inside.get(ident, 0) - 1
+        self._ident = None  # from here on nothing is called before it is done
+        if left > 0:
+            inside[ident] = left
+        else:
+            inside.pop(ident, None)

@@ -334,9 +334,8 @@ def test_a_function_that_says_of_no_module_is_found_in_stacks(metrics):
     wait_until(seen)
 
 
-def test_nobody_looks_on_after_calls_that_a_signal_handler_ended_wherever_they_were(metrics):
-    profiler = Profiler(metrics)
-    call = profiler.profile_function(name="work", breakdown="sampling")(lambda: None)
+def interrupted(call, times):
+    """Call on and on, so many times until a signal handler raises, each time a little later."""
 
     class Stopped(BaseException):
         pass
@@ -345,7 +344,7 @@ def test_nobody_looks_on_after_calls_that_a_signal_handler_ended_wherever_they_w
         raise Stopped
 
     def go_on(seconds):
-        signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)  # again, where the interpreter could not raise it
+        signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)  # again, where the interpreter could not raise it
         try:
             while True:
                 call()
@@ -354,12 +353,53 @@ def test_nobody_looks_on_after_calls_that_a_signal_handler_ended_wherever_they_w
 
     before = signal.signal(signal.SIGALRM, stop)
     try:
-        for number in range(300):
+        for number in range(times):
             with pytest.raises(Stopped):
-                go_on(0.0002 + number * 1e-6)
+                go_on(0.0002 + number % 300 * 1e-6)
+            yield
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def steps():
+    yield 1
+    yield 2
+
+
+@pytest.mark.parametrize("function", [lambda: (), steps])
+def test_nobody_looks_on_after_calls_that_a_signal_handler_ended_wherever_they_were(metrics, function):
+    call = Profiler(metrics).profile_function(name="work", breakdown="sampling")(function)
+    for _ in interrupted(lambda: list(call()), 300):
+        pass
     wait_until(lambda: not lookers())
+
+
+def test_cprofile_is_at_work_no_more_after_calls_that_a_signal_handler_ended_wherever_they_were(metrics):
+    profiler = Profiler(metrics)
+    call = profiler.profile_function(name="work", breakdown="cprofile", share=1.0)(lambda: None)
+    for _ in interrupted(call, 500):
+        cProfile.Profile().runcall(len, "")  # ValueError where it is at work, from Python 3.12 on
+        assert sys.getprofile() is None
+    skipped = profiler.get_profile_results("work")["skipped_calls"]
+    call()
+    assert profiler.get_profile_results("work")["skipped_calls"] == skipped
+
+
+def test_what_cprofile_finds_is_of_no_coroutine_that_the_call_began_and_left(metrics):
+    profiler = Profiler(metrics)
+
+    @profiler.profile_function(name="ask")
+    async def ask():
+        await asyncio.sleep(0)
+
+    @profiler.profile_function(name="begins", breakdown="cprofile", share=1.0)
+    def begins():
+        coroutine = ask()
+        coroutine.send(None)
+        return coroutine
+
+    begins().close()
+    assert "cprofile" not in profiler.get_profile_results("ask")["breakdowns"]
 
 
 def test_nobody_looks_while_no_such_function_is_under_way(metrics):
