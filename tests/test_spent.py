@@ -20,6 +20,20 @@ def test_a_list_stays_short_however_much_is_spent():
     assert sums(spent) == {"a": 10_000.0}
 
 
+def test_what_one_time_costs_does_not_grow_with_the_number_of_kinds():
+    class Kind:
+        looks = 0
+
+        def __hash__(self):
+            Kind.looks += 1
+            return id(self)
+
+    spent = []
+    for _ in range(4096):
+        spend(spent, Kind(), 1.0)
+    assert Kind.looks < 10 * 4096
+
+
 def test_threads_that_spend_at_once_lose_nothing():
     spent = []
 
