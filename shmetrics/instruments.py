@@ -23,6 +23,7 @@ from shmetrics.entries import run_length
 from shmetrics.exclusion import WriteToken, takes_token
 from shmetrics.families import LIVE, OVERFLOW, Definition, is_label_name
 from shmetrics.locks import RegistryBusyError
+from shmetrics.timer import Timer
 from shmetrics.writer import Writer
 
 PATIENCE: Final = 0.05
@@ -271,26 +272,11 @@ class Counter(Instrument):
 class Gauge(Instrument):
     """A value that goes up and down; how the workers' values become one is the definition's ``merge``."""
 
+    @takes_token
     def set(self, value: float) -> None:
         """The value is ``value`` now."""
-        self._write(float(value), False)
-
-    def inc(self, amount: float = 1.0) -> None:
-        """Add to this worker's value. ValueError where the last value set anywhere is what counts."""
-        if self.definition.merge.removeprefix(LIVE) == "last":
-            raise ValueError(
-                f"gauge {self.definition.name!r} shows the last value set by any worker, to which nothing can be "
-                f"added; define it with merge='live_sum', or use set()"
-            )
-        self._write(float(amount), True)
-
-    def dec(self, amount: float = 1.0) -> None:
-        """Subtract from this worker's value; see `inc`."""
-        self.inc(-amount)
-
-    @takes_token
-    def _write(self, value: float, adding: bool, /) -> None:
-        """Set the value, or add to it. The time is stored last: it makes the rest count."""
+        if type(value) is not float:
+            value = float(value)
         writer = self._writer
         while True:
             take, give, clock = writer.take, writer.give, self._clock
@@ -299,11 +285,47 @@ class Gauge(Instrument):
                 if self.cells is not writer.shared_cells or self.in_catalog[0] != self.serial:
                     self.find(give)
                 cells, first = self.cells, self.first
-                cells[first + 2] = cells[first + 2] + value if adding else value
+                cells[first + 2] = value
                 cells[first + 3] = 1.0
-                cells[first + 1] = clock()
+                cells[first + 1] = clock()  # last: it makes the rest count
             except BaseException as error:  # noqa: BLE001  `recover` raises it again
-                if writer.recover(error, give, self._write, (value, adding)):
+                if writer.recover(error, give, self.set, (value,)):
+                    continue
+                return
+            give(None)
+            if writer.pending:
+                writer.perform_pending()
+            return
+
+    def inc(self, amount: float = 1.0) -> None:
+        """Add to this worker's value. ValueError where the last value set anywhere is what counts."""
+        if self.definition.merge.removeprefix(LIVE) == "last":
+            raise ValueError(
+                f"gauge {self.definition.name!r} shows the last value set by any worker, to which nothing can be "
+                f"added; define it with merge='live_sum', or use set()"
+            )
+        self._add_now(float(amount))
+
+    def dec(self, amount: float = 1.0) -> None:
+        """Subtract from this worker's value; see `inc`."""
+        self.inc(-amount)
+
+    @takes_token
+    def _add_now(self, amount: float) -> None:
+        """Add to the value."""
+        writer = self._writer
+        while True:
+            take, give, clock = writer.take, writer.give, self._clock
+            try:
+                take()
+                if self.cells is not writer.shared_cells or self.in_catalog[0] != self.serial:
+                    self.find(give)
+                cells, first = self.cells, self.first
+                cells[first + 2] += amount
+                cells[first + 3] = 1.0
+                cells[first + 1] = clock()  # last: it makes the rest count
+            except BaseException as error:  # noqa: BLE001  `recover` raises it again
+                if writer.recover(error, give, self._add_now, (amount,)):
                     continue
                 return
             give(None)
@@ -343,6 +365,10 @@ class Histogram(Instrument):
             self._perform(self._keep, bucket, value, exemplars.checked(exemplar))
         self._add_two(value, 2 + bucket, 1.0)
 
+    def time(self) -> Timer:
+        """Counts the seconds of a block (``with x.time():``) or of each call of a function (``@x.time()``)."""
+        return Timer(self.observe, self._clock)
+
     def note(self, value: float, exemplar: Mapping[str, str]) -> None:
         """Keep an exemplar of a finite value that was counted already."""
         self._perform(self._keep, bisect_left(self.bounds, value), value, exemplars.checked(exemplar))
@@ -359,6 +385,10 @@ class Summary(Instrument):
             self.warn_of_invalid(value)
             return
         self._add_two(value, 2, 1.0)
+
+    def time(self) -> Timer:
+        """Counts the seconds of a block (``with x.time():``) or of each call of a function (``@x.time()``)."""
+        return Timer(self.observe, self._clock)
 
 
 class Ratio(Instrument):

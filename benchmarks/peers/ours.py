@@ -37,8 +37,8 @@ def _open(_directory: str) -> Iterator[PerformanceMetrics]:
 
 def _calls(metrics: PerformanceMetrics) -> Mapping[str, Work]:
     custom = CustomMetrics(metrics)
-    metrics.add_stages("tokenization")
     board = metrics.recorder
+    latency = custom.histogram("latency").labels()
     labelled = custom.counter("labelled_total", labels=["model", "route"])
     return {
         REQUEST: Call(f"update{MEASUREMENT}", update=metrics.update_inference),
@@ -46,8 +46,8 @@ def _calls(metrics: PerformanceMetrics) -> Mapping[str, Work]:
         COUNTER: Call("counter.inc()", counter=custom.counter("things_total").labels()),
         LABELLED: Call("counter.labels('a', 'b').inc()", counter=labelled),
         GAUGE: Call(f"gauge.set({VALUE})", gauge=custom.gauge("queue", merge="live_sum").labels()),
-        HISTOGRAM: Call(f"histogram.observe({VALUE})", histogram=custom.histogram("latency").labels()),
-        STAGE: Call("with stage('tokenization'):\n    pass", stage=metrics.stage),
+        HISTOGRAM: Call(f"histogram.observe({VALUE})", histogram=latency),
+        STAGE: Call("with histogram.time():\n    pass", histogram=latency),
         IN_FLIGHT: Call("leave(enter('GET /predict'))", enter=board.enter, leave=board.leave),
         DISABLED: Call("with stage('preprocessing'):\n    pass", stage=metrics.stage),
     }

@@ -14,19 +14,20 @@ mpmetrics, which cannot be installed beside us, is not among the peers; nor is C
 """
 
 import argparse
+import math
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from shmetrics.benchmarks.calls import Work
-from shmetrics.benchmarks.comparing import Ratio, over_rounds, paired
+from shmetrics.benchmarks.comparing import SURE, Ratio, over_rounds, paired
 from shmetrics.benchmarks.figures import Axis, Cell, Claim, Column, Curve, Figure, Point, Table, at_least, at_most
 from shmetrics.benchmarks.fleets import STARTS, Answers, Fleet, fleet
 from shmetrics.benchmarks.pages import PAGES
@@ -53,6 +54,7 @@ FROM_MEAN: Final = 20.0
 DISTURBED: Final = 1.5
 _TOGETHER, _SINGLE = 100, 25
 """Calls between two looks at the clock."""
+_TWO_SIDED: Final = statistics.NormalDist().inv_cdf((1.0 + SURE) / 2)
 
 
 @dataclass(frozen=True)
@@ -308,9 +310,16 @@ def _claims(points: _Points) -> list[Claim]:
 
 
 def _percent(rounds: Mapping[str, Sequence[Any]] | None) -> Ratio | None:
-    """How far the furthest is; its noise is how much that changes when any one round is left out."""
+    """How far the furthest is; how sure that is, the jackknife says: what it is with any one round left out.
+
+    Its variance is from Efron and Tibshirani, An Introduction to the Bootstrap, equation 11.5.
+    """
     if not rounds:
         return None
     each = rounds["each"]
-    without = [_furthest_over_all([*each[:at], *each[at + 1 :]] or each) for at in range(len(each))]
-    return replace(over_rounds([100.0 * value for value in without]), median=100.0 * _furthest_over_all(each))
+    count = len(each)
+    found = 100.0 * _furthest_over_all(each)
+    without = [100.0 * _furthest_over_all([*each[:at], *each[at + 1 :]] or each) for at in range(count)]
+    mean = statistics.fmean(without)
+    error = math.sqrt((count - 1) / count * sum((value - mean) ** 2 for value in without))
+    return Ratio(found, min(without), max(without), (found - _TWO_SIDED * error, found + _TWO_SIDED * error))

@@ -28,7 +28,8 @@ EXAMPLES: Final = """\
   shmetrics bench --install               what peers need that cannot be installed beside shmetrics
   shmetrics bench write-cost --json | jq '.scenarios[].figures[] | select(.kind == "claim")'
 Figures are ratios within one run, whose rounds are interleaved. What the rounds leave open is neither ranked nor
-claimed; more of them (--rounds) leave less open. Peers that are not installed are named, with the command that installs them.
+claimed; more of them (--rounds) leave less open. Peers that are not installed are named, with the command that installs
+them.
 Exit status: 1 where something does not hold that should."""
 
 
