@@ -95,6 +95,7 @@ def _failure(draw: random.Random, *, tripwire: bool) -> Callable[[], float]:
                     _until(lambda: bool(called))
             finally:
                 end.set()
+                fail.release()  # of whoever is interrupted before
                 worker.join()
         return called[0] - float(failed_at.value)
 
