@@ -126,3 +126,15 @@ def test_what_is_interrupted_leaves_nothing():
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said, files()) == (130, ("", ""), [])
+
+
+def test_a_scenario_that_fails_says_so_and_takes_nothing_from_what_others_found(tmp_path):
+    broken = tmp_path / "cc"  # a compiler that is there, and cannot compile
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    done = run(*QUICK, "--json", CC=str(broken))
+    assert done.returncode == 1
+    assert done.stderr.startswith("shmetrics: write-cost failed: CalledProcessError: ")
+    found = strict_json(done.stdout)["scenarios"]["write-cost"]
+    assert found["results"]["failed"].startswith("Traceback")
+    assert [(each["verdict"], each["found"]) for each in found["figures"]] == [("does not hold", "CalledProcessError")]
