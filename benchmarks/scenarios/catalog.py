@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from shmetrics import CustomMetrics, PerformanceMetrics, entries
-from shmetrics.benchmarks.comparing import over_rounds
+from shmetrics.benchmarks.comparing import exactly, over_rounds
 from shmetrics.benchmarks.figures import Axis, Column, Curve, Figure, Point, Table, at_least, at_most
 from shmetrics.benchmarks.fleets import Answers, fleet
 from shmetrics.benchmarks.progress import Progress
@@ -73,18 +73,18 @@ def report(results: dict[str, Any]) -> list[Figure]:
             rows,
         ),
         at_most(
-            "entries that a process reads for each series that it creates itself", 0.1, over_rounds(reads), unit=""
+            "entries that a process reads for each series that it creates itself", 0.1, exactly(max(reads)), unit=""
         ),
         at_most(
             "times that a process reads each entry",
             1.0,
-            over_rounds([one["entries_read"] / workers / one["entries"] for one in together]),
+            exactly(max(one["entries_read"] / workers / one["entries"] for one in together)),
             unit="",
         ),
         at_least(
             "metrics that every process has counted",
             metrics,
-            over_rounds([one["metrics_counted_by_all"] for one in together]),
+            exactly(min(one["metrics_counted_by_all"] for one in together)),
             unit="",
         ),
     ]

@@ -49,7 +49,7 @@ def run(state: Mapping[str, Mapping[str, Work]], options: argparse.Namespace, pr
     for name, calls in state.items():
         works |= {f"{work}/{name}": call for work, call in calls.items()}
     how: dict[str, Any] = {
-        "rounds": options.rounds or (5 if options.quick else 60),
+        "rounds": options.rounds or (6 if options.quick else 60),
         "seed": options.seed,
         "group": _work_of,
     }

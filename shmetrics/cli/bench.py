@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
         write_atomically(options.html, html(report).encode())
     if interrupted:
-        print("shmetrics: interrupted; what had been measured by then is reported", file=sys.stderr)
+        print("shmetrics: interrupted; the scenarios that were over by then are reported", file=sys.stderr)
         return 130
     return 1 if any(claim.verdict == "does not hold" for claim in report.claims()) else 0
 

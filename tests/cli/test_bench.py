@@ -110,7 +110,7 @@ def test_what_was_measured_before_an_interruption_is_reported():
     assert status == 130
     assert f"{first}: {scenarios.load(first).SUMMARY}" in output
     assert f"{second}: " not in output
-    assert "shmetrics: interrupted; what had been measured by then is reported" in seen
+    assert "shmetrics: interrupted; the scenarios that were over by then are reported" in seen
 
 
 def test_what_is_interrupted_leaves_nothing():
