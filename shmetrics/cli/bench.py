@@ -60,7 +60,7 @@ def _common(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [
         add_switch(parser, "--quick", "a run of seconds: it shows that all works, and little more"),
         add_count(parser, "--rounds", None, "interleaved rounds; each scenario knows how many it needs"),
-        add_count(parser, "--seed", 1, "of the order in which turns are taken, and of all else that is drawn"),
+        add_count(parser, "--seed", 1, "of the order of turns, and of what accuracy and alert-latency draw"),
         add_json(parser),
         add_text(parser, "--markdown", "a file for the report as Markdown", "FILE"),
         add_text(parser, "--html", "a file for the report as a page with plots; needs jinja2", "FILE"),
