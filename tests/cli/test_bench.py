@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from contextlib import suppress
 
+import psutil
 import pytest
 
 from shmetrics import naming
@@ -111,6 +112,18 @@ def test_what_was_measured_before_an_interruption_is_reported():
     assert f"{first}: {scenarios.load(first).SUMMARY}" in output
     assert f"{second}: " not in output
     assert "shmetrics: interrupted; the scenarios that were over by then are reported" in seen
+
+
+@pytest.mark.parametrize("scenario", ["pools", "alert-latency", "catalog"])
+def test_what_a_terminal_interrupts_ends_without_a_word_of_its_processes(scenario):
+    with subprocess.Popen(
+        command("bench", scenario, "--rounds", "1000000"),
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        until(lambda: psutil.Process(process.pid).children())
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, said) == (130, ("", ""))
 
 
 def test_what_is_interrupted_leaves_nothing():
