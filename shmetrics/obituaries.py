@@ -71,10 +71,10 @@ class Obituaries:
         self._fence()
         copy = np.frombuffer(bytes(self._bytes[place]), OBITUARY)[0]
         self._fence()
-        if words[_SERIAL] != serial or (copy["serial"], copy["ending"]) != (serial, ending):
+        if words[_SERIAL] != serial or copy["serial"] != serial:
             return None  # somebody is writing it
         obituary = parse(copy) if serial % OBITUARIES == place else None
-        self._known[place] = (serial, ending, obituary)
+        self._known[place] = (serial, int(copy["ending"]), obituary)  # amended since, perhaps: it is one word
         return obituary
 
     def has(self, slot: int, generation: int) -> bool:

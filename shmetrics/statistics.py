@@ -149,18 +149,14 @@ def worker_rows(
 ) -> list[Statistics]:
     """The figures of each of these workers. ``windows``: theirs, whole, where the caller has them."""
     windows = Windows(workers) if windows is None else windows
-    rates = recent_rates(workers, now)
-    return [
-        _worker_row(worker, window, rate, now, percentiles=percentiles)
-        for worker, window, rate in zip(workers, windows.each(), rates, strict=True)
-    ]
+    each = list(windows.each())
+    parts = zip(workers, each, recent_rates(workers, now), _inference_times(each, percentiles=percentiles), strict=True)
+    return [_worker_row(worker, window, rates, now) | times for worker, window, rates, times in parts]
 
 
-def _worker_row(
-    worker: WorkerSnapshot, window: Window, rates: "RecentRates", now: float, *, percentiles: bool
-) -> Statistics:
+def _worker_row(worker: WorkerSnapshot, window: Window, rates: "RecentRates", now: float) -> Statistics:
     counters = worker.counters
-    row = {
+    return {
         "slot": worker.slot,
         "pid": worker.pid,
         "role": worker.role,
@@ -182,13 +178,23 @@ def _worker_row(
             {"label": request.label, "age": now - request.started_at} for request in worker.in_flight
         ],
         "window_count": window.count,
-        "avg_inference_time": float(window.measures[0].mean()) if window.count else 0.0,
         "stale": worker.stale,
         **{f"gc_{name}": [getattr(each, name) for each in worker.garbage] for name in Generation._fields},
     }
-    if percentiles:
-        row |= _percentiles(np.sort(window.measures[0]) if window.count else np.zeros(1), "inference_time")
-    return row
+
+
+def _inference_times(windows: Sequence[Window], *, percentiles: bool) -> list[Statistics]:
+    """The mean of each window's inference times, and their percentiles; of those as long as one another at once."""
+    found: list[Statistics] = [{}] * len(windows)
+    by_count: dict[int, list[int]] = {}
+    for at, window in enumerate(windows):
+        by_count.setdefault(window.count, []).append(at)
+    for count, which in by_count.items():
+        values = np.array([windows[at].measures[0] for at in which]) if count else np.zeros((len(which), 1))
+        figures = _percentiles(np.sort(values), "inference_time") if percentiles else [{}] * len(which)
+        for at, mean, row in zip(which, values.mean(axis=1).tolist(), figures, strict=True):
+            found[at] = {"avg_inference_time": mean, **row}
+    return found
 
 
 class RecentRates(NamedTuple):
@@ -279,25 +285,26 @@ def _window_figures(window: Window, *, detailed: bool, percentiles: bool) -> Sta
             figures[f"max_{measure}"] = float(values[-1])
             figures[f"std_{measure}"] = float(values.std())
         if percentiles:
-            figures |= _percentiles(values, measure)
+            figures |= _percentiles(values[None, :], measure)[0]
     return figures
 
 
-def _percentiles(values: NDArray[np.float64], measure: str) -> Statistics:
-    """``p50_<measure>`` and so on of sorted values: to the last bit what ``numpy.percentile`` (linear) gives.
+def _percentiles(rows: NDArray[np.float64], measure: str) -> list[Statistics]:
+    """``p50_<measure>`` and so on of each row of sorted values: to the bit what ``numpy.percentile`` (linear) gives.
 
     numpy would select anew for each call; one sort serves all figures. The formula is numpy's, including that it
     interpolates from the nearer end.
     """
-    figures: Statistics = {}
+    names, columns, last = [], [], rows.shape[1] - 1
     for percent in PERCENTILES:
-        position = (len(values) - 1) * (percent / 100)
+        position = last * (percent / 100)
         below = math.floor(position)
         fraction = position - below
-        low, high = float(values[below]), float(values[min(below + 1, len(values) - 1)])
+        low, high = rows[:, below], rows[:, min(below + 1, last)]
         step = high - low
-        figures[f"p{percent}_{measure}"] = low + step * fraction if fraction < 0.5 else high - step * (1 - fraction)
-    return figures
+        columns.append((low + step * fraction if fraction < 0.5 else high - step * (1 - fraction)).tolist())
+        names.append(f"p{percent}_{measure}")
+    return [dict(zip(names, figures, strict=True)) for figures in zip(*columns, strict=True)]
 
 
 def _ratio(part: int, whole: int) -> float:

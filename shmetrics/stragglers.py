@@ -10,10 +10,9 @@ fewer than LEAST_WORKERS workers with enough to go by are no fleet.
 import math
 from collections.abc import Iterator, Sequence
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shmetrics.evidence import Evidence, Finding, Rule, about
 from shmetrics.folded import LIMIT, fill_measures
@@ -55,16 +54,13 @@ _SURE: Final = 4.5
 
 def _slow(evidence: Evidence) -> Iterator[Finding]:
     """A worker whose latency is far above the fleet's: by the mean of its logarithm, which no single request moves."""
-    since = evidence.fleet.taken_at - _LATENCY_SECONDS
-    latencies = zip(evidence.live, _log_latencies(evidence.live, since), strict=True)
-    samples = [(worker, logs) for worker, logs in latencies if len(logs) >= _LEAST_RECORDS]
-    if len(samples) < LEAST_WORKERS:
+    latencies = _log_latencies(evidence.live, evidence.fleet.taken_at - _LATENCY_SECONDS)
+    if len(latencies) < LEAST_WORKERS:
         return
-    means = [float(logs.mean()) for _, logs in samples]
-    errors = [float(logs.std(ddof=1)) / math.sqrt(len(logs)) for _, logs in samples]
+    means, errors = [each.mean for each in latencies], [each.error for each in latencies]
     fleet = median(means)
     scores = modified_z(means, [max(error, _ALIKE) for error in errors])
-    for (worker, _), mean, error, score in zip(samples, means, errors, scores, strict=True):
+    for (worker, mean, error), score in zip(latencies, scores, strict=True):
         ratio = math.exp(mean - fleet)
         if score > OUTLIER and ratio >= SLOWER and mean - fleet > _SURE * error:
             text = (
@@ -75,8 +71,19 @@ def _slow(evidence: Evidence) -> Iterator[Finding]:
             yield about(worker, "slow_worker", "warning", text, value=ratio, threshold=SLOWER)
 
 
-def _log_latencies(workers: Sequence[WorkerSnapshot], since: float) -> list[NDArray[np.float64]]:
-    """The logarithms of each worker's last latencies, _MOST_RECORDS at most. All at once: numpy's calls are dear."""
+class _LogLatency(NamedTuple):
+    """The mean of the logarithms of a worker's last latencies, and its standard error."""
+
+    worker: WorkerSnapshot
+    mean: float
+    error: float
+
+
+def _log_latencies(workers: Sequence[WorkerSnapshot], since: float) -> list[_LogLatency]:
+    """Of each worker's last _MOST_RECORDS records, where enough of them can be used.
+
+    Of all workers at once, since numpy's calls are dear; the variance by its definition, after the mean.
+    """
     parts = [worker.window[-_MOST_RECORDS:] for worker in workers]
     if not parts:
         return []
@@ -85,8 +92,13 @@ def _log_latencies(workers: Sequence[WorkerSnapshot], since: float) -> list[NDAr
     fill_measures(measures, parts)
     latency, times = measures[-1], np.concatenate([part["time"] for part in parts])
     good = (times > since) & (latency > 0.0) & (latency < LIMIT)
-    ends = np.bincount(whose[good], minlength=len(parts)).cumsum()
-    return np.split(np.log(latency[good]), ends[:-1])
+    whose, logs = whose[good], np.log(latency[good])
+    counts = np.bincount(whose, minlength=len(parts))
+    means = np.bincount(whose, logs, len(parts)) / np.maximum(counts, 1)
+    squares = np.bincount(whose, (logs - means[whose]) ** 2, len(parts))
+    errors = np.sqrt(squares / np.maximum(counts - 1, 1) / np.maximum(counts, 1))
+    found = zip(workers, means.tolist(), errors.tolist(), counts.tolist(), strict=True)
+    return [_LogLatency(*latencies) for *latencies, count in found if count >= _LEAST_RECORDS]
 
 
 MORE_ERRORS: Final = 3.0

@@ -52,6 +52,14 @@ def add(ring, number, exit_code=-9, **facts):
 # The ring -------------------------------------------------------------------------------------------------------------
 
 
+def test_an_obituary_that_is_amended_while_it_is_read_is_not_left_out(ring, hub):
+    add(ring, 1, exit_code=None)
+    ring._fence = lambda: Obituaries(hub).amend(101, -9, FACTS["noticed"] + 1.0)
+    (obituary,) = ring.read()
+    assert obituary.exit_code == -9
+    assert ring.read() == (obituary,)
+
+
 def test_the_newest_are_kept_in_the_order_in_which_they_were_written(ring):
     for number in range(3 * OBITUARIES + 5):
         add(ring, number)

@@ -17,7 +17,6 @@ from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
     CollectorRegistry,
-    generate_latest,
     start_http_server,
     start_wsgi_server,
 )
@@ -25,7 +24,7 @@ from prometheus_client import (
 from shmetrics.exporters.prometheus.apps import make_asgi_app, make_wsgi_app
 from shmetrics.exporters.prometheus.buckets import BATCH_BUCKETS, DURATION_BUCKETS
 from shmetrics.exporters.prometheus.collector import PrometheusExporter
-from shmetrics.exporters.prometheus.exposition import render
+from shmetrics.exporters.prometheus.exposition import generate_latest, render
 from shmetrics.exporters.prometheus.face import Counter, Enum, Gauge, Histogram, Info, Summary
 from shmetrics.exporters.prometheus.home import use
 from shmetrics.exporters.prometheus.server import Server

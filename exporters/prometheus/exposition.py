@@ -5,9 +5,10 @@ The formats are prometheus_client's own (see `encoding`); here is what stands ar
 
 import gzip
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from prometheus_client import generate_latest
+from prometheus_client import REGISTRY
+from prometheus_client import generate_latest as generate_text
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -38,7 +39,15 @@ def render(
     exporter = PrometheusExporter(metrics_or_hub, registry=None, buckets=buckets)
     if openmetrics:
         return encoding.openmetrics(narrowed(LawfulSums(exporter), names), generate_openmetrics)
-    return encoding.text(narrowed(exporter, names), generate_latest)
+    return encoding.text(narrowed(exporter, names), generate_text)
+
+
+def generate_latest(registry: Collector = REGISTRY, *args: Any, **kwargs: Any) -> bytes:
+    """What prometheus_client's function of this name gives, to the byte, in a part of the time.
+
+    ``args``, ``kwargs``: what younger versions take besides (how names are escaped); then it is theirs that answers.
+    """
+    return generate_text(registry, *args, **kwargs) if args or kwargs else encoding.text(registry, generate_text)
 
 
 def narrowed(collector: Collector, names: Collection[str]) -> Collector:

@@ -1,13 +1,15 @@
 """Pages: both formats, what of them is asked for, and how the two sides agree on a form."""
 
 import gzip
+from inspect import signature
 
 import prometheus_client
 import pytest
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
+from prometheus_client.parser import text_string_to_metric_families
 
 from shmetrics import Hub, HubClosedError, PerformanceMetrics, PrometheusExporter
-from shmetrics.exporters.prometheus import render
+from shmetrics.exporters.prometheus import generate_latest, render
 from shmetrics.exporters.prometheus.exposition import narrowed, negotiated
 from shmetrics.families import Definition, Family, Series
 from tests.exporters.prometheus import Still, families_of, read, samples_of
@@ -171,3 +173,31 @@ class TestNegotiation:
         page = negotiate(source, "", accept)
         assert page.encoding is None
         assert families_of(page.body)
+
+
+class TestGenerateLatest:
+    """The stand-in for prometheus_client's function of that name."""
+
+    @pytest.fixture
+    def registry(self, source):
+        registry = prometheus_client.CollectorRegistry()
+        PrometheusExporter(source, registry=registry)
+        prometheus_client.Counter("theirs", "Made by prometheus_client.", ["model"], registry=registry).labels(
+            "a"
+        ).inc()
+        return registry
+
+    def test_it_gives_what_the_original_gives(self, registry):
+        assert generate_latest(registry) == prometheus_client.generate_latest(registry)
+
+    def test_without_a_registry_it_is_of_the_default_one(self):
+        names = {family.name for family in text_string_to_metric_families(generate_latest().decode())}
+        assert "python_gc_objects_collected" in names
+
+    def test_how_names_are_escaped_can_be_said_where_the_original_lets_one(self, registry):
+        if "escaping" not in signature(prometheus_client.generate_latest).parameters:
+            with pytest.raises(TypeError, match="escaping"):
+                generate_latest(registry, escaping="underscores")
+        else:
+            wanted = prometheus_client.generate_latest(registry, escaping="underscores")
+            assert generate_latest(registry, escaping="underscores") == wanted
