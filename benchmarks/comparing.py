@@ -23,12 +23,16 @@ def spread(values: Sequence[float]) -> float:
 
 SURE: Final = 0.95
 """How probable it is that the median lies where `between` says."""
+ENOUGH: Final = 6
+"""Rounds: fewer cannot make anything so sure."""
+OPEN: Final = (-math.inf, math.inf)
+"""Between what a figure is of which nothing is sure."""
 
 
 def between(values: Sequence[float]) -> tuple[float, float]:
     """Between what the true median lies, as sure as `SURE`, however the values are distributed.
 
-    Fewer than six cannot make that sure: of these, the least and the greatest.
+    Fewer than `ENOUGH` say nothing that is so sure: of these, `OPEN`.
 
     Any value is below the true median as often as above it. So the number of those below is binomial, and the k-th
     value from either end is beyond the median only where fewer than k are on that side of it (the confidence interval
@@ -38,8 +42,7 @@ def between(values: Sequence[float]) -> tuple[float, float]:
     while (beyond := beyond + math.comb(count, k) / 2**count) <= (1.0 - SURE) / 2:
         k += 1
     ordered = sorted(values)
-    k = max(k, 1)
-    return ordered[k - 1], ordered[-k]
+    return (ordered[k - 1], ordered[-k]) if k else OPEN
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Ratio:
 def over_rounds(values: Sequence[float]) -> Ratio:
     """The figure, of what each round gave."""
     return Ratio(statistics.median(values), min(values), max(values), between(values))
+
+
+def exactly(value: float) -> Ratio:
+    """The figure, of what has no noise: a count, or the size of a file."""
+    return Ratio(value, value, value, (value, value))
 
 
 def paired(over: Sequence[float], under: Sequence[float]) -> Ratio:
@@ -83,19 +91,21 @@ def standing(rounds: Mapping[str, Sequence[float]], *, most: bool = False) -> St
     order = sorted(medians, key=lambda name: medians[name], reverse=most)
     places = {}
     for at, name in enumerate(order):
-        before = sum(not _refusal(rounds, other, name) for other in order[:at])
-        behind = sum(not _refusal(rounds, name, other) for other in order[at + 1 :])
+        before = sum(not _refusal(rounds, other, name, most) for other in order[:at])
+        behind = sum(not _refusal(rounds, name, other, most) for other in order[at + 1 :])
         best, worst = 1 + before, len(order) - behind
         places[name] = f"{best}-{worst}" if best < worst else f"{best}"
-    refusals = (_refusal(rounds, one, other) for one, other in pairwise(order))
-    return Standing(tuple(order), places, tuple(filter(None, refusals)))
+    refusals = filter(None, (_refusal(rounds, one, other, most) for one, other in pairwise(order)))
+    return Standing(tuple(order), places, tuple(dict.fromkeys(refusals)))
 
 
-def _refusal(rounds: Mapping[str, Sequence[float]], one: str, other: str) -> str:
-    """Why two cannot be told apart; "" where they can."""
+def _refusal(rounds: Mapping[str, Sequence[float]], one: str, other: str, most: bool) -> str:
+    """Why it cannot be said that one is before the other; "" where it can."""
     difference = paired(rounds[one], rounds[other])
     low, high = difference.between
-    if not low <= 1.0 <= high:
+    if (low, high) == OPEN:
+        return f"too few rounds to rank: --rounds {ENOUGH} or more may say more"
+    if low > 1.0 if most else high < 1.0:
         return ""
     found = f"{one} is {difference.median:.3g} times {other}, and surely between {low:.3g} and {high:.3g} times"
     return f"too noisy to rank: {found}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from shmetrics.benchmarks.comparing import Ratio
+from shmetrics.benchmarks.comparing import ENOUGH, OPEN, Ratio
 
 Cell = str | float | int | None
 """None is what was not measured."""
@@ -99,6 +99,8 @@ def _judged(name: str, goal: str, unit: str, wanted: float, found: Ratio) -> Cla
     kept, missed = (low >= wanted, high < wanted) if goal.startswith("at least") else (high <= wanted, low > wanted)
     if not kept and not missed:
         reason = f"it is surely between {quantity(low, unit)} and {quantity(high, unit)}; more --rounds say more"
+        if found.between == OPEN:
+            reason = f"too few rounds to be sure of anything; --rounds {ENOUGH} or more may say more"
         return Claim(name, goal, text, "too noisy to say", reason)
     return Claim(name, goal, text, "holds" if kept else "does not hold")
 

@@ -5,13 +5,14 @@ and goes away, in whatever manner, closes the pipes, and they end.
 """
 
 import multiprocessing
+import os
 import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
@@ -47,8 +48,17 @@ class Fleet:
                 connection.send((question, arguments))
 
     def heard(self, of: int | None = None) -> list[Any]:
-        """What those answer that were told something."""
-        return [self._answer(number, connection) for number, connection in enumerate(self._connections[:of])]
+        """What those answer that were told something. One that has ended is noticed at once: others may wait for a lock
+        that it had, and would for ever.
+        """
+        answers: dict[int, Any] = {}
+        silent = {connection: number for number, connection in enumerate(self._connections[:of])}
+        while silent:
+            for connection in wait(list(silent)):
+                assert isinstance(connection, Connection)
+                number = silent.pop(connection)
+                answers[number] = self._answer(number, connection)
+        return [answers[number] for number in sorted(answers)]
 
     @staticmethod
     def _answer(number: int, connection: Connection) -> Any:
@@ -62,6 +72,20 @@ class Fleet:
 
 
 @contextmanager
+def deaf() -> Iterator[None]:
+    """Processes that are started in the block do not hear of Ctrl-C, which a terminal tells all of us; this one does,
+    after it.
+
+    From their first moment on: one that is still importing would else print where Ctrl-C found it.
+    """
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+
+
+@contextmanager
 def fleet(size: int, start: str, prepare: Callable[..., Answers], *arguments: object) -> Iterator[Fleet]:
     """So many processes, started by ``start``, each with the answers of ``prepare(number, *arguments)``.
 
@@ -72,46 +96,51 @@ def fleet(size: int, start: str, prepare: Callable[..., Answers], *arguments: ob
     processes: list[BaseProcess] = []
     if start == "spawn":
         resource_tracker.ensure_running()  # it unblocks the signal where it starts, which it would do just in between
-    # From the first moment on: a process that is still importing would else print where Ctrl-C found it.
-    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    patience = 0.0  # for those that are not even ready
     try:
-        try:
-            for number in range(size):
-                ours, theirs = context.Pipe()
-                connections.append(ours)
-                inherited = tuple(connections) if start == "fork" else ()
-                details = (theirs, inherited, prepare, number, arguments)
-                process = context.Process(target=_serve, args=details, daemon=True)  # type: ignore[attr-defined]
+        for number in range(size):
+            ours, theirs = context.Pipe()
+            connections.append(ours)
+            inherited = tuple(connections) if start == "fork" else ()
+            details = (theirs, inherited, prepare, number, arguments)
+            process = context.Process(target=_serve, args=details, daemon=True)  # type: ignore[attr-defined]
+            with deaf():
                 process.start()
                 processes.append(process)
-                theirs.close()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+            theirs.close()
         started = Fleet(connections)
         started.heard()
+        patience = _PATIENCE
         yield started
     finally:
         for connection in connections:
             connection.close()
-        patience = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + patience
         for process in processes:
-            process.join(max(patience - time.monotonic(), 0.0))
-            if process.exitcode is None:
-                process.kill()
-                process.join()
+            process.join(max(deadline - time.monotonic(), 0.0))
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
             process.close()
 
 
-def _serve(
-    connection: Connection,
-    inherited: tuple[Connection, ...],
-    prepare: Callable[..., Answers],
-    number: int,
-    arguments: tuple[object, ...],
-) -> None:
-    """The life of one. ``inherited``: the other ends, which would keep the pipes open when whoever asks is gone."""
+def _serve(connection: Connection, inherited: tuple[Connection, ...], *how: Any) -> None:
+    """The life of one. ``inherited``: the other ends, which would keep the pipes open when whoever asks is gone.
+
+    It ends as a killed one does: 64 that give up their slots, one after the other, would take many seconds, and what
+    they have slots in is about to be removed.
+    """
     for other in inherited:
         other.close()
+    _answer(connection, *how)
+    os._exit(0)
+
+
+def _answer(
+    connection: Connection, prepare: Callable[..., Answers], number: int, arguments: tuple[object, ...]
+) -> None:
+    """Whatever is asked, until nobody wants to know any more."""
     answers: Answers = {}
 
     def said(work: Callable[[], Any]) -> bool:

@@ -14,15 +14,23 @@ from shmetrics.benchmarks.comparing import spread
 from shmetrics.texts import size
 
 _PACKAGES: Final = ("shmetrics", "numpy", "prometheus_client")
+_COMPARED: Final = (
+    *("opentelemetry-sdk", "opentelemetry-instrumentation", "statsd", "ddsketch", "hdrhistogram"),
+    *("gunicorn", "uvicorn", "flask", "fastapi"),
+)
+"""Others that scenarios use, where they are installed."""
 _GOVERNOR: Final = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+NOT_INSTALLED: Final = "not installed"
 _TURNS: Final = 40
 
 
-def described(packages: tuple[str, ...] = ()) -> dict[str, str]:
-    """Versions, processors, governor, memory; and the versions of the packages that were compared."""
+def described() -> dict[str, str]:
+    """Versions, also of what is compared; processors, governor, memory."""
+    others = {name: _version(name) for name in _COMPARED}
     return {
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: _version(name) for name in (*_PACKAGES, *packages)},
+        **{name: _version(name) for name in _PACKAGES},
+        "compared": ", ".join(f"{name} {found}" for name, found in others.items() if found != NOT_INSTALLED) or "-",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
         "CPUs": f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} may be used",
@@ -67,7 +75,7 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 def _processor() -> str:

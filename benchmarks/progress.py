@@ -37,6 +37,7 @@ class Bar:
             print(f"\r{bar} {percent:3} %  {self._name}\x1b[K", end="", file=sys.stderr, flush=True)
 
     def __enter__(self) -> "Bar":
+        self(0, 1)  # what must be there first may take a while
         return self
 
     def __exit__(self, *_: object) -> None:

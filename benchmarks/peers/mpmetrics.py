@@ -68,11 +68,14 @@ def _python() -> Path:
 
 
 def _lacking() -> str:
-    return "" if (environment() / "installed").exists() else "shmetrics bench --install"
+    there = (environment() / "installed").exists() and _python().exists()  # not where its Python has been removed
+    return "" if there else "shmetrics bench --install"
 
 
 def install() -> None:
-    """Make the environment; subprocess.CalledProcessError where pip cannot."""
+    """Make the environment, unless it is there; subprocess.CalledProcessError where pip cannot."""
+    if not _lacking():
+        return
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment())], check=True)
     command = [str(_python()), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS]
     subprocess.run(command, check=True)

@@ -1,5 +1,6 @@
 """What stands in the cells of a table, in every format: digits, thousands, and nothing where nothing was measured."""
 
+import math
 from collections.abc import Iterable
 
 from shmetrics.benchmarks.figures import Cell, Column, Curve, Table
@@ -16,7 +17,12 @@ def shown(cell: Cell, column: Column) -> str:
         return "-"
     if isinstance(cell, str):
         return cell
-    return f"{cell:,}" if isinstance(cell, int) else f"{cell:,.{column.digits}f}"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    digits = column.digits
+    if 0.0 < abs(cell) < 10.0**-digits:  # else it would look like nothing
+        digits = -math.floor(math.log10(abs(cell)))
+    return f"{cell:,.{digits}f}"
 
 
 def is_number(cell: Cell) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from shmetrics.benchmarks.figures import Cell, Chapter, Claim, Curve, Report, Table
 from shmetrics.benchmarks.reports.cells import head, is_number, points, texts
-from shmetrics.exporters.profiles.report import STYLE, UPLOT, rendered
+from shmetrics.exporters.profiles.report import REDRAW, STYLE, UPLOT, rendered
 
 _FILES = "shmetrics.benchmarks.reports:"
 
@@ -51,7 +51,7 @@ def html(report: Report) -> str:
     return rendered(
         f"{_FILES}bench.html",
         (f"{UPLOT}.min.css", STYLE, f"{_FILES}templates/bench.css"),
-        (f"{UPLOT}.iife.min.js", f"{_FILES}templates/bench.js"),
+        (f"{UPLOT}.iife.min.js", REDRAW, f"{_FILES}templates/bench.js"),
         machine=report.machine,
         parts=[_part(chapter) for chapter in report.chapters],
     )

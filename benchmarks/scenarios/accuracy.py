@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from shmetrics.benchmarks.comparing import over_rounds
+from shmetrics.benchmarks.comparing import exactly
 from shmetrics.benchmarks.estimators import ESTIMATORS
 from shmetrics.benchmarks.figures import Cell, Claim, Column, Figure, Table, at_most
 from shmetrics.benchmarks.peers import OURS
@@ -123,6 +123,6 @@ def _table(name: str, found: Mapping[str, Any]) -> Table:
 
 def _claims(distributions: Mapping[str, Any]) -> list[Claim]:
     return [
-        at_most(f"the worst error of {OURS}, {name}", WORST, over_rounds([100.0 * max(found["errors"][OURS])]), "%")
+        at_most(f"the worst error of {OURS}, {name}", WORST, exactly(100.0 * max(found["errors"][OURS])), "%")
         for name, found in distributions.items()
     ]

@@ -20,6 +20,7 @@ from shmetrics.alerting.tripwire import POLL, Tripwire, Wires
 from shmetrics.benchmarks.calls import Call
 from shmetrics.benchmarks.comparing import over_rounds
 from shmetrics.benchmarks.figures import Column, Figure, Table
+from shmetrics.benchmarks.fleets import deaf
 from shmetrics.benchmarks.progress import Progress, part
 from shmetrics.benchmarks.rounds import interleaved, timed
 
@@ -83,7 +84,8 @@ def _failure(draw: random.Random, *, tripwire: bool) -> Callable[[], float]:
         called: list[float] = []
         with PerformanceMetrics(window_size=100, max_workers=64) as metrics, _wired(tripwire):
             worker = context.Process(target=_work, args=(metrics, fail, failed_at, end), daemon=True)
-            worker.start()
+            with deaf():
+                worker.start()
             try:
                 _until(lambda: metrics.get_statistics()["total_requests"] >= 100)
                 with PerformanceAlerting(metrics, THRESHOLDS) as alerting:
@@ -93,6 +95,7 @@ def _failure(draw: random.Random, *, tripwire: bool) -> Callable[[], float]:
                     _until(lambda: bool(called))
             finally:
                 end.set()
+                fail.release()  # of whoever is interrupted before
                 worker.join()
         return called[0] - float(failed_at.value)
 

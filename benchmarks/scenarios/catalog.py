@@ -6,24 +6,19 @@ catalog once, however often others change it.
 
 import argparse
 import logging
-import multiprocessing
-import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Barrier
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from shmetrics import CustomMetrics, PerformanceMetrics, entries
-from shmetrics.benchmarks.comparing import over_rounds
+from shmetrics.benchmarks.comparing import exactly, over_rounds
 from shmetrics.benchmarks.figures import Axis, Column, Curve, Figure, Point, Table, at_least, at_most
+from shmetrics.benchmarks.fleets import Answers, fleet
 from shmetrics.benchmarks.progress import Progress
 from shmetrics.cli.options import add_count
 
 SUMMARY: Final = "what it costs to define custom metrics and create series, in one process and in many at once"
-PATIENCE: Final = 300.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -78,18 +73,18 @@ def report(results: dict[str, Any]) -> list[Figure]:
             rows,
         ),
         at_most(
-            "entries that a process reads for each series that it creates itself", 0.1, over_rounds(reads), unit=""
+            "entries that a process reads for each series that it creates itself", 0.1, exactly(max(reads)), unit=""
         ),
         at_most(
             "times that a process reads each entry",
             1.0,
-            over_rounds([one["entries_read"] / workers / one["entries"] for one in together]),
+            exactly(max(one["entries_read"] / workers / one["entries"] for one in together)),
             unit="",
         ),
         at_least(
             "metrics that every process has counted",
             metrics,
-            over_rounds([one["metrics_counted_by_all"] for one in together]),
+            exactly(min(one["metrics_counted_by_all"] for one in together)),
             unit="",
         ),
     ]
@@ -148,18 +143,11 @@ class _Warnings(logging.Handler):
 
 def _together(workers: int, count: int) -> dict[str, float]:
     """Many processes, each with its slot, define the same metrics and label sets, all at once."""
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(workers, timeout=PATIENCE)
-    with PerformanceMetrics(max_workers=workers + 1, max_series=4 * count) as metrics, ExitStack() as ended:
-        answers_of = []
-        for _ in range(workers):
-            answer, told = context.Pipe(duplex=False)
-            process = context.Process(target=_define, args=(metrics, count, barrier, told), daemon=True)
-            process.start()
-            ended.callback(_end, process, answer)
-            told.close()  # so that a process which ends without a word is the end of the pipe, and nobody waits for it
-            answers_of.append(answer)
-        answers = [answer.recv() for answer in answers_of]
+    with (
+        PerformanceMetrics(max_workers=workers + 1, max_series=4 * count) as metrics,
+        fleet(workers, "fork", _as_definer, metrics, count) as definers,
+    ):
+        answers = definers.ask("define", time.monotonic() + 0.01 + 0.001 * workers)
         with _reads() as there:  # this process has read none before, and reads each once
             found = CustomMetrics(metrics).get_all_metrics().values()
         counted_by_all = sum([each["value"] for each in family["series"]] == [workers] for family in found)
@@ -174,28 +162,22 @@ def _together(workers: int, count: int) -> dict[str, float]:
     }
 
 
-def _end(process: BaseProcess, answer: Connection) -> None:
-    """It has said all it had to; or else something is wrong, and nobody wants to hear the rest."""
-    answer.close()
-    process.kill()
-    process.join()
-    process.close()
-
-
-def _define(metrics: PerformanceMetrics, count: int, barrier: Barrier, told: Connection) -> None:
+def _as_definer(_number: int, metrics: PerformanceMetrics, count: int) -> Answers:
     warnings = _Warnings()
     logging.getLogger("shmetrics").addHandler(warnings)
-    with _reads() as read:
-        metrics.claim()
-        custom = CustomMetrics(metrics)
-        barrier.wait()
-        start = time.perf_counter()
-        counters = [custom.counter(f"m{number}_total", labels=["model"]) for number in range(count)]
-        defined = time.perf_counter() - start
-        for counter in counters:
-            counter.labels("a").inc()
-        waiting = len(metrics.book.waiting)
-        seconds = time.perf_counter() - start
-    told.send((defined, seconds, len(read), waiting, len(warnings.texts)))
-    metrics.close()
-    os._exit(0)
+
+    def define(begin: float) -> tuple[float, float, int, int, int]:
+        with _reads() as read:
+            custom = CustomMetrics(metrics)
+            time.sleep(max(begin - time.monotonic(), 0.0))
+            start = time.perf_counter()
+            counters = [custom.counter(f"m{number}_total", labels=["model"]) for number in range(count)]
+            defined = time.perf_counter() - start
+            for counter in counters:
+                counter.labels("a").inc()
+            waiting = len(metrics.book.waiting)
+            seconds = time.perf_counter() - start
+        return defined, seconds, len(read), waiting, len(warnings.texts)
+
+    metrics.claim()
+    return {"define": define}

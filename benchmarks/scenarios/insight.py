@@ -15,6 +15,7 @@ from typing import Any, Final
 from shmetrics import PerformanceMetrics, slots
 from shmetrics.benchmarks.calls import Call
 from shmetrics.benchmarks.figures import Figure
+from shmetrics.benchmarks.fleets import deaf
 from shmetrics.benchmarks.progress import Progress, part
 from shmetrics.benchmarks.rounds import interleaved, timed
 from shmetrics.benchmarks.tables import beside
@@ -67,7 +68,8 @@ def _reap(metrics: PerformanceMetrics, *, dies: bool) -> Callable[[], float]:
 
     def turn() -> float:
         worker = multiprocessing.get_context("fork").Process(target=_work, args=(metrics, dies))
-        worker.start()
+        with deaf():
+            worker.start()
         worker.join()
         begun = time.perf_counter()
         reaped = slots.reap(metrics.view.segment)

@@ -7,12 +7,13 @@ import argparse
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from shmetrics import PerformanceMetrics
 from shmetrics.benchmarks.calls import Call
 from shmetrics.benchmarks.figures import Figure
+from shmetrics.benchmarks.fleets import deaf
 from shmetrics.benchmarks.progress import Progress, part
 from shmetrics.benchmarks.rounds import interleaved, timed
 from shmetrics.benchmarks.tables import beside
@@ -20,6 +21,8 @@ from shmetrics.benchmarks.tables import beside
 SUMMARY: Final = "what measuring a task costs, beside a record and in a pool"
 RECORD: Final = "update_inference"
 PLAIN, MEASURED = "a plain pool", "a measured pool"
+PATIENCE: Final = 20.0
+"""Seconds for what takes a tenth of one."""
 ALONE, POOLS = "a task that does nothing", "a task of a millisecond, in a pool"
 State = tuple[PerformanceMetrics, Mapping[str, Any]]
 
@@ -32,14 +35,14 @@ def configure(_parser: argparse.ArgumentParser) -> None:
 def setup(_options: argparse.Namespace) -> Iterator[State]:
     """A hub, and both pools, their workers started."""
     context = multiprocessing.get_context("fork")
-    with (
-        PerformanceMetrics(window_size=1000) as metrics,
-        context.Pool(1) as plain,
-        metrics.pool(1, context="fork") as measured,
-    ):
+    with ExitStack() as stack:
+        metrics = stack.enter_context(PerformanceMetrics(window_size=1000))
+        with deaf():
+            plain = stack.enter_context(context.Pool(1))
+            measured = stack.enter_context(metrics.pool(1, context="fork"))
         pools = {PLAIN: plain, MEASURED: measured}
         for pool in pools.values():
-            pool.map(work, range(10))
+            _turn(pool, 10)()
         yield metrics, pools
 
 
@@ -84,7 +87,11 @@ def _turn(pool: Any, tasks: int) -> Callable[[], float]:
 
     def turn() -> float:
         begun = time.perf_counter()
-        pool.map(work, range(tasks))
+        found = pool.map_async(work, range(tasks))
+        found.wait(PATIENCE)
+        if not found.ready():  # a worker that is killed takes its task with it, and `map` would wait for ever
+            raise TimeoutError(f"{tasks} tasks took a pool more than {PATIENCE:g} s: has its worker been killed?")
+        found.get()
         return (time.perf_counter() - begun) / tasks
 
     return turn

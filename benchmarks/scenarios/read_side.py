@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shmetrics import PerformanceMetrics
-from shmetrics.benchmarks.comparing import over_rounds, paired
+from shmetrics.benchmarks.comparing import exactly, over_rounds, paired
 from shmetrics.benchmarks.figures import Axis, Cell, Claim, Column, Curve, Figure, Point, Table, at_least, at_most
 from shmetrics.benchmarks.fleets import Answers, Fleet, fleet
 from shmetrics.benchmarks.pages import FEEDS, PAGE, PAGES, THEIR_PAGE, room
@@ -302,6 +302,6 @@ def _claims(reads: _Reads, results: dict[str, Any]) -> list[Claim]:
     claims.append(
         at_least(f"{what}: cheaper than {MULTIPROCESS}", CHEAPER, ratio, why=results["missing"].get(MULTIPROCESS, why))
     )
-    size = over_rounds([each["bytes"] / each["formula"] for each in results["memory"]])
+    size = exactly(max(each["bytes"] / each["formula"] for each in results["memory"]))
     claims.append(at_most("memory of a hub beside what the layout says", AS_THE_LAYOUT_SAYS, size))
     return claims

@@ -13,7 +13,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from shmetrics.benchmarks.comparing import Ratio, over_rounds
+from shmetrics.benchmarks.comparing import OPEN, Ratio, over_rounds
 from shmetrics.benchmarks.figures import Cell, Column, Figure, Table, at_least
 from shmetrics.benchmarks.progress import Progress
 from shmetrics.benchmarks.rounds import interleaved
@@ -80,10 +80,10 @@ def _left(done: dict[str, list[dict[str, float]]], by: str, rate: float) -> Rati
     return over_rounds([1.0 - (1.0 - one[by] / other[by]) * rate / one["looks"] for one, other in pairs])
 
 
-def _lost(left: Ratio) -> tuple[float, float, float]:
+def _lost(left: Ratio) -> tuple[float | None, ...]:
     """Of the work, what is gone, in percent: in the middle, and between what that surely is."""
-    least, most = left.between
-    return 100 * (1 - left.median), 100 * (1 - most), 100 * (1 - least)
+    least, most = (None if left.between == OPEN else 100 * (1 - value) for value in left.between)
+    return 100 * (1 - left.median), most, least
 
 
 def _sampled(seconds: float) -> dict[str, float]:

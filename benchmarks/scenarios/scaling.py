@@ -27,7 +27,7 @@ from typing import Any, Final
 import numpy as np
 
 from shmetrics.benchmarks.calls import Work
-from shmetrics.benchmarks.comparing import SURE, Ratio, over_rounds, paired
+from shmetrics.benchmarks.comparing import ENOUGH, OPEN, SURE, Ratio, over_rounds, paired
 from shmetrics.benchmarks.figures import Axis, Cell, Claim, Column, Curve, Figure, Point, Table, at_least, at_most
 from shmetrics.benchmarks.fleets import STARTS, Answers, Fleet, fleet
 from shmetrics.benchmarks.pages import PAGES
@@ -321,5 +321,7 @@ def _percent(rounds: Mapping[str, Sequence[Any]] | None) -> Ratio | None:
     found = 100.0 * _furthest_over_all(each)
     without = [100.0 * _furthest_over_all([*each[:at], *each[at + 1 :]] or each) for at in range(count)]
     mean = statistics.fmean(without)
+    if count < ENOUGH:
+        return Ratio(found, min(without), max(without), OPEN)
     error = math.sqrt((count - 1) / count * sum((value - mean) ** 2 for value in without))
     return Ratio(found, min(without), max(without), (found - _TWO_SIDED * error, found + _TWO_SIDED * error))

@@ -49,13 +49,15 @@ def run(state: Mapping[str, Mapping[str, Work]], options: argparse.Namespace, pr
     for name, calls in state.items():
         works |= {f"{work}/{name}": call for work, call in calls.items()}
     how: dict[str, Any] = {
-        "rounds": options.rounds or (5 if options.quick else 60),
+        "rounds": options.rounds or (6 if options.quick else 60),
         "seed": options.seed,
         "group": _work_of,
     }
     seconds, each = (0.005, 200) if options.quick else (0.008, 1_000)
-    means = timed(works, seconds=seconds, progress=part(progress, 0, 2), **how)
-    single = singles(works, calls=each, progress=part(progress, 1, 2), **how)
+    counts = not (options.quick or instructions.lacking())
+    parts = 3 if counts else 2
+    means = timed(works, seconds=seconds, progress=part(progress, 0, parts), **how)
+    single = singles(works, calls=each, progress=part(progress, 1, parts), **how)
     return {
         "peers": list(state),
         "missing": missing(),
@@ -64,7 +66,7 @@ def run(state: Mapping[str, Mapping[str, Work]], options: argparse.Namespace, pr
         "calls_each": each,
         "seconds": _nested(means),
         "single": _nested(single),
-        "instructions": {} if options.quick else _instructions(list(state)),
+        "instructions": _instructions(list(state)) if counts else {},
         "no_instructions": instructions.lacking(),
     }
 
@@ -75,8 +77,8 @@ def _idle() -> dict[str, Work]:
 
 
 def _instructions(names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """By peer, and then by work; none where they cannot be counted."""
-    return {} if instructions.lacking() else instructions.counted([name for name in names if peers()[name].is_here])
+    """By peer, and then by work."""
+    return instructions.counted([name for name in names if peers()[name].is_here])
 
 
 def _work_of(name: str) -> str:

@@ -11,6 +11,8 @@ from shmetrics.profiling.profile import Profile
 STYLE = "templates/style.css"
 _FLAME = "templates/flame.js"
 UPLOT = "vendor/uplot/uPlot"
+REDRAW = "templates/redraw.js"
+"""What a script calls that has drawn charts."""
 
 
 def write_report(data: ReportData, path: str | os.PathLike[str]) -> None:
@@ -26,7 +28,7 @@ def report_page(data: ReportData) -> str:
     return rendered(
         "report.html",
         (f"{UPLOT}.min.css", STYLE),
-        (f"{UPLOT}.iife.min.js", _FLAME, "templates/chart.js"),
+        (f"{UPLOT}.iife.min.js", REDRAW, _FLAME, "templates/chart.js"),
         report=report_figures(data),
     )
 

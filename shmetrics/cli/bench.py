@@ -4,11 +4,12 @@ import argparse
 import os
 import subprocess
 import sys
+import traceback
 from importlib.util import find_spec
 from typing import Final
 
 from shmetrics.benchmarks import scenarios
-from shmetrics.benchmarks.figures import Report
+from shmetrics.benchmarks.figures import Chapter, Claim, Report
 from shmetrics.benchmarks.machine import described
 from shmetrics.benchmarks.peers import mpmetrics
 from shmetrics.benchmarks.reports.json_report import json_report
@@ -30,7 +31,7 @@ EXAMPLES: Final = """\
 Figures are ratios within one run, whose rounds are interleaved. What the rounds leave open is neither ranked nor
 claimed; more of them (--rounds) leave less open. Peers that are not installed are named, with the command that installs
 them.
-Exit status: 1 where something does not hold that should."""
+Exit status: 1 where something does not hold that should, or a scenario failed."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +60,7 @@ def _common(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [
         add_switch(parser, "--quick", "a run of seconds: it shows that all works, and little more"),
         add_count(parser, "--rounds", None, "interleaved rounds; each scenario knows how many it needs"),
-        add_count(parser, "--seed", 1, "of the order in which turns are taken, and of all else that is drawn"),
+        add_count(parser, "--seed", 1, "of the order of turns, and of what accuracy and alert-latency draw"),
         add_json(parser),
         add_text(parser, "--markdown", "a file for the report as Markdown", "FILE"),
         add_text(parser, "--html", "a file for the report as a page with plots; needs jinja2", "FILE"),
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     interrupted = False
     try:
         for name in [options.scenario] if options.scenario else scenarios.names():
-            chapters.append(run_scenario(name, options if options.scenario else _defaults(name, options)))
+            chapters.append(_measured(name, options if options.scenario else _defaults(name, options)))
     except KeyboardInterrupt:
         if not chapters:
             raise
@@ -93,9 +94,23 @@ def run(options: argparse.Namespace) -> int:
 
         write_atomically(options.html, html(report).encode())
     if interrupted:
-        print("shmetrics: interrupted; what had been measured by then is reported", file=sys.stderr)
+        print("shmetrics: interrupted; the scenarios that were over by then are reported", file=sys.stderr)
         return 130
     return 1 if any(claim.verdict == "does not hold" for claim in report.claims()) else 0
+
+
+def _measured(name: str, options: argparse.Namespace) -> Chapter:
+    """What a scenario found; or that it failed, which takes nothing from what others found."""
+    try:
+        return run_scenario(name, options)
+    except UsageError:
+        raise
+    except Exception as error:  # noqa: BLE001  a peer's, a server's, a child's: the report says it, with all that JSON has
+        kind, (*_, reason) = type(error).__name__, ("", *str(error).strip().splitlines())
+        print(f"shmetrics: {name} failed: {kind}: {reason}", file=sys.stderr)
+        claim = Claim("it is measured to its end", "no failure", kind, "does not hold", reason)
+        results = {"failed": traceback.format_exc()}
+        return Chapter(name, scenarios.load(name).SUMMARY, (claim,), {"failed": f"{kind}: {reason}"}, results)
 
 
 def _install() -> int:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shmetrics.benchmarks.comparing import Ratio
+from shmetrics.benchmarks.comparing import OPEN, Ratio
 from shmetrics.benchmarks.figures import Axis, Column, Curve, Point, Table, as_json, at_least, at_most, quantity
 
 
@@ -29,6 +29,14 @@ def test_a_claim_whose_figure_may_be_on_either_side_of_what_is_wanted_cannot_be_
     found = claim("it", 12.0, Ratio(12.6, 11.0, 14.0, (11.7, 13.25)))
     assert (found.verdict, found.wanted[-4:], found.found) == ("too noisy to say", "12 x", "12.6 x")
     assert found.why == "it is surely between 11.7 x and 13.2 x; more --rounds say more"
+
+
+def test_a_claim_of_few_rounds_cannot_be_judged_whatever_they_were():
+    found = at_least("it", 12.0, Ratio(100.0, 99.0, 101.0, OPEN))
+    assert (found.verdict, found.why) == (
+        "too noisy to say",
+        "too few rounds to be sure of anything; --rounds 6 or more may say more",
+    )
 
 
 def test_a_count_that_is_what_is_wanted_holds_since_it_has_no_noise():

@@ -1,5 +1,8 @@
 """Processes that do what they are asked while a block lasts."""
 
+import atexit
+import multiprocessing
+import multiprocessing.util
 import os
 import signal
 
@@ -84,3 +87,26 @@ def test_a_fleet_ends_when_whoever_has_it_is_killed():
     assert len(pids) == 2
     gone, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=30)
     assert not alive, gone
+
+
+def test_a_process_that_dies_is_noticed_while_others_wait_for_what_it_had():
+    held = multiprocessing.get_context("fork").Lock()
+
+    def locked(number):
+        return {"lock": held.acquire, "die": lambda: os.kill(os.getpid(), signal.SIGKILL) if number else held.acquire()}
+
+    with fleet(2, "fork", locked) as some:
+        some.ask("lock", of=1)
+        with pytest.raises(FleetError, match="process 1 of the fleet ended"):
+            some.ask("die")
+
+
+def test_what_a_process_would_do_at_its_exit_keeps_nobody_waiting(tmp_path):
+    def leaving(_number):
+        atexit.register((tmp_path / "left").touch)
+        multiprocessing.util.Finalize(None, (tmp_path / "left").touch, exitpriority=1)
+        return {"greet": lambda: "hello"}
+
+    with fleet(1, "fork", leaving) as some:
+        assert some.ask("greet") == ["hello"]
+    assert not (tmp_path / "left").exists()

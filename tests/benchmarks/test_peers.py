@@ -3,7 +3,7 @@
 import pytest
 
 from shmetrics.benchmarks import peers
-from shmetrics.benchmarks.peers import OURS, REQUEST, WORKS, missing, needs, opened
+from shmetrics.benchmarks.peers import OURS, REQUEST, WORKS, missing, mpmetrics, needs, opened
 
 
 def test_ours_is_the_first():
@@ -37,3 +37,15 @@ def test_a_peer_that_is_not_installed_is_named_with_the_command_that_does_it(mon
     assert needs("no_such_package.module", "pip install other")() == "pip install other"
     monkeypatch.setattr(peers, "peers", lambda: {"other": absent})
     assert missing() == {"other": "pip install other"}
+
+
+def test_an_environment_that_is_there_is_not_made_again_and_one_whose_python_is_gone_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    python = mpmetrics.environment() / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    (mpmetrics.environment() / "installed").touch()
+    mpmetrics.install()
+    assert python.read_bytes() == b""
+    python.unlink()
+    assert peers.peers()["mpmetrics"].lacking() == "shmetrics bench --install"

@@ -12,7 +12,7 @@ from shmetrics.benchmarks.scenarios.read_side import PAGE, STATISTICS, THEIR_PAG
 
 
 def read(spot, work, milliseconds):
-    return {**vars(spot), "work": work, "processor": [milliseconds / 1e3] * 3, "passed": [0.5] * 3}
+    return {**vars(spot), "work": work, "processor": [milliseconds / 1e3] * 6, "passed": [0.5] * 6}
 
 
 def memory(found, formula):
@@ -22,12 +22,12 @@ def memory(found, formula):
 def reported(*reads, found=1000, missing=None):
     return read_side.report(
         {
-            "rounds": 3,
+            "rounds": 6,
             "missing": missing or {},
             "bases": [vars(Plan().read), vars(Plan().scraped)],
             "slots": 64,
             "reads": list(reads),
-            "readers": {"1": {"processor": [0.1] * 3, "passed": [0.2] * 3}},
+            "readers": {"1": {"processor": [0.1] * 6, "passed": [0.2] * 6}},
             "memory": [memory(found, 1000)],
         }
     )

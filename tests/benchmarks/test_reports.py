@@ -4,6 +4,7 @@ import json
 
 from shmetrics.benchmarks.comparing import Ratio
 from shmetrics.benchmarks.figures import Axis, Chapter, Column, Curve, Point, Report, Table, at_least
+from shmetrics.benchmarks.reports.cells import shown
 from shmetrics.benchmarks.reports.json_report import json_report
 from shmetrics.benchmarks.reports.markdown import markdown
 from shmetrics.benchmarks.reports.text import text
@@ -111,6 +112,17 @@ def test_the_json_has_what_was_measured_and_what_it_comes_to():
     scenario = found["scenarios"]["write-cost"]
     assert scenario["results"] == {"seconds": [1.0, 2.0]}
     assert [figure["kind"] for figure in scenario["figures"]] == ["table", "curve", "claim", "claim"]
+
+
+def test_what_is_small_does_not_look_like_nothing():
+    column = Column("ratio", "", 2)
+    assert [shown(cell, column) for cell in (0.004, -0.0031, 0.0, 0.05, 1.234)] == [
+        "0.004",
+        "-0.003",
+        "0.00",
+        "0.05",
+        "1.23",
+    ]
 
 
 def test_a_report_finds_its_claims():

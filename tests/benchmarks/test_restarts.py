@@ -10,7 +10,7 @@ from shmetrics.benchmarks.scenarios import restarts
 
 def milestone(count, page=1.0, steady=1.0, work=restarts.PAGE):
     reads = {f"restarted/{work}": page, f"steady/{work}": steady}
-    return {"restarts": count, "reads": {name: {"processor": [value] * 3} for name, value in reads.items()}}
+    return {"restarts": count, "reads": {name: {"processor": [value] * 6} for name, value in reads.items()}}
 
 
 def test_workers_that_came_and_went_were_seen_and_all_they_recorded_is_there():

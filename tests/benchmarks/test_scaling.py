@@ -16,7 +16,7 @@ from shmetrics.benchmarks.scenarios import scaling
 def rounds(**others):
     keys = ("records", "processor", "p50", "p999", "p999_worst", "furthest_processor", "reads")
     known = {**dict.fromkeys((*keys, "read_seconds"), 1.0), "each": [1, 1], **others}
-    return {key: [value] * 3 for key, value in known.items()}
+    return {key: [value] * 6 for key, value in known.items()}
 
 
 def point(start, writers, rate, peer=OURS, **others):
@@ -24,7 +24,7 @@ def point(start, writers, rate, peer=OURS, **others):
 
 
 def judged(*points):
-    report = scaling.report({"rounds": 3, "missing": {}, "points": list(points)})
+    report = scaling.report({"rounds": 6, "missing": {}, "points": list(points)})
     return {figure.name: figure for figure in report if isinstance(figure, Claim)}
 
 
@@ -72,7 +72,7 @@ def test_claims_are_judged_by_processor_time_by_records_and_by_the_tail(start):
 def test_contention_is_a_curve_with_a_line_for_each_peer_and_each_reader_of_ours():
     report = scaling.report(
         {
-            "rounds": 3,
+            "rounds": 6,
             "missing": {},
             "points": [point("fork", 2, 0), point("fork", 4, 0), point("fork", 2, 10), point("fork", 2, 10, "other")],
         }

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from contextlib import suppress
 
+import psutil
 import pytest
 
 from shmetrics import naming
@@ -110,7 +111,19 @@ def test_what_was_measured_before_an_interruption_is_reported():
     assert status == 130
     assert f"{first}: {scenarios.load(first).SUMMARY}" in output
     assert f"{second}: " not in output
-    assert "shmetrics: interrupted; what had been measured by then is reported" in seen
+    assert "shmetrics: interrupted; the scenarios that were over by then are reported" in seen
+
+
+@pytest.mark.parametrize("scenario", ["pools", "alert-latency", "catalog"])
+def test_what_a_terminal_interrupts_ends_without_a_word_of_its_processes(scenario):
+    with subprocess.Popen(
+        command("bench", scenario, "--rounds", "1000000"),
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        until(lambda: psutil.Process(process.pid).children())
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, said) == (130, ("", ""))
 
 
 def test_what_is_interrupted_leaves_nothing():
@@ -126,3 +139,15 @@ def test_what_is_interrupted_leaves_nothing():
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said, files()) == (130, ("", ""), [])
+
+
+def test_a_scenario_that_fails_says_so_and_takes_nothing_from_what_others_found(tmp_path):
+    broken = tmp_path / "cc"  # a compiler that is there, and cannot compile
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    done = run(*QUICK, "--json", CC=str(broken))
+    assert done.returncode == 1
+    assert done.stderr.startswith("shmetrics: write-cost failed: CalledProcessError: ")
+    found = strict_json(done.stdout)["scenarios"]["write-cost"]
+    assert found["results"]["failed"].startswith("Traceback")
+    assert [(each["verdict"], each["found"]) for each in found["figures"]] == [("does not hold", "CalledProcessError")]

@@ -2,7 +2,6 @@
 // Curves, drawn by uPlot: a line for each candidate, and as a band between what its rounds were.
 (() => {
   const HEIGHT = 320;
-  const PAPER = 660; // pixels: what fits between the margins of A4 and of letter
   const COLOURS = 10;
   const curves = [];
 
@@ -99,20 +98,5 @@
   }
 
   document.querySelectorAll(".curve").forEach((figure) => curves.push(new Plot(figure)));
-  const redraw = (width) => curves.forEach((curve) => curve.draw(width));
-  let width = innerWidth;
-  addEventListener("resize", () => {
-    if (innerWidth === width) return; // a phone's address bar comes and goes
-    width = innerWidth;
-    redraw();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
-  addEventListener("beforeprint", () => {
-    document.documentElement.dataset.paper = "";
-    redraw(PAPER);
-  });
-  addEventListener("afterprint", () => {
-    delete document.documentElement.dataset.paper;
-    redraw();
-  });
+  keepDrawn(curves);
 })();

@@ -2,7 +2,6 @@
 // Latency distributions, drawn by uPlot on a scale of base-2 logarithms of seconds.
 (() => {
   const HEIGHT = 240;
-  const PAPER = 660; // pixels: what fits between the margins of A4 and of letter
   const WHOLE = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power));
   const charts = [];
 
@@ -139,20 +138,5 @@
   }
 
   document.querySelectorAll(".chart").forEach((figure) => charts.push(new Chart(figure)));
-  const redraw = (width) => charts.forEach((chart) => chart.draw(width));
-  let width = innerWidth;
-  addEventListener("resize", () => {
-    if (innerWidth === width) return; // a phone's address bar comes and goes
-    width = innerWidth;
-    redraw();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
-  addEventListener("beforeprint", () => {
-    document.documentElement.dataset.paper = "";
-    redraw(PAPER);
-  });
-  addEventListener("afterprint", () => {
-    delete document.documentElement.dataset.paper;
-    redraw();
-  });
+  keepDrawn(charts);
 })();
