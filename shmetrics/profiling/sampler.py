@@ -33,7 +33,7 @@ from shmetrics.profiling.frames import Frame, frame
 
 RATE: Final = 100.0
 """Looks a second."""
-SHARE: Final = 0.01
+SHARE: Final = 0.0125
 """Of one processor, what looking may cost: with what the others lose while they wait for a look, under 2 %."""
 
 _GRACE: Final = 0.001

@@ -19,7 +19,7 @@ from tests.processes import in_forked_child, run_in_processes, wait_until
 from tests.profiling.workloads import shared_account
 
 MEANS = ("cprofile", "sampling")
-ROUNDS = 4
+ROUNDS = 8
 """A sample comes the nearer to the truth the larger it is; on a machine that is busy with other things it takes longer.
 """
 SPLIT = {"features": 0.6, "inference": 0.3, "(own code)": 0.1}
