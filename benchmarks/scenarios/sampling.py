@@ -66,7 +66,7 @@ def report(results: dict[str, Any]) -> list[Figure]:
     looks = over_rounds([one["looks"] for one in done[SAMPLED]]).median
     notes = (
         f"of what {looks:,.0f} looks a second cost, the part that is due to {rate:g}",
-        f"where that comes to more than {100 * SHARE:.3g} % of a processor by its own account, the sampler looks less often",
+        f"where its own account comes to more than {100 * SHARE:.3g} % of a processor, the sampler looks less often",
     )
     return [
         Table(f"what sampling at {rate:g} Hz costs", columns, rows, notes),
