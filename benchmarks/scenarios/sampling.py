@@ -4,7 +4,7 @@ Pairs of short stretches of the same work in the same process, one sampled and o
 each pair. For each the work done is counted, by the second and by the second of processor time of the process (the
 sampler's is in it). A hundred looks a second cost so little that what else the machine does hides it; so the sampled
 stretch is looked at as often as the sampler can, whatever it may cost, and what a look has cost is counted, and told as
-what so many a second do. The sampler by itself looks less often where that would come to over its share.
+what so many a second do. Where these would take more than its share, the sampler looks less often, and so it is told.
 """
 
 import argparse
@@ -56,17 +56,20 @@ def report(results: dict[str, Any]) -> list[Figure]:
     """Of the work, what is left of it."""
     done, rate = results["done"], results["rate"]
     by_time, by_processor = (_left(done, by, rate) for by in BY)
-    account = over_rounds([1.0 - rate * one["look"] for one in done[SAMPLED]])
+    account = over_rounds([1.0 - _looks(one, rate) * one["look"] for one in done[SAMPLED]])
     rows: tuple[tuple[Cell, ...], ...] = (
         ("less work by the second", *_lost(by_time)),
         ("less work by the second of processor time", *_lost(by_processor)),
         ("of a processor, by the sampler's own account", *_lost(account)),
     )
     columns = (Column("what"), Column("median", "%"), Column("surely above", "%"), Column("surely below", "%"))
-    looks = over_rounds([one["looks"] for one in done[SAMPLED]]).median
+    most, looks = (
+        over_rounds(values).median
+        for values in ([one["looks"] for one in done[SAMPLED]], [_looks(one, rate) for one in done[SAMPLED]])
+    )
     notes = (
-        f"of what {looks:,.0f} looks a second cost, the part that is due to {rate:g}",
-        f"where its own account comes to more than {100 * SHARE:.3g} % of a processor, the sampler looks less often",
+        f"of what {most:,.0f} looks a second cost, the part that is due to {looks:.3g}",
+        f"so many of {rate:g} does the sampler take, which looks for {100 * SHARE:.3g} % of a processor at most",
     )
     return [
         Table(f"what sampling at {rate:g} Hz costs", columns, rows, notes),
@@ -74,10 +77,15 @@ def report(results: dict[str, Any]) -> list[Figure]:
     ]
 
 
+def _looks(sampled: dict[str, float], rate: float) -> float:
+    """How many looks a second the sampler takes of those it is asked for, by what one has cost."""
+    return min(rate, SHARE / sampled["look"])
+
+
 def _left(done: dict[str, list[dict[str, float]]], by: str, rate: float) -> Ratio:
     """Of the work, what is left at so many looks a second, pair by pair."""
     pairs = zip(done[SAMPLED], done[ALONE], strict=True)
-    return over_rounds([1.0 - (1.0 - one[by] / other[by]) * rate / one["looks"] for one, other in pairs])
+    return over_rounds([1.0 - (1.0 - one[by] / other[by]) * _looks(one, rate) / one["looks"] for one, other in pairs])
 
 
 def _lost(left: Ratio) -> tuple[float | None, ...]:
