@@ -94,14 +94,18 @@ class Server:
         found, p99, problem = _REQUESTS.search(said), _P99.search(said), _PROBLEMS.search(said)
         if found is None or p99 is None or problem is not None:
             raise RuntimeError(f"wrk could not load {self._url}: {problem[0] if problem else said}")
+        after = self._cpu()
+        if after.keys() != before.keys():
+            raise RuntimeError(f"a process of the server at {self._url} ended or was started while it was loaded")
         requests, took = int(found[1]), float(found[2]) * _UNITS[found[3]]
-        return Load(requests / took, float(p99[1]) * _UNITS[p99[2]], (self._cpu() - before) / requests)
+        used = sum(after.values()) - sum(before.values())
+        return Load(requests / took, float(p99[1]) * _UNITS[p99[2]], used / requests)
 
-    def _cpu(self) -> float:
-        """Of the server and its worker, so far."""
+    def _cpu(self) -> dict[int, float]:
+        """Seconds of the server and of its worker so far, by pid."""
         main = psutil.Process(self._process.pid)
-        times = [process.cpu_times() for process in (main, *main.children(recursive=True))]
-        return sum(each.user + each.system for each in times)
+        times = {process.pid: process.cpu_times() for process in (main, *main.children(recursive=True))}
+        return {pid: each.user + each.system for pid, each in times.items()}
 
 
 @contextmanager
