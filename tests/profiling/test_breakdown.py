@@ -366,6 +366,9 @@ def steps():
     yield 2
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="before, a signal handler may raise where nothing is called")
+# It may raise while a generator is closed that nobody has any more:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("function", [lambda: (), steps])
 def test_nobody_looks_on_after_calls_that_a_signal_handler_ended_wherever_they_were(metrics, function):
     call = Profiler(metrics).profile_function(name="work", breakdown="sampling")(function)
