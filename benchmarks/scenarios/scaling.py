@@ -15,10 +15,9 @@ mpmetrics, which cannot be installed beside us, is not among the peers; nor is C
 
 import argparse
 import math
-import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -160,18 +159,10 @@ def run(state: State, options: argparse.Namespace, progress: Progress) -> dict[s
         if not rate or peer in PAGES
     ]
     rounds = options.rounds or (2 if options.quick else 8)
-    draw = random.Random(options.seed)
-    turns: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {}
-    for spot in spots:
-        visit = partial(_visit, state, spot, _duration(spot, quick=options.quick))
-        turns.setdefault(f"{spot.start} {spot.peer}", {})[repr(spot)] = visit
-
-    def visited(group: str) -> dict[str, list[dict[str, Any]]]:
-        return interleaved(turns[group], 1, draw.randrange(2**32))
-
-    found = interleaved({group: partial(visited, group) for group in turns}, rounds, options.seed, progress)
-    of_spot = {name: [one[name][0] for one in found[group]] for group in turns for name in turns[group]}
-    points = [{**vars(spot), "rounds": by_key(of_spot[repr(spot)])} for spot in spots]
+    of = {repr(spot): spot for spot in spots}
+    turns = {name: partial(_visit, state, spot, _duration(spot, quick=options.quick)) for name, spot in of.items()}
+    found = interleaved(turns, rounds, options.seed, progress, group=lambda name: (of[name].start, of[name].peer))
+    points = [{**vars(spot), "rounds": by_key(found[name])} for name, spot in of.items()]
     return {"rounds": rounds, "missing": missing(), "points": points}
 
 
