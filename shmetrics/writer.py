@@ -61,6 +61,9 @@ class Writer:
     Nothing here raises for want of resources: records that find no room are counted.
     """
 
+    board_class = Board
+    """What shows its requests in flight."""
+
     def __init__(
         self,
         segment: Segment,
@@ -85,7 +88,7 @@ class Writer:
         self._taken: Claim | None = None  # a slot that is being moved into
         self._memory = memoryview(b"")
         self._views: tuple[Words | memoryview[Any], ...] = ()
-        self._board = Board(clock)
+        self._board = self.board_class(clock)
         self.enter, self.relabel, self.leave = self._board.enter, self._board.relabel, self._board.leave
         self._renew_token()
         self._leave_slot()

@@ -86,7 +86,7 @@ def least(count, call):
 
 def within(found, allowed, what):
     assert found <= FACTOR * allowed, f"{found} instructions of {what}; {allowed} are allowed"
-    assert found >= 0.7 * allowed, f"{found} instructions of {what}: {allowed} limit nothing; lower it"
+    assert found >= 0.7 * allowed - 5, f"{found} instructions of {what}: {allowed} limit nothing; lower it"
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ def _no_collection_in_between():
 
 
 @pytest.fixture
-def metrics():
+def metrics(written_in):
     with PerformanceMetrics(window_size=1000, max_workers=4) as made:
         made.add_stages("tokenization")
         made.claim()
@@ -163,9 +163,26 @@ CALLS = {
 }
 
 
+CALLS_IN_C = {
+    # To get there: what is between the caller and one function of C's, which calls nothing that is Python's. What that
+    # takes is counted by no tracer, and is told beside the rest by `shmetrics bench write-cost`.
+    "update_inference": (22, 1),
+    "record_error": (16, 1),
+    "counter": (0, 1),
+    "labelled counter": (18, 1),
+    "gauge": (6, 1),
+    "histogram": (6, 1),
+    "timed block": (62, 3),
+    "in flight": (10, 2),
+    # A measurement in Python, whose writes are not.
+    "request": (326, 12),
+    "stage": (287, 16),
+}
+
+
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_does_no_more_than_it_did(metrics, name):
-    allowed, in_c = CALLS[name]
+def test_a_call_does_no_more_than_it_did(metrics, written_in, name):
+    allowed, in_c = (CALLS if written_in == "Python" else CALLS_IN_C)[name]
     call = calls_of(metrics)[name]
 
     def check():
@@ -193,12 +210,13 @@ def record(metrics, records=1):
         metrics.update_inference(0.0123, 4, 0.001, 0.002)
 
 
-def test_a_fold_does_no_more_than_it_did_and_comes_once_in_a_batch(metrics):
+def test_a_fold_does_no_more_than_it_did_and_comes_once_in_a_batch(metrics, written_in):
     record(metrics, 3 * FOLD_BATCH)
     counts = [instructions(lambda: record(metrics)) for _ in range(2 * FOLD_BATCH)]
     folds = [count - min(counts) for count in counts if count > min(counts) + FOLD / 2]
     assert len(folds) == 2
-    within(min(folds), FOLD, "a fold")
+    itself = CALLS["update_inference"][0] if written_in == "C" else 0  # the record that finds no room is Python's
+    within(min(folds), FOLD + itself, "a fold")
 
 
 @pytest.mark.parametrize("name", READS)
