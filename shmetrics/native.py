@@ -12,10 +12,12 @@ from functools import cache
 from types import MethodDescriptorType
 from typing import Any, Final, TypeVar, cast
 
-from shmetrics import instruments, measurement, settings, slots
+from shmetrics import folded, instruments, measurement, settings, sketch, slots
 from shmetrics.board import BUSY_WORD, Board
 from shmetrics.completion import RequestWriter
+from shmetrics.folding import Folding
 from shmetrics.instruments import Instrument
+from shmetrics.layout import FOLDED, SECONDS
 
 try:
     from shmetrics import _native
@@ -30,6 +32,17 @@ else:
         busy=BUSY_WORD,
     )
     _native.use_context(measurement.current)
+    _native.use_fold(
+        **{name: at for name, at in folded.AT.items() if name != "invalid"},
+        seconds=SECONDS,
+        buckets=sketch.SIZE,
+        end=FOLDED.itemsize // 8,
+        surely_valid=int(folded.SURELY_VALID),
+        latest=folded.LATEST,
+        shift=sketch.CELL_SHIFT,
+        lowest=sketch.LOWEST.data,
+        upper=sketch.UPPER.data,
+    )
 
 VARIABLE: Final = "SHMETRICS_NATIVE"
 """Environment variable that has Python write alone, where it says no."""
@@ -47,7 +60,8 @@ def is_used() -> bool:
 
 def writer_class() -> type[RequestWriter]:
     """What writes requests."""
-    return in_front("Writer", RequestWriter, board_class=in_front("Board", Board))
+    board, folding = in_front("Board", Board), in_front("Folding", Folding)
+    return in_front("Writer", RequestWriter, board_class=board, folding_class=folding)
 
 
 def instrument_class(kind: str) -> type[Instrument]:

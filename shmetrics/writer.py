@@ -63,6 +63,8 @@ class Writer:
 
     board_class = Board
     """What shows its requests in flight."""
+    folding_class = Folding
+    """What folds its records."""
 
     def __init__(
         self,
@@ -441,7 +443,7 @@ class Writer:
             words[DROPPED] = private[HEAD] - len(kept)
             words[HEAD] = len(kept)
             words[STATE] = CLAIMED
-        folding = Folding(self._segment, claim, words, self._clock)
+        folding = self.folding_class(self._segment, claim, words, self._clock)
         self._board.move_to(memory[BOARD:RING])  # requests under way keep their place
         self._garbage.show(words)
         self._use(folding, words, memory, advance_at=max(FOLD_BATCH, words[HEAD] + 1))

@@ -20,7 +20,7 @@ from shmetrics.completion import RequestWriter
 from shmetrics.families import Definition
 from shmetrics.hub import View
 from shmetrics.instruments import KINDS
-from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, Layout
+from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, FOLDED, Layout
 from shmetrics.slots import CACHE_HITS, CACHE_MISSES, ERRORS
 from shmetrics.workers.http_metrics import DURATION, HttpMetrics, HttpRequest, HttpSource
 from tests.conftest import FakeClock
@@ -35,6 +35,7 @@ DEFINITIONS = [
     Definition("yield", "ratio"),
     Definition("mode", "enum", states=("on", "off")),
 ]
+SUMS = ("sum", "latency_sum")
 compiled = pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here: see the test of that")
 
 
@@ -113,9 +114,16 @@ class World:
 
     @property
     def memory(self):
-        """All that the writes change: words and counters, board, ring, folded copies, cells and exemplars."""
+        """All that the writes change, to the last bit."""
         slot = self.segment.slots[0]
-        return {part: slot[part].tobytes() for part in ("hot", "board", "ring", "folded", "cells")}
+        exact = {part: slot[part].tobytes() for part in ("hot", "board", "ring", "cells")}
+        return exact | {part: slot["folded"][part].tobytes() for part in FOLDED.names if part not in SUMS}
+
+    @property
+    def sums(self):
+        """Sums of many numbers, which depend on the order in which they are added."""
+        folded = self.segment.slots[0]["folded"]
+        return np.concatenate([folded[part].ravel() for part in SUMS])
 
     def end(self):
         self.writer.close()
@@ -187,6 +195,7 @@ def test_whatever_is_done_both_store_and_say_the_same(worlds, clock, seed):
         first, second = (world.memory for world in worlds)
         for part, found in first.items():
             assert found == second[part], (step, operation, part)
+        np.testing.assert_allclose(worlds[0].sums, worlds[1].sums, rtol=1e-12)
         clock.now += draw.choice([0.0, 0.001, 0.01, 0.4])
 
 
@@ -202,13 +211,35 @@ def test_a_board_that_overflows_stays_the_same_in_both(worlds, clock):
         assert worlds[0].memory == worlds[1].memory
 
 
+def measurements(kind, draw):
+    """Measurements of one kind, endless."""
+    while True:
+        value = {
+            "ordinary": draw.lognormvariate(-3, 2),
+            "bounds": 2.0 ** (draw.randrange(-21 * 32, 21 * 32) / 32),
+            "extreme": draw.choice([0.0, -0.0, 5e-324, 1e-300, 1e17, 2.5e17, 1e18, 1e300]),
+            "broken": draw.choice([0.5, 0.5, 0.5, float("nan"), -1.0, float("inf")]),
+        }[kind]
+        yield value, draw.randrange(1, 64), draw.choice([0.0, value / 2]), draw.choice([0.0, value / 4])
+
+
 @compiled
-def test_records_by_the_hundred_fold_in_the_same_places(worlds):
-    for step in range(3 * FOLD_BATCH + 7):
+@pytest.mark.parametrize("step", [0.0, 0.001, 0.7])
+@pytest.mark.parametrize("kind", ["ordinary", "bounds", "extreme", "broken"])
+def test_a_batch_is_folded_into_the_same_buckets(worlds, clock, kind, step):
+    draw = random.Random(f"{kind} {step}")
+    rows = measurements(kind, draw)
+    for number in range(3 * FOLD_BATCH + 7):
+        row = next(rows)
         for world in worlds:
-            world.record(0.001 * step, 2, 0.5)
+            world.record(*row)
+            if number % 7 == 0:
+                world.add(ERRORS, 1)
+        clock.now += step
     assert worlds[0].memory == worlds[1].memory
+    np.testing.assert_allclose(worlds[0].sums, worlds[1].sums, rtol=1e-12)
     assert worlds[1].writer.committed == 3 * FOLD_BATCH + 7
+    assert View(worlds[1].segment).snapshot().health.corrupt == {}
 
 
 @compiled
@@ -327,13 +358,14 @@ def test_threads_that_write_at_once_lose_nothing(native_metrics):
 @compiled
 def test_signal_handlers_that_write_lose_nothing(native_metrics):
     counter = CustomMetrics(native_metrics).counter("things_total").labels()
-    handled = []
+    handled, going = [], [True]
 
     def handle(*_):
         handled.append(1)
         counter.inc()
         native_metrics.update_inference(0.25)
-        signal.setitimer(signal.ITIMER_REAL, 0.0002)  # once each time, or handlers would interrupt one another
+        if going:
+            signal.setitimer(signal.ITIMER_REAL, 0.0002)  # once each time, or handlers would interrupt one another
 
     before = signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 0.0002)
@@ -342,6 +374,7 @@ def test_signal_handlers_that_write_lose_nothing(native_metrics):
             native_metrics.update_inference(0.5)
             counter.inc()
     finally:
+        going.clear()
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
     assert handled

@@ -1,7 +1,6 @@
 /* `board`, in C: a request enters, and leaves. */
 
 #include "writes.h"
-#include <string.h>
 
 PyTypeObject *BoardType;
 static Name enter_slowly = {"_enter_slowly", NULL};

@@ -54,10 +54,14 @@ void let_go(PyObject *self, int objects, View *views, int count) {
         view_set(views, NULL, '\0');
 }
 
+PyObject *name_of(Name *name) {
+    if (name->name == NULL)
+        name->name = PyUnicode_InternFromString(name->text);
+    return name->name;
+}
+
 PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
-    if (method->name == NULL && (method->name = PyUnicode_InternFromString(method->text)) == NULL)
-        return NULL;
-    PyObject *bound = PyObject_GetAttr(self, method->name);
+    PyObject *name = name_of(method), *bound = name == NULL ? NULL : PyObject_GetAttr(self, name);
     if (bound == NULL)
         return NULL;
     PyObject *result = PyObject_Vectorcall(bound, args, (size_t) count, keywords);
@@ -98,6 +102,8 @@ static PyObject *use_layout(PyObject *Py_UNUSED(module), PyObject *args, PyObjec
 static PyMethodDef functions[] = {
     {"use_layout", (PyCFunction) (void (*)(void)) use_layout, METH_VARARGS | METH_KEYWORDS,
      "Say which words of a slot, and which of a board, are meant: their indexes, once and before anything is written."},
+    {"use_fold", (PyCFunction) (void (*)(void)) use_fold, METH_VARARGS | METH_KEYWORDS,
+     "Say what a folded area is like, and how a bucket is found: once, and before anything is folded."},
     {"use_context", use_context, METH_O, "Say which context variable holds the innermost span: once, and before any begins."},
     {0},
 };
@@ -106,7 +112,7 @@ static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "shmetrics._native", NUL
 PyMODINIT_FUNC PyInit__native(void) {
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && (add_board(module) < 0 || add_writer(module) < 0 || add_instruments(module) < 0 ||
-                           add_request(module) < 0))
+                           add_request(module) < 0 || add_fold(module) < 0))
         Py_CLEAR(module);
     return module;
 }

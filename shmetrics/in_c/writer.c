@@ -2,13 +2,6 @@
 
 #include "writes.h"
 
-/* layout.RECORD */
-typedef struct {
-    double time, inference, batch, preprocessing, quantization;
-    uint64_t errors, hits, misses;
-} Record;
-_Static_assert(sizeof(Record) == 64, "a record is one cache line");
-
 PyTypeObject *WriterType;
 static Name record_slowly = {"_record_slowly", NULL}, add_slowly = {"_add_slowly", NULL},
             complete_slowly = {"_complete_slowly", NULL}, perform_pending = {"perform_pending", NULL};

@@ -10,6 +10,7 @@ The rules that all of them keep are told in module.c.
 #include <Python.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <structmember.h>
 
 #ifdef Py_GIL_DISABLED
@@ -88,6 +89,8 @@ typedef struct {
     PyObject *name;
 } Name;
 
+PyObject *name_of(Name *name);
+
 /* Call the method in Python with the same arguments. */
 PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
 
@@ -121,6 +124,13 @@ static inline Py_ssize_t as_index(PyObject *object, Py_ssize_t limit) {
 
 /* What a clock says, before anything is looked at: it may be a function of Python's. 0 where it raised. */
 int read_clock(PyObject *clock, double *now);
+
+/* layout.RECORD */
+typedef struct {
+    double time, inference, batch, preprocessing, quantization;
+    uint64_t errors, hits, misses;
+} Record;
+_Static_assert(sizeof(Record) == 64, "a record is one cache line");
 
 /* The parts --------------------------------------------------------------------------------------------------------- */
 
@@ -165,7 +175,9 @@ int add_board(PyObject *module);
 int add_writer(PyObject *module);
 int add_instruments(PyObject *module);
 int add_request(PyObject *module);
+int add_fold(PyObject *module);
 PyObject *use_context(PyObject *module, PyObject *variable);
+PyObject *use_fold(PyObject *module, PyObject *args, PyObject *keywords);
 
 /* Take a request off the board; whether it did. */
 int leave(Board *board, PyObject *ticket, double now);
