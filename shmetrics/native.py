@@ -8,6 +8,7 @@ Where there was no compiler when this package was installed, in interpreters wit
 ``SHMETRICS_NATIVE=0`` says so, Python writes alone: slower by a few times, and the same in every other respect.
 """
 
+from contextvars import ContextVar
 from functools import cache
 from types import MethodDescriptorType
 from typing import Any, Final, TypeVar, cast
@@ -68,6 +69,12 @@ def instrument_class(kind: str) -> type[Instrument]:
     """What changes a series of a kind."""
     python = instruments.KINDS[kind]
     return in_front(python.__name__, python)
+
+
+def use_calls(*, variable: ContextVar[Any], call: type, nested: type, most_spent: int) -> None:
+    """Tell C what calls of profiled functions are, which are no part of the core. For `profiling.functions`."""
+    if IS_BUILT:
+        _native.use_calls(variable=variable, call=call, nested=nested, most_spent=most_spent)
 
 
 def in_front(name: str, python: type[_Class], **attributes: object) -> type[_Class]:

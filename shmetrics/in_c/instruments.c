@@ -32,12 +32,6 @@ Py_ssize_t bucket_cell(Instrument *self, double value) {
     return 2 + low;
 }
 
-/* Its writer, if no write is under way. */
-static Writer *free_writer(Instrument *self) {
-    Writer *writer = (Writer *) self->writer;
-    return writer != NULL && PyObject_TypeCheck(self->writer, WriterType) && has_token(writer) ? writer : NULL;
-}
-
 /* A cell, the first after the serial number being 1; 0 for what is none. */
 static Py_ssize_t as_cell(PyObject *object) {
     Py_ssize_t cell = as_index(object, PY_SSIZE_T_MAX);

@@ -104,6 +104,8 @@ static PyMethodDef functions[] = {
      "Say which words of a slot, and which of a board, are meant: their indexes, once and before anything is written."},
     {"use_fold", (PyCFunction) (void (*)(void)) use_fold, METH_VARARGS | METH_KEYWORDS,
      "Say what a folded area is like, and how a bucket is found: once, and before anything is folded."},
+    {"use_calls", (PyCFunction) (void (*)(void)) use_calls, METH_VARARGS | METH_KEYWORDS,
+     "Say what calls of profiled functions are: once, and before any begins."},
     {"use_context", use_context, METH_O, "Say which context variable holds the innermost span: once, and before any begins."},
     {0},
 };
@@ -112,7 +114,7 @@ static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "shmetrics._native", NUL
 PyMODINIT_FUNC PyInit__native(void) {
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && (add_board(module) < 0 || add_writer(module) < 0 || add_instruments(module) < 0 ||
-                           add_request(module) < 0 || add_fold(module) < 0))
+                           add_request(module) < 0 || add_fold(module) < 0 || add_calls(module) < 0))
         Py_CLEAR(module);
     return module;
 }

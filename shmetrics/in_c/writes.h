@@ -176,8 +176,10 @@ int add_writer(PyObject *module);
 int add_instruments(PyObject *module);
 int add_request(PyObject *module);
 int add_fold(PyObject *module);
+int add_calls(PyObject *module);
 PyObject *use_context(PyObject *module, PyObject *variable);
 PyObject *use_fold(PyObject *module, PyObject *args, PyObject *keywords);
+PyObject *use_calls(PyObject *module, PyObject *args, PyObject *keywords);
 
 /* Take a request off the board; whether it did. */
 int leave(Board *board, PyObject *ticket, double now);
@@ -188,6 +190,12 @@ static inline int has_token(Writer *writer) { return writer->token != NULL && Py
 
 /* After a write: perform what others queued meanwhile. */
 PyObject *end_write(Writer *writer);
+
+/* An instrument's writer, if no write is under way; NULL otherwise. */
+static inline Writer *free_writer(Instrument *instrument) {
+    Writer *writer = (Writer *) instrument->writer;
+    return writer != NULL && PyObject_TypeCheck(instrument->writer, WriterType) && has_token(writer) ? writer : NULL;
+}
 
 /* A series' own cells, `least` of them, if all is where it was; NULL otherwise. */
 double *own_cells(Instrument *instrument, Writer *writer, Py_ssize_t least);
