@@ -7,7 +7,7 @@ whose lines are known but for their numbers needs no object for each of ten thou
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,7 @@ from shmetrics.entries import Placement, run_length
 from shmetrics.families import LIVE, OVERFLOW, Definition, Exemplar, Family, Series
 
 
-@dataclass(frozen=True)
-class WorkerCells:
+class WorkerCells(NamedTuple):
     """One worker's part in the families: its cells, and how they count."""
 
     slot: int
@@ -43,7 +42,8 @@ def families(
     """
     if not plan.placed:
         return ()
-    rows = np.stack([plan.padded(retired), *(plan.padded(worker.cells) for worker in workers)])
+    rows = np.concatenate([plan.padded(retired), *[plan.padded(worker.cells) for worker in workers]])
+    rows = rows.reshape(1 + len(workers), plan.extent)
     mine = [True, *(worker.in_totals for worker in workers)]
     live = np.array([False, *(worker.alive for worker in workers)])
     figures = plan.merge(rows if all(mine) else rows[mine], live[mine], now)

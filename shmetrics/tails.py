@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmetrics import sketch
-from shmetrics.folded import Areas, Rows, is_valid, measures_of, whole_seconds
+from shmetrics.folded import Areas, Rows, all_valid, is_valid, measures_of, whole_seconds
 from shmetrics.layout import FOLDED, MEASURES, RECORD, SECONDS, offset_of
 
 _WORDS: Final = FOLDED.itemsize // 8
@@ -36,8 +36,8 @@ def add_tails(areas: Areas, tails: Sequence[Rows]) -> None:
     with np.errstate(all="ignore"):  # rows and areas may be hostile
         whose = np.repeat(np.arange(len(areas)), counts)
         measures, times, errors = measures_of(rows), rows["time"], rows["errors"]
-        good = is_valid(measures)
-        if not good.all():
+        if not all_valid(measures):
+            good = is_valid(measures)
             areas["invalid"] += np.bincount(whose[~good], minlength=len(areas)).astype(np.uint64)
             whose, measures, times, errors = whose[good], measures[:, good], times[good], errors[good]
         if len(whose):

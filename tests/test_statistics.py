@@ -10,7 +10,7 @@ import pytest
 
 from shmetrics.board import Busy, RequestInFlight
 from shmetrics.layout import MEASURES
-from shmetrics.statistics import comprehensive, lifetime_percentiles, statistics
+from shmetrics.statistics import comprehensive, lifetime_percentiles, page_figures, statistics
 from shmetrics.window import window_of
 from tests.forge import NOW, fleet, folded_of, merged, random_records, records, worker
 
@@ -116,6 +116,19 @@ class TestOverTheWindow:
             for row, measure in enumerate(MEASURES):
                 assert figures[f"p{percent}_{measure}"] == np.percentile(measures[row], percent)
 
+    @pytest.mark.parametrize("size", [9_999, 10_000, 10_001, 12_345, 20_000])
+    def test_of_many_records_percentiles_and_medians_are_selected_and_still_those_of_numpy(self, size):
+        """Whole numbers have equals, and a stage that nobody measures has no others."""
+        rows = random_records(size, size)
+        rows["quantization_time"] = 0.0
+        sample = worker(rows, window_size=size)
+        figures, measures = statistics(fleet(sample)), window_of([sample]).measures
+        for row, measure in enumerate(MEASURES):
+            assert figures[f"median_{measure}"] == np.median(measures[row])
+            for percent in (50, 95, 99):
+                assert figures[f"p{percent}_{measure}"] == np.percentile(measures[row], percent)
+        assert (window_of([sample]).measures == measures).all()
+
     @pytest.mark.parametrize("size", [1, 2, 3, 10, 100, 101])
     def test_average_median_extremes_and_deviation_are_those_of_numpy(self, size):
         sample = worker(random_records(size, size), window_size=1000)
@@ -127,6 +140,12 @@ class TestOverTheWindow:
             assert figures[f"max_{measure}"] == values.max()
             assert figures[f"avg_{measure}"] == pytest.approx(np.mean(values), rel=1e-14)
             assert figures[f"std_{measure}"] == pytest.approx(np.std(values), rel=1e-12, abs=1e-17)
+
+    def test_what_a_page_shows_is_part_of_it(self, busy):
+        for each in (busy, fleet(), fleet(worker())):
+            figures = page_figures(each)
+            assert set(figures) == PERCENTILES | {"throughput", "current_throughput", "peak_throughput"}
+            assert figures.items() <= statistics(each).items()
 
     def test_the_fleet_is_one_sample(self, busy):
         values = np.hstack([each.window["inference_time"] for each in busy.workers])
@@ -247,6 +266,16 @@ class TestWorkerRows:
         for row, each in zip(rows, (one, other), strict=True):
             assert row["p95_inference_time"] == np.percentile(each.window["inference_time"], 95)
             assert row["avg_inference_time"] == pytest.approx(each.window["inference_time"].mean())
+
+    def test_workers_have_the_same_row_beside_others_as_alone(self):
+        """Windows as long as one another are looked at together; here are such, others, and some with invalid rows."""
+        counts = (100, 100, 40, 0, 1, 40, 99)
+        workers = [worker(random_records(slot, count), slot=slot) for slot, count in enumerate(counts)]
+        workers[1].window["batch_size"][:30] = np.nan
+        workers[5].window["inference_time"][:] = -1.0
+        alone = [comprehensive(fleet(each))["workers"] for each in workers]
+        assert comprehensive(fleet(*workers))["workers"] == [row for (row,) in alone]
+        assert [row["window_count"] for (row,) in alone] == [100, 70, 40, 0, 1, 0, 99]
 
     def test_a_worker_that_ended_long_ago_has_no_row(self):
         assert comprehensive(fleet(worker(alive=False, counted=False)))["workers"] == []
