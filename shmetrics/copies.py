@@ -138,10 +138,11 @@ class Copier:
         """
         segment, fence = self._segment, self._segment.fence
         before = self._versions(slots)
+        states, generations, folds = before.tolist()
         fence()
         # Now, since by the time the retired area is copied it may know the incarnation that is being claimed.
         retired = segment.retired(segment.retired_index)["folded_generation"][slots].tolist()
-        self._copy_areas(slots, [fold for _, _, fold in before], areas)
+        self._copy_areas(slots, folds, areas)
         owners = owners_of(self._copy_part(slots, 0, OWNER, 1)[:, 0])
         boards = self._copy_part(slots, self._start["board"], BOARD, 1)
         cells = self._copy_part(slots, self._start["cells"], _FLOAT, extent)
@@ -150,7 +151,7 @@ class Copier:
         hots = self._copy_hot(slots)
         problems = [
             hot_flaw(hot, segment.layout.capacity) if state in (FREE, CLAIMED) else f"its state is {state}"
-            for (state, _, _), hot in zip(before, hots, strict=True)
+            for state, hot in zip(states, hots, strict=True)
         ]
         firsts, rows = self._copy_rows(slots, hots, problems)
         fence()
@@ -158,18 +159,18 @@ class Copier:
         now = self._clock()
         impossible = _rows_flaws(rows, now) | _areas_flaws(areas, [hot.folded for hot in hots], now)
         fence()
-        after = self._versions(slots)
+        has_changed = (self._versions(slots) != before).any(axis=0).tolist()
         has_board = np.any(boards.view(np.uint64), axis=1).tolist()
-        descriptor = segment.descriptor if any(state == CLAIMED for state, _, _ in before) else -1
+        descriptor = segment.descriptor if CLAIMED in states else -1
 
         found: list[SlotCopy | str] = []
         for at, slot in enumerate(slots):
-            (state, generation, _), hot, first = before[at], hots[at], firsts[at]
+            state, generation, hot, first = states[at], generations[at], hots[at], firsts[at]
             is_lapped = first <= heads[at] - segment.layout.capacity
             problem = problems[at] or impossible.get(at)
             if state == FREE and generation != retired[at]:
                 found.append(HALF_CLAIMED)
-            elif after[at] != before[at] or (is_lapped and problems[at] is None):
+            elif has_changed[at] or (is_lapped and problems[at] is None):
                 found.append(CHANGED)
             elif problem is not None:
                 found.append(HALF_CLAIMED if state == FREE else problem)
@@ -192,9 +193,9 @@ class Copier:
                 )
         return found
 
-    def _versions(self, slots: list[int]) -> list[tuple[int, int, int]]:
-        """What tells whether a slot was claimed, freed or folded: its state, generation and fold word."""
-        return list(zip(*(self._words[slots, word].tolist() for word in (STATE, GENERATION, FOLD)), strict=True))
+    def _versions(self, slots: list[int]) -> NDArray[np.uint64]:
+        """What tells whether a slot was claimed, freed or folded: states, generations and fold words."""
+        return np.array([self._words[slots, word] for word in (STATE, GENERATION, FOLD)])
 
     def _copy_hot(self, slots: list[int]) -> list[Hot]:
         """The hot words, the commit words first: then the counters count no less than the records do."""

@@ -11,7 +11,7 @@ from shmetrics.exemplars import INFERENCE_TIME, slowest
 from shmetrics.folded import merge
 from shmetrics.layout import GENERATIONS
 from shmetrics.reader import HubCopy
-from shmetrics.series import WorkerCells, families
+from shmetrics.series import families
 from shmetrics.slots import LINGER
 from shmetrics.snapshot import Counters, Generation, Health, Snapshot, WorkerSnapshot, added
 from shmetrics.tails import add_tails
@@ -97,7 +97,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         families=families(
             copy.plan,
             np.asarray(retired["cells"]),
-            [WorkerCells(each.slot, each.cells, each.alive, each.counted, each.in_totals) for each in workers],
+            workers,
             copy.taken_at,
             shown,
         ),
