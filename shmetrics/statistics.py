@@ -416,7 +416,8 @@ def _spread(service: NDArray[np.float64], now: float) -> NDArray[np.float64]:
         return service
     by_age = service.T.copy()  # numpy is quicker with what lies together
     left = np.zeros(service.shape[:-1])
-    for here, fits in zip(by_age, room.tolist(), strict=True):
+    for age, fits in enumerate(room.tolist()):
+        here = by_age[age, ...]
         left += here
         np.minimum(left, fits, out=here)
         left -= here

@@ -10,7 +10,14 @@ import pytest
 
 from shmetrics.board import Busy, RequestInFlight
 from shmetrics.layout import MEASURES
-from shmetrics.statistics import comprehensive, lifetime_percentiles, page_figures, statistics
+from shmetrics.statistics import (
+    BUSY_MINUTE,
+    busy_fraction,
+    comprehensive,
+    lifetime_percentiles,
+    page_figures,
+    statistics,
+)
 from shmetrics.window import window_of
 from tests.forge import NOW, fleet, folded_of, merged, random_records, records, worker
 
@@ -311,6 +318,13 @@ class TestWorkerRows:
         assert row["busy_fraction"] == pytest.approx(0.4, abs=0.06)
         assert row["busy_fraction_1m"] == pytest.approx(4.0 / 60.0, abs=0.01)
         assert self.row_of(worker(records([NOW - 12.0], inference_time=4.0)))["busy_fraction"] == 0.0
+
+    @pytest.mark.parametrize("seconds", [0.25, 4.0, 70.0])
+    def test_a_worker_that_is_asked_about_by_itself_is_as_busy_as_its_row_says(self, seconds):
+        busy = worker(records(NOW - np.arange(0.0, 30.0, 7.0)[::-1], inference_time=seconds))
+        row = self.row_of(busy)
+        assert busy_fraction(busy, NOW) == pytest.approx(row["busy_fraction"])
+        assert busy_fraction(busy, NOW, BUSY_MINUTE) == pytest.approx(row["busy_fraction_1m"])
 
     def test_the_fleet_is_as_busy_as_its_live_workers_are_on_average(self):
         busy, idle = Busy(-5.0, {3: 0.0}), Busy(5.0, {3: 0.0})
