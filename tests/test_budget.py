@@ -178,13 +178,13 @@ def test_a_call_does_no_more_than_it_did(metrics, name):
 
 FOLD = 1_280
 """Instructions of a fold: some calls of numpy for all measures together, as many whatever the records are."""
-SERIES = 115
+SERIES = 110
 """Of a page, for each further series, with the mean of counters and histograms: most of the text is made by numpy."""
 READS = {
     # Copies with their checks, merged as arrays. For each further worker its words, its areas and its rows.
-    "snapshot": (12_900, 1_900),
+    "snapshot": (11_500, 1_550),
     # A sort for each measure, and a look-up for each key; for each further worker its rate, over the seconds it has.
-    "get_statistics": (19_900, 2_700),
+    "get_statistics": (18_200, 1_900),
 }
 
 
