@@ -8,7 +8,6 @@ import shutil
 import signal
 import sysconfig
 import threading
-import time
 import weakref
 
 import numpy as np
@@ -25,7 +24,6 @@ from shmetrics.slots import CACHE_HITS, CACHE_MISSES, ERRORS
 from shmetrics.workers.http_metrics import DURATION, HttpMetrics, HttpRequest, HttpSource
 from tests.conftest import FakeClock
 from tests.processes import in_forked_child, run_in_threads
-from tests.stepping import each_instruction
 
 DEFINITIONS = [
     Definition("things_total", "counter"),
@@ -435,54 +433,3 @@ def test_in_strict_mode_records_are_fenced_and_so_those_of_python(monkeypatch, m
     assert writer.committed == FOLD_BATCH + 1
     assert View(writer._segment).snapshot().counters.requests == FOLD_BATCH + 1
     writer.close()
-
-
-# Killed anywhere ------------------------------------------------------------------------------------------------------
-
-
-@compiled
-def test_a_process_may_be_killed_at_any_instruction_of_the_end_of_a_request(hub_name, monkeypatch):
-    """What others see after each instruction is what they would see for good if it were the last.
-
-    The record is there or it is not, and whole; the duration's sum comes before its bucket, and both after the record;
-    the request leaves the board last.
-    """
-    monkeypatch.setenv(native.VARIABLE, "1")
-    with PerformanceMetrics(name=hub_name, max_workers=2) as metrics:
-        histogram = CustomMetrics(metrics).histogram("seconds", buckets=(1.0, 2.0)).labels()
-        request, now = {}, time.monotonic()
-
-        def prepare():
-            writer = metrics.recorder
-            for _ in range(3):
-                metrics.update_inference(0.5)
-                histogram.observe(1.5)
-            writer.leave(writer.enter("/", now), now)  # the second that this is in has begun
-            request["ticket"] = writer.enter("/", now)
-            request["do"] = writer.complete
-
-        def act():
-            request["do"](request["ticket"], now, 0.25, 8, 0.125, 0.0625, histogram, 1.75)
-
-        view = View(metrics._attachment.segment)
-        slot = metrics._attachment.segment.slots[0]
-        seen, last, instructions = [], None, 0
-        for _ in each_instruction(prepare, act):
-            instructions += 1
-            state = slot["hot"].tobytes(), slot["cells"].tobytes(), slot["board"].tobytes()
-            if state == last:
-                continue
-            last = state
-            snapshot = view.snapshot()
-            series = {family.definition.name: family.series[0] for family in snapshot.families}["seconds"]
-            rows = snapshot.workers[0].window[3:].tolist()
-            assert rows in ([], [(now, 0.25, 8.0, 0.125, 0.0625, 0, 0, 0)])
-            seen.append((len(rows), series.sum, series.buckets[-1], len(snapshot.workers[0].in_flight)))
-        assert instructions > 300
-        assert [each for number, each in enumerate(seen) if each not in seen[:number]] == [
-            (0, 4.5, 3.0, 1),
-            (1, 4.5, 3.0, 1),
-            (1, 6.25, 3.0, 1),
-            (1, 6.25, 4.0, 1),
-            (1, 6.25, 4.0, 0),
-        ]
