@@ -13,7 +13,6 @@ longer, a millisecond or so, and a slot that changes in it is copied again by it
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -63,6 +62,8 @@ _FLOAT: Final = np.dtype(np.float64)
 _IDENTITY: Final = tuple(name for name in OWNER.names or () if OWNER[name].subdtype is None)
 _GARBAGE: Final = offset_of(OWNER, "collections") // 8
 """The first word of the counts, which are the last of an entry."""
+
+
 _NO_ROWS: Final = np.empty(0, RECORD)
 
 
@@ -90,8 +91,7 @@ def owners_of(entries: NDArray[Any]) -> list[Owner]:
     return [Owner._make((*identity, counts)) for identity, counts in zip(identities, garbage, strict=True)]
 
 
-@dataclass(frozen=True)
-class SlotCopy:
+class SlotCopy(NamedTuple):
     """One slot at one instant. ``rows`` are the records `first` to `head`: the window, the one before it, the tail."""
 
     slot: int
@@ -133,15 +133,16 @@ class Copier:
         """One attempt at each of these slots, one at least.
 
         Returns for each a copy, or why there is none: CHANGED, HALF_CLAIMED, or what is impossible about it.
-        ``areas``: room for their folded areas, shape (len(slots),), all zero. ``extent``: how many cells of custom
+        ``areas``: room for their folded areas, shape (len(slots),). ``extent``: how many cells of custom
         metrics to copy.
         """
         segment, fence = self._segment, self._segment.fence
         before = self._versions(slots)
+        states, generations, folds = before.tolist()
         fence()
         # Now, since by the time the retired area is copied it may know the incarnation that is being claimed.
         retired = segment.retired(segment.retired_index)["folded_generation"][slots].tolist()
-        self._copy_areas(slots, [fold for _, _, fold in before], areas)
+        self._copy_areas(slots, folds, areas)
         owners = owners_of(self._copy_part(slots, 0, OWNER, 1)[:, 0])
         boards = self._copy_part(slots, self._start["board"], BOARD, 1)
         cells = self._copy_part(slots, self._start["cells"], _FLOAT, extent)
@@ -150,26 +151,26 @@ class Copier:
         hots = self._copy_hot(slots)
         problems = [
             hot_flaw(hot, segment.layout.capacity) if state in (FREE, CLAIMED) else f"its state is {state}"
-            for (state, _, _), hot in zip(before, hots, strict=True)
+            for state, hot in zip(states, hots, strict=True)
         ]
         firsts, rows = self._copy_rows(slots, hots, problems)
         fence()
         heads = self._words[slots, HEAD].tolist()
         now = self._clock()
-        impossible = _areas_flaws(areas, [hot.folded for hot in hots], now)
+        impossible = _rows_flaws(rows, now) | _areas_flaws(areas, [hot.folded for hot in hots], now)
         fence()
-        after = self._versions(slots)
+        has_changed = (self._versions(slots) != before).any(axis=0).tolist()
         has_board = np.any(boards.view(np.uint64), axis=1).tolist()
-        descriptor = segment.descriptor if any(state == CLAIMED for state, _, _ in before) else -1
+        descriptor = segment.descriptor if CLAIMED in states else -1
 
         found: list[SlotCopy | str] = []
         for at, slot in enumerate(slots):
-            (state, generation, _), hot, first = before[at], hots[at], firsts[at]
+            state, generation, hot, first = states[at], generations[at], hots[at], firsts[at]
             is_lapped = first <= heads[at] - segment.layout.capacity
-            problem = problems[at] or impossible.get(at) or (_rows_flaw(rows[at], now) if len(rows[at]) else None)
+            problem = problems[at] or impossible.get(at)
             if state == FREE and generation != retired[at]:
                 found.append(HALF_CLAIMED)
-            elif after[at] != before[at] or (is_lapped and problems[at] is None):
+            elif has_changed[at] or (is_lapped and problems[at] is None):
                 found.append(CHANGED)
             elif problem is not None:
                 found.append(HALF_CLAIMED if state == FREE else problem)
@@ -192,9 +193,9 @@ class Copier:
                 )
         return found
 
-    def _versions(self, slots: list[int]) -> list[tuple[int, int, int]]:
-        """What tells whether a slot was claimed, freed or folded: its state, generation and fold word."""
-        return list(zip(*(self._words[slots, word].tolist() for word in (STATE, GENERATION, FOLD)), strict=True))
+    def _versions(self, slots: list[int]) -> NDArray[np.uint64]:
+        """What tells whether a slot was claimed, freed or folded: states, generations and fold words."""
+        return np.array([self._words[slots, word] for word in (STATE, GENERATION, FOLD)])
 
     def _copy_hot(self, slots: list[int]) -> list[Hot]:
         """The hot words, the commit words first: then the counters count no less than the records do."""
@@ -214,6 +215,8 @@ class Copier:
             if fold >> 1:
                 start = self._start["folded"] + (fold & 1) * _AREA_WORDS
                 target[:] = self._words[slot, start : start + _AREA_WORDS]
+            else:
+                target[:] = 0
 
     def _copy_exemplars(self, slots: list[int]) -> list[tuple[Exemplar, ...]]:
         start, end = self._start["exemplars"], self._start["exemplars"] + EXEMPLARS * _EXEMPLAR_WORDS
@@ -244,10 +247,12 @@ class Copier:
         capacity, ring = self._segment.layout.capacity, self._words[slot, RING // 8 :]
         start, count = (first & (capacity - 1)) * _ROW_WORDS, (head - first) * _ROW_WORDS
         upper = min(count, capacity * _ROW_WORDS - start)
-        rows = np.empty(count, np.uint64)
-        rows[:upper] = ring[start : start + upper]
-        rows[upper:] = ring[: count - upper]
-        return rows.view(RECORD)
+        rows = np.empty(head - first, RECORD)
+        words: NDArray[np.uint64] = np.ndarray((count,), np.uint64, rows)
+        words[:upper] = ring[start : start + upper]
+        if upper < count:
+            words[upper:] = ring[: count - upper]
+        return rows
 
 
 def _areas_flaws(areas: Areas, folded: list[int], now: float) -> dict[int, str]:
@@ -262,7 +267,10 @@ def _areas_flaws(areas: Areas, folded: list[int], now: float) -> dict[int, str]:
     return {some[at]: flaw for at, flaw in found.items()}
 
 
-def _rows_flaw(rows: Rows, now: float) -> str | None:
-    """What is impossible about committed rows, or None: one from the future would hide the seconds of all others."""
-    late = bool((rows["time"] > now + 1.0).any())
-    return "a record in its ring is from the future" if late else None
+def _rows_flaws(rows: list[Rows], now: float) -> dict[int, str]:
+    """What is impossible about committed rows: one from the future would hide the seconds of all others."""
+    late = np.concatenate([part["time"] for part in rows]) > now + 1.0
+    if not late.any():
+        return {}
+    whose = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
+    return dict.fromkeys(whose[late].tolist(), "a record in its ring is from the future")

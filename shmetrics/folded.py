@@ -46,10 +46,9 @@ def fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> None:
 
     Nonsense in gives nonsense out, and is filtered as such. Never warns.
     """
-    at = 0
-    for rows in parts:
-        table[:_RAW, at : at + len(rows)] = raw_measures(rows)
-        at += len(rows)
+    if parts:
+        for at, name in enumerate(MEASURES[:_RAW]):
+            np.concatenate([rows[name] for rows in parts], out=table[at])
     with np.errstate(over="ignore", invalid="ignore"):
         add_up_times(table)
 
@@ -249,18 +248,20 @@ def merge(areas: Areas, which: Sequence[int] | None = None) -> Folded:
     also adds to a retired area that nobody has checked, and must not raise into the request that made it reap.
     """
     merged = Folded()
-    chosen = np.arange(len(areas)) if which is None else np.asarray(which, np.intp)
-    if len(chosen):
+    is_chosen = np.zeros(len(areas), np.bool_)
+    is_chosen[slice(None) if which is None else which] = True
+    if is_chosen.any():
         with np.errstate(all="ignore"):
-            _add_areas(merged, areas, chosen)
+            _add_areas(merged, areas, is_chosen)
     return merged
 
 
-def _add_areas(merged: Folded, areas: Areas, chosen: NDArray[np.intp]) -> None:
+def _add_areas(merged: Folded, areas: Areas, is_chosen: NDArray[np.bool_]) -> None:
+    chosen: Any = slice(None) if is_chosen.all() else is_chosen  # mostly all are, and need not be copied first
     merged.valid[...] = areas["valid"][chosen].sum()
     merged.invalid[...] = areas["invalid"][chosen].sum()
     merged.errors[...] = areas["errors"][chosen].sum()
-    used = chosen[areas["valid"][chosen] > 0]
+    used = np.flatnonzero(is_chosen & (areas["valid"] > 0))
     if len(used):
         merged.sum[:] = areas["sum"][used].sum(axis=0)
         merged.minimum[:] = areas["min"][used].min(axis=0)

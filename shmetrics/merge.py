@@ -11,7 +11,7 @@ from shmetrics.exemplars import INFERENCE_TIME, slowest
 from shmetrics.folded import merge
 from shmetrics.layout import GENERATIONS
 from shmetrics.reader import HubCopy
-from shmetrics.series import WorkerCells, families
+from shmetrics.series import families
 from shmetrics.slots import LINGER
 from shmetrics.snapshot import Counters, Generation, Health, Snapshot, WorkerSnapshot, added
 from shmetrics.tails import add_tails
@@ -97,7 +97,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         families=families(
             copy.plan,
             np.asarray(retired["cells"]),
-            [WorkerCells(each.slot, each.cells, each.alive, each.counted, each.in_totals) for each in workers],
+            workers,
             copy.taken_at,
             shown,
         ),
@@ -113,9 +113,9 @@ def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
     window = rows[window_start - copy.first :]
     before = _NOTHING
     if window_start:
-        last = rows[window_start - copy.first - 1]
-        before = Counters(window_start, int(last["errors"]), int(last["cache_hits"]), int(last["cache_misses"]))
-    last_seen = max(_time(owner.heartbeat, now), _time(rows["time"][-1], now) if len(rows) else 0.0)
+        *_, errors, hits, misses = rows.item(window_start - copy.first - 1)
+        before = Counters(window_start, errors, hits, misses)
+    last_seen = max(_time(owner.heartbeat, now), _time(rows.item(-1)[0], now) if len(rows) else 0.0)
     ended_at = _time(owner.ended_at, now) or None
     return WorkerSnapshot(
         slot=copy.slot,
@@ -146,9 +146,8 @@ def _garbage(owner: Owner) -> tuple[Generation, ...]:
     counts, n = owner.garbage, GENERATIONS
     if max(counts) >= _MOST:
         return ()
-    return tuple(
-        [Generation(counts[at], counts[n + at], counts[2 * n + at], counts[3 * n + at] / 1e9) for at in range(n)]
-    )
+    seconds = [nanoseconds / 1e9 for nanoseconds in counts[3 * n :]]
+    return tuple(map(Generation, counts[:n], counts[n : 2 * n], counts[2 * n : 3 * n], seconds))
 
 
 def _as_stale(worker: WorkerSnapshot, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:

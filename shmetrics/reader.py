@@ -16,7 +16,7 @@ neither, and a total would have gone down.
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -144,7 +144,7 @@ class Reader:
     def _read_slots(self, extent: int) -> "_Slots":
         """Every slot that was ever used. ``extent``: how many cells of custom metrics to copy."""
         used = self._copier.used()
-        areas, waited = np.zeros(1 + len(used), FOLDED), 0.0
+        areas, waited = np.empty(1 + len(used), FOLDED), 0.0
         found = self._copier.attempt(used, areas[1:], extent) if used else []
         for at, slot in enumerate(used):
             if isinstance(found[at], str) and found[at] != HALF_CLAIMED:
@@ -160,7 +160,7 @@ class Reader:
         failed = {slot: copy for slot, copy in zip(used, found, strict=True) if isinstance(copy, str)}
         if failed:
             areas = areas[[True, *(isinstance(copy, SlotCopy) for copy in found)]]
-            copies = [replace(copy, area=areas[at, ...]) for at, copy in enumerate(copies, 1)]
+            copies = [copy._replace(area=areas[at, ...]) for at, copy in enumerate(copies, 1)]
         return _Slots(
             copies,
             areas,
@@ -175,7 +175,6 @@ class Reader:
         What was impossible once is said to be so, unless a copy succeeds.
         """
         for _ in range(_ATTEMPTS - 1):
-            area[:] = np.zeros((), FOLDED)
             (copy,) = self._copier.attempt([slot], area, extent)
             if isinstance(copy, SlotCopy) or copy == HALF_CLAIMED:
                 return copy

@@ -7,7 +7,7 @@ whose lines are known but for their numbers needs no object for each of ten thou
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +17,34 @@ from shmetrics.entries import Placement, run_length
 from shmetrics.families import LIVE, OVERFLOW, Definition, Exemplar, Family, Series
 
 
-@dataclass(frozen=True)
-class WorkerCells:
+class HasCells(Protocol):
     """One worker's part in the families: its cells, and how they count."""
 
-    slot: int
-    cells: Cells
-    alive: bool
-    counted: bool
-    """Whether it lives or ended less than a minute ago."""
-    in_totals: bool
-    """Whether it counts by itself, not by way of the retired area."""
+    @property
+    def slot(self) -> int:
+        """Its number."""
+
+    @property
+    def cells(self) -> Cells:
+        """What is in it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it lives."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether it lives or ended less than a minute ago."""
+
+    @property
+    def in_totals(self) -> bool:
+        """Whether it counts by itself, not by way of the retired area."""
 
 
 def families(
     plan: Plan,
     retired: Cells,
-    workers: Sequence[WorkerCells],
+    workers: Sequence[HasCells],
     now: float,
     exemplars: Mapping[tuple[int, int], Exemplar] | None = None,
 ) -> "Sequence[Family]":
@@ -43,7 +54,8 @@ def families(
     """
     if not plan.placed:
         return ()
-    rows = np.stack([plan.padded(retired), *(plan.padded(worker.cells) for worker in workers)])
+    rows = np.concatenate([plan.padded(retired), *[plan.padded(worker.cells) for worker in workers]])
+    rows = rows.reshape(1 + len(workers), plan.extent)
     mine = [True, *(worker.in_totals for worker in workers)]
     live = np.array([False, *(worker.alive for worker in workers)])
     figures = plan.merge(rows if all(mine) else rows[mine], live[mine], now)
@@ -64,7 +76,7 @@ class MergedFamilies(Sequence[Family]):
     """
     rows: Cells
     """The cells of each of `workers`, one by one."""
-    workers: Sequence[WorkerCells]
+    workers: Sequence[HasCells]
     now: float
     exemplars: dict[int, dict[int, Exemplar]]
     """By serial number of the series, then by bucket."""
@@ -100,7 +112,7 @@ class MergedFamilies(Sequence[Family]):
         shown = self.figures
         return tuple([cell for cell, length in self.plan.overflows if any(shown[cell : cell + length])])
 
-    def of_each(self) -> "list[tuple[WorkerCells, MergedFamilies]]":
+    def of_each(self) -> "list[tuple[HasCells, MergedFamilies]]":
         """What each of the workers has by itself."""
         found = []
         for at, worker in enumerate(self.workers):

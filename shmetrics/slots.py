@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -64,8 +64,7 @@ def words_of(segment: Segment, slot: int) -> Words:
     return FencedWords(words, segment.fence) if segment.strict else words
 
 
-@dataclass(frozen=True)
-class Hot:
+class Hot(NamedTuple):
     """The hot words of a slot, each loaded once."""
 
     head: int

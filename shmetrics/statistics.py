@@ -6,6 +6,7 @@ from 0 to 1.
 
 import math
 from collections.abc import Sequence
+from itertools import repeat
 from numbers import Real
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from shmetrics import sketch
 from shmetrics.folded import Folded
-from shmetrics.layout import MEASURES, SECONDS
+from shmetrics.layout import FOLDED, MEASURES, SECONDS
 from shmetrics.snapshot import Generation, Snapshot, WorkerSnapshot
 from shmetrics.window import Window, Windows
 
@@ -30,6 +31,8 @@ BUSY_MINUTE: Final = 60.0
 _RECENT: Final = math.ceil(max(CURRENT_SECONDS, BUSY_SECONDS, BUSY_MINUTE)) + 1
 """Seconds that begin within those, and the one in which they start."""
 
+_NAMES: Final = {measure: tuple(f"p{percent}_{measure}" for percent in PERCENTILES) for measure in MEASURES}
+"""Of each measure's percentiles."""
 _BASIC_MEASURES: Final = ("inference_time", "total_time", "batch_size")
 
 Statistics = dict[str, Any]
@@ -45,6 +48,21 @@ def statistics(
     (TypeError when it is no number, ValueError when it is negative or NaN).
     """
     return _fleet(snapshot, _windows(snapshot, max_age), detailed=detailed, percentiles=percentiles)
+
+
+def page_figures(snapshot: Snapshot) -> Statistics:
+    """Those of `statistics` that a scrape shows: percentiles over the window, and the rates that are levels."""
+    window = _windows(snapshot, None).union()
+    arranged = _arranged(window.measures if window.count else np.zeros((len(MEASURES), 1)))
+    seconds = PerSecond(snapshot.folded, snapshot.taken_at, snapshot.taken_at - snapshot.created_at)
+    figures: Statistics = {
+        "throughput": window.throughput,
+        "current_throughput": seconds.rate(CURRENT_SECONDS),
+        "peak_throughput": _peak(snapshot, seconds),
+    }
+    for measure, percentiles in zip(MEASURES, zip(*_percentiles(arranged), strict=True), strict=True):
+        figures.update(zip(_NAMES[measure], percentiles, strict=True))
+    return figures
 
 
 def _windows(snapshot: Snapshot, max_age: float | None) -> Windows:
@@ -74,13 +92,17 @@ def _fleet(snapshot: Snapshot, windows: Windows, *, detailed: bool, percentiles:
         "samples_per_second": window.samples_per_second,
         "current_throughput": seconds.rate(CURRENT_SECONDS),
         "average_throughput": counters.requests / runtime if runtime > 0.0 else 0.0,
-        "peak_throughput": max(snapshot.peak_recorded, seconds.peak()),
+        "peak_throughput": _peak(snapshot, seconds),
         "total_runtime": runtime,
         "stability_score": seconds.stability(error_rate) if counters.requests else 0.0,
         "active_workers": snapshot.health.slots_live,
         "workers_seen": snapshot.workers_seen,
         "window_count": window.count,
     }
+
+
+def _peak(snapshot: Snapshot, seconds: "PerSecond") -> float:
+    return max(snapshot.peak_recorded, seconds.peak())
 
 
 def _seconds(max_age: Any) -> float:
@@ -149,13 +171,16 @@ def worker_rows(
 ) -> list[Statistics]:
     """The figures of each of these workers. ``windows``: theirs, whole, where the caller has them."""
     windows = Windows(workers) if windows is None else windows
-    each = list(windows.each())
-    parts = zip(workers, each, recent_rates(workers, now), _inference_times(each, percentiles=percentiles), strict=True)
-    return [_worker_row(worker, window, rates, now) | times for worker, window, rates, times in parts]
+    rates, times = recent_rates(workers, now), _inference_times(windows, percentiles=percentiles)
+    each = zip(windows.counts, windows.throughputs, strict=True)
+    return list(map(_worker_row, workers, repeat(now), each, rates, times))
 
 
-def _worker_row(worker: WorkerSnapshot, window: Window, rates: "RecentRates", now: float) -> Statistics:
-    counters = worker.counters
+def _worker_row(
+    worker: WorkerSnapshot, now: float, window: tuple[int, float], rates: "RecentRates", times: Statistics
+) -> Statistics:
+    """``window``: its records, and its throughput."""
+    counters, (count, throughput) = worker.counters, window
     return {
         "slot": worker.slot,
         "pid": worker.pid,
@@ -168,7 +193,7 @@ def _worker_row(worker: WorkerSnapshot, window: Window, rates: "RecentRates", no
         "errors": counters.errors,
         "error_rate": _ratio(counters.errors, counters.requests),
         "cache_hit_rate": _ratio(counters.cache_hits, counters.cache_hits + counters.cache_misses),
-        "throughput": window.throughput,
+        "throughput": throughput,
         "current_throughput": rates.current_throughput,
         "busy_fraction": rates.busy_fraction,
         "busy_fraction_1m": rates.busy_fraction_1m,
@@ -177,24 +202,39 @@ def _worker_row(worker: WorkerSnapshot, window: Window, rates: "RecentRates", no
         "requests_in_flight": [
             {"label": request.label, "age": now - request.started_at} for request in worker.in_flight
         ],
-        "window_count": window.count,
+        "window_count": count,
         "stale": worker.stale,
-        **{f"gc_{name}": [getattr(each, name) for each in worker.garbage] for name in Generation._fields},
+        **_garbage(worker),
+        **times,
     }
 
 
-def _inference_times(windows: Sequence[Window], *, percentiles: bool) -> list[Statistics]:
-    """The mean of each window's inference times, and their percentiles; of those as long as one another at once."""
-    found: list[Statistics] = [{}] * len(windows)
-    by_count: dict[int, list[int]] = {}
-    for at, window in enumerate(windows):
-        by_count.setdefault(window.count, []).append(at)
-    for count, which in by_count.items():
-        values = np.array([windows[at].measures[0] for at in which]) if count else np.zeros((len(which), 1))
-        figures = _percentiles(np.sort(values), "inference_time") if percentiles else [{}] * len(which)
-        for at, mean, row in zip(which, values.mean(axis=1).tolist(), figures, strict=True):
-            found[at] = {"avg_inference_time": mean, **row}
+_GARBAGE: Final = tuple(f"gc_{name}" for name in Generation._fields)
+
+
+def _garbage(worker: WorkerSnapshot) -> dict[str, list[float]]:
+    """What its garbage collections came to: of each figure a list, one for each generation."""
+    columns = zip(*worker.garbage, strict=True) if worker.garbage else [()] * len(_GARBAGE)
+    return dict(zip(_GARBAGE, map(list, columns), strict=True))
+
+
+def _inference_times(windows: Windows, *, percentiles: bool) -> list[Statistics]:
+    """The mean of each window's inference times, and their percentiles."""
+    nothing = _times_of(np.zeros((1, 1)), percentiles=percentiles)
+    found = nothing * len(windows.counts)
+    for which, values in windows.alike(MEASURES.index("inference_time")):
+        for at, figures in zip(which, _times_of(values, percentiles=percentiles), strict=True):
+            found[at] = figures
     return found
+
+
+def _times_of(values: NDArray[np.float64], *, percentiles: bool) -> list[Statistics]:
+    """The mean of each row of inference times, and their percentiles."""
+    names, columns = ["avg_inference_time"], [values.mean(axis=1).tolist()]
+    if percentiles:
+        names += _NAMES["inference_time"]
+        columns += _percentiles(np.sort(values))
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 class RecentRates(NamedTuple):
@@ -226,10 +266,7 @@ def _recently(workers: Sequence[WorkerSnapshot], now: float) -> list[RecentRates
     seconds = math.floor(now) - np.arange(_RECENT)
     ages = np.flatnonzero(seconds >= 0)  # a machine may have booted just now
     at = seconds[ages] % SECONDS
-    second, requests, latency = (
-        np.array([worker.area[name][at] for worker in workers]).reshape(-1, len(at))
-        for name in ("second", "requests", "latency_sum")
-    )
+    second, requests, latency = (column[:, at] for column in rings(workers, "second", "requests", "latency_sum"))
     requests = np.where(second == seconds[ages], requests, 0)
     service = _spread(np.where(requests > 0, latency, 0.0), now)
     lifetime = np.array([now - worker.claimed_at for worker in workers])
@@ -238,6 +275,13 @@ def _recently(workers: Sequence[WorkerSnapshot], now: float) -> list[RecentRates
         np.minimum(1.0, _per_second(service, ages, now, period, lifetime)) for period in (BUSY_SECONDS, BUSY_MINUTE)
     )
     return list(map(RecentRates, throughput.tolist(), busy.tolist(), busy_1m.tolist()))
+
+
+def rings(workers: Sequence[WorkerSnapshot], *names: str) -> list[NDArray[Any]]:
+    """Those columns of the workers' per-second rings: each of shape (len(workers), SECONDS)."""
+    if not workers:
+        return [np.empty((0, SECONDS), FOLDED[name].base) for name in names]
+    return [np.concatenate([worker.area[name] for worker in workers]).reshape(-1, SECONDS) for name in names]
 
 
 def busy_fraction(
@@ -276,26 +320,57 @@ def _window_figures(window: Window, *, detailed: bool, percentiles: bool) -> Sta
     for row, measure in enumerate(MEASURES):
         if not detailed and measure not in _BASIC_MEASURES:
             continue
-        values = np.sort(window.measures[row]) if window.count else np.zeros(1)
-        middle = values[(len(values) - 1) // 2 : len(values) // 2 + 1]
+        values = window.measures[row] if window.count else np.zeros(1)
+        arranged = _arranged(values[None, :])
         figures[f"avg_{measure}"] = float(values.mean())
-        figures[f"median_{measure}"] = float(middle.mean())
+        figures[f"median_{measure}"] = float(arranged[0, (len(values) - 1) // 2 : len(values) // 2 + 1].mean())
         if detailed:
-            figures[f"min_{measure}"] = float(values[0])
-            figures[f"max_{measure}"] = float(values[-1])
+            figures[f"min_{measure}"] = float(values.min())
+            figures[f"max_{measure}"] = float(values.max())
             figures[f"std_{measure}"] = float(values.std())
         if percentiles:
-            figures |= _percentiles(values[None, :], measure)[0]
+            for name, (value,) in zip(_NAMES[measure], _percentiles(arranged), strict=True):
+                figures[name] = value
     return figures
 
 
-def _percentiles(rows: NDArray[np.float64], measure: str) -> list[Statistics]:
-    """``p50_<measure>`` and so on of each row of sorted values: to the bit what ``numpy.percentile`` (linear) gives.
+_LEAST_TO_SELECT: Final = 10_000
+"""Values of which it takes no longer to select those that percentiles want than to sort them all."""
 
-    numpy would select anew for each call; one sort serves all figures. The formula is numpy's, including that it
-    interpolates from the nearer end.
+
+def _arranged(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A copy in which those values of each row are in their places that PERCENTILES look at, and that a median does."""
+    if rows.shape[1] < _LEAST_TO_SELECT:
+        return np.sort(rows)
+    arranged: NDArray[np.float64] = rows.copy()
+    for row in arranged:
+        if row[0] != row[-1] or (row != row[0]).any():  # a stage that nobody measures is all 0.0
+            _arrange(row)
+    return arranged
+
+
+def _arrange(row: NDArray[np.float64]) -> None:
+    """Put those values into their places, in place, and others anywhere.
+
+    To select one takes a quarter of a sort, and the next is among those that are above it. Where a percentile lies
+    between two, the upper of them is the least of those above the lower.
     """
-    names, columns, last = [], [], rows.shape[1] - 1
+    first = 0
+    for percent in PERCENTILES:
+        below = math.floor((len(row) - 1) * (percent / 100))
+        row[first:].partition(below - first)
+        above = row[below + 1 :]
+        least = above.argmin()
+        above[0], above[least] = above[least], above[0]
+        first = below + 2
+
+
+def _percentiles(rows: NDArray[np.float64]) -> list[list[float]]:
+    """Of each row, sorted or `_arranged`, each of PERCENTILES: to the bit what ``numpy.percentile`` (linear) gives.
+
+    numpy would select anew for each call. The formula is numpy's, including that it interpolates from the nearer end.
+    """
+    columns, last = [], rows.shape[1] - 1
     for percent in PERCENTILES:
         position = last * (percent / 100)
         below = math.floor(position)
@@ -303,8 +378,7 @@ def _percentiles(rows: NDArray[np.float64], measure: str) -> list[Statistics]:
         low, high = rows[:, below], rows[:, min(below + 1, last)]
         step = high - low
         columns.append((low + step * fraction if fraction < 0.5 else high - step * (1 - fraction)).tolist())
-        names.append(f"p{percent}_{measure}")
-    return [dict(zip(names, figures, strict=True)) for figures in zip(*columns, strict=True)]
+    return columns
 
 
 def _ratio(part: int, whole: int) -> float:
@@ -340,11 +414,14 @@ def _spread(service: NDArray[np.float64], now: float) -> NDArray[np.float64]:
     room[0] = now - math.floor(now)
     if not (service > room).any():
         return service
-    spread, left = np.empty_like(service), np.zeros(service.shape[:-1])
-    for age in range(len(room)):
-        left = left + service[..., age]
-        spread[..., age] = np.minimum(left, room[age])
-        left = left - spread[..., age]
+    by_age = service.T.copy()  # numpy is quicker with what lies together
+    left = np.zeros(service.shape[:-1])
+    for age, fits in enumerate(room.tolist()):
+        here = by_age[age, ...]
+        left += here
+        np.minimum(left, fits, out=here)
+        left -= here
+    spread: NDArray[np.float64] = by_age.T
     return spread
 
 

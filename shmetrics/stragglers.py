@@ -15,10 +15,10 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from shmetrics.evidence import Evidence, Finding, Rule, about
-from shmetrics.folded import LIMIT, fill_measures
-from shmetrics.layout import MEASURES, SECONDS
+from shmetrics.folded import LIMIT
+from shmetrics.layout import SECONDS
 from shmetrics.snapshot import WorkerSnapshot
-from shmetrics.statistics import BUSY_MINUTE, busy_fraction
+from shmetrics.statistics import BUSY_MINUTE, busy_fraction, rings
 from shmetrics.texts import duration, percent, size
 
 LEAST_WORKERS: Final = 3
@@ -79,6 +79,9 @@ class _LogLatency(NamedTuple):
     error: float
 
 
+_STAGES: Final = ("inference_time", "preprocessing_time", "quantization_time")
+
+
 def _log_latencies(workers: Sequence[WorkerSnapshot], since: float) -> list[_LogLatency]:
     """Of each worker's last _MOST_RECORDS records, where enough of them can be used.
 
@@ -88,11 +91,13 @@ def _log_latencies(workers: Sequence[WorkerSnapshot], since: float) -> list[_Log
     if not parts:
         return []
     whose = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    measures = np.empty((len(MEASURES), len(whose)))
-    fill_measures(measures, parts)
-    latency, times = measures[-1], np.concatenate([part["time"] for part in parts])
+    times, *stages = (np.concatenate([part[name] for part in parts]) for name in ("time", *_STAGES))
+    with np.errstate(over="ignore", invalid="ignore"):
+        latency = stages[0] + stages[1] + stages[2]
     good = (times > since) & (latency > 0.0) & (latency < LIMIT)
-    whose, logs = whose[good], np.log(latency[good])
+    if not good.all():
+        whose, latency = whose[good], latency[good]
+    logs = np.log(latency)
     counts = np.bincount(whose, minlength=len(parts))
     means = np.bincount(whose, logs, len(parts)) / np.maximum(counts, 1)
     squares = np.bincount(whose, (logs - means[whose]) ** 2, len(parts))
@@ -221,10 +226,7 @@ def _a_minute(growth: float) -> str:
 
 def _recent_counts(workers: Sequence[WorkerSnapshot], now: float, seconds: float) -> list[tuple[int, int]]:
     """Each worker's valid requests and their errors in the last so many seconds."""
-    second, requests, errors = (
-        np.array([worker.area[name] for worker in workers], np.uint64).reshape(-1, SECONDS)
-        for name in ("second", "requests", "second_errors")
-    )
+    second, requests, errors = rings(workers, "second", "requests", "second_errors")
     ages = math.floor(now) - second.astype(np.int64)
     recent = (ages >= 0) & (ages < seconds)
     counts = (column.sum(axis=1, where=recent).tolist() for column in (requests, errors))

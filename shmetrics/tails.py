@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmetrics import sketch
-from shmetrics.folded import Areas, Rows, is_valid, measures_of, whole_seconds
-from shmetrics.layout import FOLDED, MEASURES, RECORD, SECONDS, offset_of
+from shmetrics.folded import Areas, Rows, all_valid, fill_measures, is_valid, whole_seconds
+from shmetrics.layout import FOLDED, MEASURES, SECONDS, offset_of
 
 _WORDS: Final = FOLDED.itemsize // 8
 _SKETCHES: Final = offset_of(FOLDED, "sketch") // 8 + (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
@@ -32,12 +32,13 @@ def add_tails(areas: Areas, tails: Sequence[Rows]) -> None:
     counts = [len(tail) for tail in tails]
     if not any(counts):
         return
-    rows = np.concatenate([tail.view(np.uint64) for tail in tails]).view(RECORD)  # as words: not field by field
     with np.errstate(all="ignore"):  # rows and areas may be hostile
         whose = np.repeat(np.arange(len(areas)), counts)
-        measures, times, errors = measures_of(rows), rows["time"], rows["errors"]
-        good = is_valid(measures)
-        if not good.all():
+        measures = np.empty((len(MEASURES), len(whose)))
+        fill_measures(measures, tails)
+        times, errors = (np.concatenate([tail[name] for tail in tails]) for name in ("time", "errors"))
+        if not all_valid(measures):
+            good = is_valid(measures)
             areas["invalid"] += np.bincount(whose[~good], minlength=len(areas)).astype(np.uint64)
             whose, measures, times, errors = whose[good], measures[:, good], times[good], errors[good]
         if len(whose):
@@ -84,8 +85,8 @@ def _add_seconds(
     place, second = place[order], second[order]
     first = _starts(place, second)
     place, second = place[first], second[first]
-    is_last = np.append(place[1:] != place[:-1], True)
-    is_first = np.insert(is_last[:-1], 0, True)
+    changes = place[1:] != place[:-1]
+    is_last, is_first = np.concatenate((changes, [True])), np.concatenate(([True], changes))
     at = np.divmod(place[is_last], SECONDS)
     goes_on = is_first[is_last] & (areas["second"][at] == second[is_last])
     areas["second"][at] = second[is_last]
@@ -106,9 +107,9 @@ def _growth(areas: Areas, errors: NDArray[np.uint64], mine: _Indices) -> NDArray
     count = np.minimum(errors, step - np.uint64(1))
     count[first] = np.maximum(count[first], known)
     highest = np.maximum.accumulate(count + base) - base
-    before = np.append(np.uint64(0), highest[:-1])
+    before = np.concatenate((highest[:1], highest[:-1]))  # that of a worker's first run is known
     before[first] = known
-    last = np.append(first[1:], len(mine)) - 1
+    last = first + _lengths(first, len(mine)) - 1
     areas["errors"][mine[first]] = np.maximum(areas["errors"][mine[first]], highest[last])
     return np.asarray(highest - before)
 
@@ -123,4 +124,4 @@ def _starts(*columns: NDArray[np.generic]) -> _Indices:
 
 
 def _lengths(starts: _Indices, end: int) -> _Indices:
-    return np.diff(starts, append=end)
+    return np.concatenate((starts[1:], [end])) - starts

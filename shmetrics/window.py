@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,29 +48,55 @@ class Windows:
     """The windows of some workers from a monotonic time on, all in one table, of which each worker has its columns."""
 
     def __init__(self, workers: Sequence[WorkerSnapshot], *, since: float = 0.0) -> None:
-        self._count = len(workers)
         parts = ((at, _part(worker, since)) for at, worker in enumerate(workers) if len(worker.window))
         self._parts = {at: part for at, part in parts if len(part.rows)}
         """By the worker's index; of those that have any records."""
-        ends = list(itertools.accumulate(len(part.rows) for part in self._parts.values()))
-        self._columns = dict(zip(self._parts, itertools.starmap(slice, itertools.pairwise([0, *ends])), strict=True))
-        table = np.empty((len(MEASURES), ends[-1] if ends else 0))
+        self.counts = [0] * len(workers)
+        """Of each worker, its valid records."""
+        for at, part in self._parts.items():
+            self.counts[at] = len(part.rows)
+        self._requests = sum(self.counts)
+        self._table = np.empty((len(MEASURES), self._requests))
         with np.errstate(over="ignore", invalid="ignore"):
-            fill_measures(table, [part.rows for part in self._parts.values()])
-        self._table = table
-        self._good = None if all_valid(table) else is_valid(table)
-        """Which columns are valid; None where all are."""
-        self._rates = {at: self._rate(part, self._columns[at]) for at, part in self._parts.items()}
+            fill_measures(self._table, [part.rows for part in self._parts.values()])
+        spans = {at: _span(part.rows) for at, part in self._parts.items()} if all_valid(self._table) else self._narrow()
+        self._rates = [(0.0, 0.0)] * len(workers)
+        """Of each worker, its requests per second across its own window, and samples."""
+        for which, batches in self.alike(MEASURES.index("batch_size")):
+            for at, samples in zip(which, batches[:, 1:].sum(axis=1).tolist(), strict=True):
+                self._rates[at] = _rates(self.counts[at], samples, spans.get(at, 0.0))
 
-    def _rate(self, part: "_Part", mine: slice) -> tuple[float, float]:
-        """One worker's requests per second across its own window, and samples."""
-        times, batches = part.rows["time"], self._table[1, mine]
-        if self._good is not None:
-            times, batches = times[self._good[mine]], batches[self._good[mine]]
-        span = float(times[-1]) - float(times[0]) if len(times) > 1 else 0.0
-        if not _SHORTEST_SPAN <= span < math.inf:  # times are not trusted either
-            return 0.0, 0.0
-        return (len(times) - 1) / span, float(batches[1:].sum()) / span
+    def _narrow(self) -> dict[int, float]:
+        """Leave out what is not valid. Returns of each worker the seconds across what is left."""
+        good, end, spans = is_valid(self._table), 0, {}
+        for at, part in self._parts.items():
+            mine = good[end : end + len(part.rows)]
+            end += len(part.rows)
+            spans[at] = _span(part.rows[mine])
+            self.counts[at] = int(np.count_nonzero(mine))
+        self._table = self._table[:, good]
+        return spans
+
+    def alike(self, measure: int) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
+        """Workers that have equally many valid records, and of those one of the measures: a row for each worker.
+
+        numpy's calls are dear, so whoever wants a figure of each asks for those of many at once.
+        """
+        by_count: dict[int, list[int]] = {}
+        for at, count in enumerate(self.counts):
+            if count:
+                by_count.setdefault(count, []).append(at)
+        values, ends = self._table[measure], [0, *itertools.accumulate(self.counts)]
+        for count, which in by_count.items():
+            if len(by_count) == 1:
+                yield which, values.reshape(-1, count)
+            else:
+                yield which, np.array([values[ends[at] : ends[at + 1]] for at in which])
+
+    @property
+    def throughputs(self) -> list[float]:
+        """Of each worker, its requests per second across its own window."""
+        return [requests for requests, _ in self._rates]
 
     def union(self) -> Window:
         """All of them as one.
@@ -85,39 +111,29 @@ class Windows:
             rates[part.alive][1] += self._rates[at][1]
         throughput, samples = rates[True] if rates[True][0] else rates[False]
         return Window(
-            measures=self._table if self._good is None else self._table[:, self._good],
-            requests=self._table.shape[1],
-            errors=sum(part.errors for part in self._parts.values()),
-            cache_hits=sum(part.cache_hits for part in self._parts.values()),
-            cache_misses=sum(part.cache_misses for part in self._parts.values()),
+            measures=self._table,
+            requests=self._requests,
+            errors=sum([part.errors for part in self._parts.values()]),
+            cache_hits=sum([part.cache_hits for part in self._parts.values()]),
+            cache_misses=sum([part.cache_misses for part in self._parts.values()]),
             throughput=throughput,
             samples_per_second=samples,
         )
 
-    def each(self) -> Iterator[Window]:
-        """Each worker's, by itself."""
-        for at in range(self._count):
-            yield self._of(at) if at in self._parts else _NOTHING
 
-    def _of(self, at: int) -> Window:
-        part, mine = self._parts[at], self._columns[at]
-        own = self._table[:, mine]
-        return Window(
-            measures=own if self._good is None else own[:, self._good[mine]],
-            requests=len(part.rows),
-            errors=part.errors,
-            cache_hits=part.cache_hits,
-            cache_misses=part.cache_misses,
-            throughput=self._rates[at][0],
-            samples_per_second=self._rates[at][1],
-        )
+def _span(rows: Rows) -> float:
+    """Seconds from the first of these records to the last."""
+    return rows.item(-1)[0] - rows.item(0)[0] if len(rows) > 1 else 0.0
 
 
-_NOTHING: Final = Window(np.empty((len(MEASURES), 0)), 0, 0, 0, 0, 0.0, 0.0)
+def _rates(count: int, samples: float, span: float) -> tuple[float, float]:
+    """Requests per second, and samples, of so many records in so many seconds; the first only begins them."""
+    if not _SHORTEST_SPAN <= span < math.inf:  # times are not trusted either
+        return 0.0, 0.0
+    return (count - 1) / span, samples / span
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """One worker's share of a window."""
 
     alive: bool

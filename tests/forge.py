@@ -259,7 +259,7 @@ def hub_copy(*slots, retired_area=None, stale=(), header=None, **fields):
         taken_at_wall=1.7e9,
         unlinked=False,
         header=head[0],
-        slots=[replace(slot, area=areas[at, ...]) for at, slot in enumerate(slots, 1)],
+        slots=[slot._replace(area=areas[at, ...]) for at, slot in enumerate(slots, 1)],
         areas=areas,
         retired=retired() if retired_area is None else retired_area,
         stale=list(stale),

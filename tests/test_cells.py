@@ -1,6 +1,7 @@
 """Cells of many workers become one by the rules of their metric; cells that cannot be believed count nowhere."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from shmetrics.cells import Plan, retire
 from shmetrics.entries import Contents, Placement, run_length
 from shmetrics.families import LIVE, MERGES, OVERFLOW, Definition
-from shmetrics.series import WorkerCells, families
+from shmetrics.series import families
 from tests.forge import NOW
 
 CELLS = 32
@@ -46,7 +47,7 @@ def cells(*values, serial=SERIES):
 
 
 def worker(row, slot=0, *, alive=True, counted=True, in_totals=True):
-    return WorkerCells(slot, row, alive, counted, in_totals)
+    return SimpleNamespace(slot=slot, cells=row, alive=alive, counted=counted, in_totals=in_totals)
 
 
 def merged(plan, *workers, retired=None):

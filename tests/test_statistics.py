@@ -10,7 +10,14 @@ import pytest
 
 from shmetrics.board import Busy, RequestInFlight
 from shmetrics.layout import MEASURES
-from shmetrics.statistics import comprehensive, lifetime_percentiles, statistics
+from shmetrics.statistics import (
+    BUSY_MINUTE,
+    busy_fraction,
+    comprehensive,
+    lifetime_percentiles,
+    page_figures,
+    statistics,
+)
 from shmetrics.window import window_of
 from tests.forge import NOW, fleet, folded_of, merged, random_records, records, worker
 
@@ -116,6 +123,19 @@ class TestOverTheWindow:
             for row, measure in enumerate(MEASURES):
                 assert figures[f"p{percent}_{measure}"] == np.percentile(measures[row], percent)
 
+    @pytest.mark.parametrize("size", [9_999, 10_000, 10_001, 12_345, 20_000])
+    def test_of_many_records_percentiles_and_medians_are_selected_and_still_those_of_numpy(self, size):
+        """Whole numbers have equals, and a stage that nobody measures has no others."""
+        rows = random_records(size, size)
+        rows["quantization_time"] = 0.0
+        sample = worker(rows, window_size=size)
+        figures, measures = statistics(fleet(sample)), window_of([sample]).measures
+        for row, measure in enumerate(MEASURES):
+            assert figures[f"median_{measure}"] == np.median(measures[row])
+            for percent in (50, 95, 99):
+                assert figures[f"p{percent}_{measure}"] == np.percentile(measures[row], percent)
+        assert (window_of([sample]).measures == measures).all()
+
     @pytest.mark.parametrize("size", [1, 2, 3, 10, 100, 101])
     def test_average_median_extremes_and_deviation_are_those_of_numpy(self, size):
         sample = worker(random_records(size, size), window_size=1000)
@@ -127,6 +147,12 @@ class TestOverTheWindow:
             assert figures[f"max_{measure}"] == values.max()
             assert figures[f"avg_{measure}"] == pytest.approx(np.mean(values), rel=1e-14)
             assert figures[f"std_{measure}"] == pytest.approx(np.std(values), rel=1e-12, abs=1e-17)
+
+    def test_what_a_page_shows_is_part_of_it(self, busy):
+        for each in (busy, fleet(), fleet(worker())):
+            figures = page_figures(each)
+            assert set(figures) == PERCENTILES | {"throughput", "current_throughput", "peak_throughput"}
+            assert figures.items() <= statistics(each).items()
 
     def test_the_fleet_is_one_sample(self, busy):
         values = np.hstack([each.window["inference_time"] for each in busy.workers])
@@ -248,6 +274,16 @@ class TestWorkerRows:
             assert row["p95_inference_time"] == np.percentile(each.window["inference_time"], 95)
             assert row["avg_inference_time"] == pytest.approx(each.window["inference_time"].mean())
 
+    def test_workers_have_the_same_row_beside_others_as_alone(self):
+        """Windows as long as one another are looked at together; here are such, others, and some with invalid rows."""
+        counts = (100, 100, 40, 0, 1, 40, 99)
+        workers = [worker(random_records(slot, count), slot=slot) for slot, count in enumerate(counts)]
+        workers[1].window["batch_size"][:30] = np.nan
+        workers[5].window["inference_time"][:] = -1.0
+        alone = [comprehensive(fleet(each))["workers"] for each in workers]
+        assert comprehensive(fleet(*workers))["workers"] == [row for (row,) in alone]
+        assert [row["window_count"] for (row,) in alone] == [100, 70, 40, 0, 1, 0, 99]
+
     def test_a_worker_that_ended_long_ago_has_no_row(self):
         assert comprehensive(fleet(worker(alive=False, counted=False)))["workers"] == []
 
@@ -282,6 +318,13 @@ class TestWorkerRows:
         assert row["busy_fraction"] == pytest.approx(0.4, abs=0.06)
         assert row["busy_fraction_1m"] == pytest.approx(4.0 / 60.0, abs=0.01)
         assert self.row_of(worker(records([NOW - 12.0], inference_time=4.0)))["busy_fraction"] == 0.0
+
+    @pytest.mark.parametrize("seconds", [0.25, 4.0, 70.0])
+    def test_a_worker_that_is_asked_about_by_itself_is_as_busy_as_its_row_says(self, seconds):
+        busy = worker(records(NOW - np.arange(0.0, 30.0, 7.0)[::-1], inference_time=seconds))
+        row = self.row_of(busy)
+        assert busy_fraction(busy, NOW) == pytest.approx(row["busy_fraction"])
+        assert busy_fraction(busy, NOW, BUSY_MINUTE) == pytest.approx(row["busy_fraction_1m"])
 
     def test_the_fleet_is_as_busy_as_its_live_workers_are_on_average(self):
         busy, idle = Busy(-5.0, {3: 0.0}), Busy(5.0, {3: 0.0})

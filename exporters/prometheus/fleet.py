@@ -13,7 +13,7 @@ from shmetrics.exporters.prometheus.names import go_float
 from shmetrics.exporters.prometheus.ready import Ready, remembered
 from shmetrics.layout import MEASURES
 from shmetrics.snapshot import Snapshot
-from shmetrics.statistics import PERCENTILES, Statistics, statistics
+from shmetrics.statistics import PERCENTILES, Statistics, page_figures
 
 MEASURE_NAMES: Final = {
     "inference_time": ("inference_duration_seconds", "inference_window_duration_seconds", "Inference time", "seconds"),
@@ -71,7 +71,7 @@ def families(
         yield CounterMetricFamily(prefix + name, text, value=value, created=created)
     for measure in MEASURE_NAMES:
         yield _histogram(snapshot, created, measure, bounds[measure], prefix)
-    figures = statistics(snapshot)
+    figures = page_figures(snapshot)
     for measure in MEASURE_NAMES:
         yield _quantiles(figures, measure, prefix)
     for name, key, text in _RATES:

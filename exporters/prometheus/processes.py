@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.ready import Ready, remembered
 from shmetrics.resources import process_figures
-from shmetrics.snapshot import Snapshot, WorkerSnapshot
+from shmetrics.snapshot import Generation, Snapshot, WorkerSnapshot
 from shmetrics.statistics import recent_rates
 
 _LABELS: Final = ("worker", "generation")
@@ -87,8 +87,9 @@ def _garbage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]
         ("uncollectable", "gc_objects_uncollectable"),
         ("seconds", "gc_seconds"),
     ):
+        at = Generation._fields.index(field)
         values: _Values = {
-            (worker.slot, number): getattr(each, field)
+            (worker.slot, number): each[at]
             for worker in workers
             if field != "seconds" or any(each.seconds for each in worker.garbage)
             for number, each in enumerate(worker.garbage)

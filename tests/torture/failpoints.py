@@ -162,7 +162,7 @@ STEPS = {
         "copies.Copier._copy_ring",
         "copies.owners_of",
         "copies._areas_flaws",
-        "copies._rows_flaw",
+        "copies._rows_flaws",
         "slots.hot_flaw",
         "locks.is_locked",
         "segment.Segment.slot_offset",
