@@ -33,7 +33,7 @@ from shmetrics.layout import BOARD, BOARD_SIZE, BUSY_SECONDS, LABEL_BYTES, offse
 from shmetrics.texts import cut, printable
 
 _SECOND, _BUSY_AT, _START, _LABEL = (offset_of(BOARD, name) for name in ("second", "busy_at", "start", "label"))
-_BUSY, _CROWD = (offset_of(BOARD, name) // 8 for name in ("busy", "crowd"))
+BUSY_WORD, _CROWD = (offset_of(BOARD, name) // 8 for name in ("busy", "crowd"))
 _LABELS: Final = tuple(slice(place * LABEL_BYTES, (place + 1) * LABEL_BYTES) for place in range(BOARD_SIZE))
 _MOST_TEXTS: Final = 4096
 """Labels that a process remembers in the form in which they are stored."""
@@ -78,7 +78,7 @@ class Board:
         if busy >= 0.0:
             if now >= self._next_second:
                 self._turn(now, busy)
-            self._busy = self._words[_BUSY] = busy - now
+            self._busy = self._words[BUSY_WORD] = busy - now
         return ticket
 
     def leave(self, ticket: int, now: float | None = None) -> None:
@@ -101,9 +101,9 @@ class Board:
             if busy < 0.0:
                 if now >= self._next_second:
                     self._turn(now, busy)
-                self._busy = self._words[_BUSY] = busy + now
+                self._busy = self._words[BUSY_WORD] = busy + now
                 if self._open and self._busy >= 0.0:  # somebody entered since we looked, and took it for busy
-                    self._busy = self._words[_BUSY] = self._busy - now
+                    self._busy = self._words[BUSY_WORD] = self._busy - now
 
     def relabel(self, ticket: int, label: str) -> None:
         """Give a request another label, once its route is known, say; harmless for a ticket that has left."""

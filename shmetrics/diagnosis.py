@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from shmetrics import inventory, naming, segment
+from shmetrics import inventory, naming, native, segment
 from shmetrics.errors import HubNotFoundError, ShmetricsError
 from shmetrics.evidence import STUCK_AFTER, Evidence, Finding
 from shmetrics.findings import find
@@ -139,7 +139,18 @@ def _removes_ipc() -> bool:
     return answer.lower() not in ("no", "false", "0", "off")
 
 
-RULES: Final[tuple[Callable[[], Iterator[Finding]], ...]] = (_space, _left_behind, _remove_ipc)
+def _writes() -> Iterator[Finding]:
+    """Whether writes are compiled; they are slower where they are not, and nothing else."""
+    if native.is_used():
+        text = "in C"
+    elif native.IS_BUILT:
+        text = f"in Python, as {native.VARIABLE} says"
+    else:
+        text = "in Python, which takes a few times as long: there was no C compiler when shmetrics was installed"
+    yield Finding("writes", "ok", text, "writes")
+
+
+RULES: Final[tuple[Callable[[], Iterator[Finding]], ...]] = (_space, _left_behind, _remove_ipc, _writes)
 
 
 # A hub, beside what `findings` has to say of its fleet ----------------------------------------------------------------

@@ -23,22 +23,20 @@ Areas = NDArray[np.void]
 _RAW: Final = len(MEASURES) - 1
 _ROW_WORDS: Final = RECORD.itemsize // 8
 _SKETCH_START: Final = (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
-_AT: Final = {name: offset_of(FOLDED, name) // 8 for name in FOLDED.names or ()}
+AT: Final = {name: offset_of(FOLDED, name) // 8 for name in FOLDED.names or ()}
 """Where each field starts among the words of an area."""
-_VALID, _INVALID, _ERRORS, _SUM, _MIN, _MAX = (
-    _AT[name] for name in ("valid", "invalid", "errors", "sum", "min", "max")
-)
-_SECOND, _REQUESTS, _SECOND_ERRORS = (_AT[name] for name in ("second", "requests", "second_errors"))
-_LATENCY_SUM, _LATENCY_MAX = _AT["latency_sum"], _AT["latency_max"]
+_VALID, _INVALID, _ERRORS, _SUM, _MIN, _MAX = (AT[name] for name in ("valid", "invalid", "errors", "sum", "min", "max"))
+_SECOND, _REQUESTS, _SECOND_ERRORS = (AT[name] for name in ("second", "requests", "second_errors"))
+_LATENCY_SUM, _LATENCY_MAX = AT["latency_sum"], AT["latency_max"]
 _ALL_BITS: Final = 2**64 - 1
-_LATEST: Final = float(2**40)
+LATEST: Final = float(2**40)
 _LARGEST_SUM: Final = 1e38
 _RECORD_BITS: Final = 50
 _MOST_RECORDS: Final = 1 << _RECORD_BITS
 """Records in one area at most: 35 years at a million a second; a thousand such areas add up without wrapping round."""
 LIMIT: Final = 1e18
 """Measurements from here on count as infinite: 30 billion years, and the point where sums would stop being exact."""
-_SURELY_VALID: Final = np.float64(LIMIT / 4).view(np.uint64)
+SURELY_VALID: Final = np.float64(LIMIT / 4).view(np.uint64)
 """The bits of floats from 0 up, taken for integers, are in the order of the floats, and those of all others are above.
 So a record is valid if none of its measures has more than these; nor can three of them add up to LIMIT then."""
 
@@ -160,7 +158,7 @@ class Folded:
         measures = np.empty((len(MEASURES), len(rows)))
         raw = measures[:_RAW]
         raw[:] = raw_measures(rows)
-        if np.maximum.reduce(raw.view(np.uint64), axis=None) <= _SURELY_VALID:
+        if np.maximum.reduce(raw.view(np.uint64), axis=None) <= SURELY_VALID:
             add_up_times(measures)
         else:
             measures = measures_of(rows)
@@ -172,7 +170,7 @@ class Folded:
         total, largest = self._add_measures(measures)
         times, errors = rows["time"], rows["errors"]
         least, most = float(np.minimum.reduce(times)), float(np.maximum.reduce(times))
-        if least >= 0.0 and most < _LATEST and int(least) == int(most):  # a busy worker: the whole batch in one second
+        if least >= 0.0 and most < LATEST and int(least) == int(most):  # a busy worker: the whole batch in one second
             self._add_second(int(least), len(rows), total, largest, errors.item(-1))
         else:
             self._add_seconds(whole_seconds(times), errors, measures[_RAW])
@@ -240,7 +238,7 @@ def whole_seconds(times: NDArray[np.float64]) -> NDArray[np.float64]:
     """Times rounded down; one that no clock can have given (shared bytes are not trusted) becomes 0. Never warns."""
     with np.errstate(invalid="ignore"):
         seconds = np.floor(times)
-        plausible = (seconds >= 0.0) & (seconds < _LATEST)
+        plausible = (seconds >= 0.0) & (seconds < LATEST)
     return seconds if plausible.all() else np.where(plausible, seconds, 0.0)
 
 

@@ -51,7 +51,7 @@ class Folding:
                 self.claim.guard_busy_since = None
             target = self._copies[1 - active]
             target.copy_from(self._copies[active])
-            target.add_rows(self._rows_between(folded, head))
+            self._add_rows(target, self._rows_between(folded, head))
             words[FOLD] = (head << 1) | (1 - active)
         finally:
             if held and guard is not None:
@@ -59,6 +59,10 @@ class Folding:
         self._heartbeat[0] = self._clock()
         self.invalid = bool(target.invalid)
         return True
+
+    def _add_rows(self, target: Folded, rows: Rows) -> None:
+        """Add records to a copy."""
+        target.add_rows(rows)
 
     def _rows_between(self, first: int, end: int) -> Rows:
         """Rows `first` to `end` of the ring: a view where they do not wrap around, which is nearly always."""

@@ -53,17 +53,39 @@ class Span:
     request: RequestMeasurement | None = None
     """Of which request a stage is; None outside of any, and for a request itself: that would be a circle."""
 
+    def begin(self) -> None:
+        """From now on it is the innermost span of this context.
 
-_current: Final[ContextVar[Span | None]] = ContextVar("shmetrics_span", default=None)
+        What ended in another context, as a response does that a task of its own sends, may stand here still. It is left
+        out, or all that a connection ever asked for would hang together.
+        """
+        before = current.get()
+        if before is not None:
+            while before is not None and before.done:
+                before = before.before
+            self.before = before
+        current.set(self)
+
+    def leave(self) -> None:
+        """It is over. Spans end in any order, as generators make them, and in another context than they began in."""
+        self.done = True
+        if current.get() is self:
+            before = self.before
+            while before is not None and before.done:
+                before = before.before
+            current.set(before)
+
+
+current: Final[ContextVar[Span | None]] = ContextVar("shmetrics_span", default=None)
 
 
 # A child begins with nothing under way: what was at the fork ends in the parent, which records it.
-os.register_at_fork(after_in_child=partial(_current.set, None))
+os.register_at_fork(after_in_child=partial(current.set, None))
 
 
 def innermost(recorder: Recorder) -> Span | None:
     """The innermost span of a hub that is under way in this context."""
-    span = _current.get()
+    span = current.get()
     while span is not None and (span.done or span.recorder is not recorder):
         span = span.before
     return span
@@ -71,34 +93,10 @@ def innermost(recorder: Recorder) -> Span | None:
 
 def innermost_of(owner: object) -> Span | None:
     """The innermost span under way in this context that ``owner`` began."""
-    span = _current.get()
+    span = current.get()
     while span is not None and (span.done or span.owner is not owner):
         span = span.before
     return span
-
-
-def begin(span: Span) -> None:
-    """From now on ``span`` is the innermost one of this context.
-
-    What ended in another context, as a response does that a task of its own sends, may stand here still. It is left
-    out, or all that a connection ever asked for would hang together.
-    """
-    before = _current.get()
-    if before is not None:
-        while before is not None and before.done:
-            before = before.before
-        span.before = before
-    _current.set(span)
-
-
-def end(span: Span) -> None:
-    """It is over. Spans may end in any order, as generators make them, and in another context than they began in."""
-    span.done = True
-    if _current.get() is span:
-        before = span.before
-        while before is not None and before.done:
-            before = before.before
-        _current.set(before)
 
 
 class Steps:
@@ -109,25 +107,25 @@ class Steps:
     def __init__(self, own: Span) -> None:
         self._own: Span | None = own
         self._others: Span | None = None
-        own.before = _current.get()
+        own.before = current.get()
 
     @staticmethod
     def after_first(own: Span) -> Steps:
-        """The steps of what has begun already, by `begin` in this context: its first step ends now."""
+        """The steps of what has begun already, by `Span.begin` in this context: its first step ends now."""
         steps = Steps.__new__(Steps)
-        steps._own, steps._others = _current.get(), own.before
-        _current.set(own.before)
+        steps._own, steps._others = current.get(), own.before
+        current.set(own.before)
         return steps
 
     def __enter__(self) -> None:
-        self._others = _current.get()
-        _current.set(self._own)
+        self._others = current.get()
+        current.set(self._own)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._own = _current.get()
-        _current.set(self._others)
+        self._own = current.get()
+        current.set(self._others)
 
 
 class Said(Generic[_Value]):

@@ -48,22 +48,22 @@ def upper_bounds() -> NDArray[np.float64]:
     return bounds
 
 
-_CELL_SHIFT: Final = 52 - (SCALE + 1)
+CELL_SHIFT: Final = 52 - (SCALE + 1)
 """A float's bits without the last so many are its *cell*: 64 an octave, in the order of the floats. Each is narrower
 than any bucket, so that there is one bound in it at most."""
 
 
 def _lowest_buckets() -> NDArray[np.intp]:
     """The bucket of the least value of each cell up to that of 2**MAX_EXPONENT; ZERO for all below 2**MIN_EXPONENT."""
-    ends = np.array([2.0**MIN_EXPONENT, 2.0**MAX_EXPONENT]).view(np.int64) >> _CELL_SHIFT
+    ends = np.array([2.0**MIN_EXPONENT, 2.0**MAX_EXPONENT]).view(np.int64) >> CELL_SHIFT
     cells = np.arange(ends[0], ends[1] + 1)
     lowest = np.zeros(ends[1] + 1, np.intp)  # half a megabyte, of which all but the last pages are never touched
-    lowest[cells] = np.searchsorted(_UPPER[:OVERFLOW], (cells << _CELL_SHIFT).view(np.float64))
+    lowest[cells] = np.searchsorted(UPPER[:OVERFLOW], (cells << CELL_SHIFT).view(np.float64))
     return lowest
 
 
-_UPPER: Final = upper_bounds()
-_LOWEST: Final = _lowest_buckets()
+UPPER: Final = upper_bounds()
+LOWEST: Final = _lowest_buckets()
 
 
 def bucket_index(values: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -74,14 +74,14 @@ def bucket_index(values: NDArray[np.float64]) -> NDArray[np.intp]:
     bit: the value's cell names the bucket in which the cell begins, and whoever is above that one's bound is in the
     next. Below 2**MIN_EXPONENT these two are ZERO and UNDERFLOW; what is beyond the last cell is taken to be in it.
     """
-    index = _LOWEST.take(values.view(np.int64) >> _CELL_SHIFT, mode="clip")
-    index += values > _UPPER.take(index)
+    index = LOWEST.take(values.view(np.int64) >> CELL_SHIFT, mode="clip")
+    index += values > UPPER.take(index)
     return index
 
 
 def _representatives() -> NDArray[np.float64]:
     """The value that stands for each index, within RELATIVE_ERROR of everything in a regular bucket."""
-    values = 2.0 * _UPPER / (GROWTH + 1)
+    values = 2.0 * UPPER / (GROWTH + 1)
     values[UNDERFLOW] = 2.0 ** (MIN_EXPONENT - 1)
     values[OVERFLOW] = 2.0**MAX_EXPONENT
     return values

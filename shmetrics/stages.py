@@ -18,7 +18,7 @@ from shmetrics.book import Book
 from shmetrics.decorated import decorated
 from shmetrics.families import OVERFLOW, Definition
 from shmetrics.instruments import Histogram
-from shmetrics.measurement import RequestMeasurement, Span, begin, end, innermost, innermost_of
+from shmetrics.measurement import RequestMeasurement, Span, innermost, innermost_of
 from shmetrics.recorder import Recorder
 
 PREPROCESSING: Final = "preprocessing"
@@ -80,7 +80,7 @@ class Stage:
 
     def __enter__(self) -> None:
         span = _StageSpan(self, innermost(self.recorder))
-        begin(span)
+        span.begin()
         if self._batch_size is not None and span.request is not None:
             span.request.spend("batch_size", self._batch_size)
 
@@ -90,7 +90,7 @@ class Stage:
         span = innermost_of(self)
         if not isinstance(span, _StageSpan):  # a generator's, ended by the garbage collector in some other context
             return
-        end(span)
+        span.leave()
         clock = span.clock
         seconds = clock() - span.start
         if span.outer is not None:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from shmetrics.custom import DEFAULT_BUCKETS, CustomMetrics
 from shmetrics.instruments import Counter, Histogram
-from shmetrics.measurement import RequestMeasurement, Source, begin
+from shmetrics.measurement import RequestMeasurement, Source
 from shmetrics.metrics import PerformanceMetrics
 from shmetrics.slots import UNCOUNTED
 
@@ -102,7 +102,7 @@ class RunningTask:
         self._meter = meter
         self._series = series
         self._request = RequestMeasurement(meter.source, series.name)
-        begin(self._request)
+        self._request.begin()
 
     def end(self, state: str) -> None:
         """It ended so; to be called once. The record is committed when this returns."""

@@ -61,6 +61,11 @@ class Writer:
     Nothing here raises for want of resources: records that find no room are counted.
     """
 
+    board_class = Board
+    """What shows its requests in flight."""
+    folding_class = Folding
+    """What folds its records."""
+
     def __init__(
         self,
         segment: Segment,
@@ -85,7 +90,7 @@ class Writer:
         self._taken: Claim | None = None  # a slot that is being moved into
         self._memory = memoryview(b"")
         self._views: tuple[Words | memoryview[Any], ...] = ()
-        self._board = Board(clock)
+        self._board = self.board_class(clock)
         self.enter, self.relabel, self.leave = self._board.enter, self._board.relabel, self._board.leave
         self._renew_token()
         self._leave_slot()
@@ -438,7 +443,7 @@ class Writer:
             words[DROPPED] = private[HEAD] - len(kept)
             words[HEAD] = len(kept)
             words[STATE] = CLAIMED
-        folding = Folding(self._segment, claim, words, self._clock)
+        folding = self.folding_class(self._segment, claim, words, self._clock)
         self._board.move_to(memory[BOARD:RING])  # requests under way keep their place
         self._garbage.show(words)
         self._use(folding, words, memory, advance_at=max(FOLD_BATCH, words[HEAD] + 1))

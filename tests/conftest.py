@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from shmetrics import naming, segment
+from shmetrics import naming, native, segment
 from shmetrics.errors import ShmetricsError
 from shmetrics.layout import Layout
 
@@ -76,6 +76,13 @@ def make_segment(hub_name):
         return segment.create(hub_name, Layout(**{"max_workers": 4, "max_series": 16, **dims}))
 
     return make
+
+
+@pytest.fixture(params=["Python", *["C"] * native.IS_BUILT])
+def written_in(request, monkeypatch):
+    """Runs a test twice: what it makes writes in Python, and in C where that could be compiled."""
+    monkeypatch.setenv(native.VARIABLE, "1" if request.param == "C" else "0")
+    return request.param
 
 
 class FakeClock:

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from shmetrics import native
 from shmetrics.board import Board, Busy, RequestInFlight, busy_of, crowd_of, requests_on
 from shmetrics.layout import BOARD, BOARD_SIZE, LABEL_BYTES
 from tests.forge import NOW, board_of
@@ -19,7 +20,7 @@ class Shown:
 
     def __init__(self, clock):
         self.clock = clock
-        self.board = Board(clock)
+        self.board = native.in_front("Board", Board)(clock)
         self.bytes = bytearray(BOARD.itemsize)
         self.board.begin(memoryview(self.bytes))
 
@@ -43,6 +44,9 @@ class Shown:
         self.clock.now += seconds
         self.board.leave(ticket)
         self.clock.now += then
+
+
+pytestmark = pytest.mark.usefixtures("written_in")
 
 
 @pytest.fixture

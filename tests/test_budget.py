@@ -86,7 +86,7 @@ def least(count, call):
 
 def within(found, allowed, what):
     assert found <= FACTOR * allowed, f"{found} instructions of {what}; {allowed} are allowed"
-    assert found >= 0.7 * allowed, f"{found} instructions of {what}: {allowed} limit nothing; lower it"
+    assert found >= 0.7 * allowed - 5, f"{found} instructions of {what}: {allowed} limit nothing; lower it"
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ def _no_collection_in_between():
 
 
 @pytest.fixture
-def metrics():
+def metrics(written_in):
     with PerformanceMetrics(window_size=1000, max_workers=4) as made:
         made.add_stages("tokenization")
         made.claim()
@@ -163,9 +163,26 @@ CALLS = {
 }
 
 
+CALLS_IN_C = {
+    # To get there: what is between the caller and one function of C's, which calls nothing that is Python's. What that
+    # takes is counted by no tracer, and is told beside the rest by `shmetrics bench write-cost`.
+    "update_inference": (22, 1),
+    "record_error": (16, 1),
+    "counter": (0, 1),
+    "labelled counter": (18, 1),
+    "gauge": (6, 1),
+    "histogram": (6, 1),
+    "timed block": (62, 3),
+    "in flight": (10, 2),
+    # A measurement in Python, whose writes are not.
+    "request": (326, 12),
+    "stage": (287, 16),
+}
+
+
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_does_no_more_than_it_did(metrics, name):
-    allowed, in_c = CALLS[name]
+def test_a_call_does_no_more_than_it_did(metrics, written_in, name):
+    allowed, in_c = (CALLS if written_in == "Python" else CALLS_IN_C)[name]
     call = calls_of(metrics)[name]
 
     def check():
@@ -176,8 +193,10 @@ def test_a_call_does_no_more_than_it_did(metrics, name):
     Context().run(check)  # in that of the test runner something may stand, which a request passes over
 
 
-FOLD = 1_280
-"""Instructions of a fold: some calls of numpy for all measures together, as many whatever the records are."""
+FOLD = {"Python": 1_280, "C": 650}
+"""Instructions of a fold: some calls of numpy for all measures together, as many whatever the records are. In C these
+are one function; what is left is the guard, and the record that finds no room.
+"""
 SERIES = 115
 """Of a page, for each further series, with the mean of counters and histograms: most of the text is made by numpy."""
 READS = {
@@ -193,12 +212,12 @@ def record(metrics, records=1):
         metrics.update_inference(0.0123, 4, 0.001, 0.002)
 
 
-def test_a_fold_does_no_more_than_it_did_and_comes_once_in_a_batch(metrics):
+def test_a_fold_does_no_more_than_it_did_and_comes_once_in_a_batch(metrics, written_in):
     record(metrics, 3 * FOLD_BATCH)
     counts = [instructions(lambda: record(metrics)) for _ in range(2 * FOLD_BATCH)]
-    folds = [count - min(counts) for count in counts if count > min(counts) + FOLD / 2]
+    folds = [count - min(counts) for count in counts if count > min(counts) + FOLD[written_in] / 2]
     assert len(folds) == 2
-    within(min(folds), FOLD, "a fold")
+    within(min(folds), FOLD[written_in], "a fold")
 
 
 @pytest.mark.parametrize("name", READS)
@@ -264,9 +283,9 @@ def processor_time(work):
     return time.thread_time() - begun
 
 
-def test_folds_and_reads_take_no_more_of_a_processor_than_they_did_beside_a_fixed_piece_of_work(metrics):
+def test_folds_and_reads_take_no_more_of_a_processor_than_they_did_beside_a_fixed_piece_of_work(metrics, written_in):
     record(metrics, 3000)
-    while instructions(lambda: record(metrics)) < FOLD / 2:
+    while instructions(lambda: record(metrics)) < FOLD[written_in] / 2:
         pass  # until it folds; from here on the last record of each batch does
     works = {
         "fold": lambda: record(metrics),

@@ -6,15 +6,17 @@ import time
 
 import pytest
 
+from shmetrics import native
 from shmetrics.catalog import Catalog
-from shmetrics.completion import RequestWriter
 from shmetrics.families import Definition
 from shmetrics.hub import View
-from shmetrics.instruments import Histogram
 from shmetrics.layout import FOLD_BATCH
 from tests.processes import in_forked_child, run_in_threads
 
 DURATIONS = Definition("durations_seconds", "histogram", buckets=(1.0, 2.0))
+
+
+pytestmark = pytest.mark.usefixtures("written_in")
 
 
 @pytest.fixture
@@ -24,12 +26,12 @@ def segment(make_segment):
 
 @pytest.fixture
 def writer(segment):
-    return RequestWriter(segment)
+    return native.writer_class()(segment)
 
 
 @pytest.fixture
 def durations(writer, segment):
-    return Histogram(writer, Catalog(segment), DURATIONS, (), waiting=set())
+    return native.instrument_class("histogram")(writer, Catalog(segment), DURATIONS, (), waiting=set())
 
 
 def shown(segment):

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from shmetrics import PerformanceMetrics, diagnosis, naming, segment, slots
+from shmetrics import PerformanceMetrics, diagnosis, naming, native, segment, slots
 from shmetrics.aggregator import Aggregator
 from shmetrics.diagnosis import diagnose, diagnose_hub
 from shmetrics.errors import HubNotFoundError
@@ -166,3 +166,12 @@ def test_the_last_setting_of_logind_decides_and_yes_is_the_default(files, remove
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(diagnosis, "_LOGIND", (f"{tmp_path}/logind.conf", f"{tmp_path}/logind.conf.d/*.conf"))
     assert diagnosis._removes_ipc() is removes
+
+
+def test_it_is_told_in_what_writes_are_made(written_in, monkeypatch):
+    def told():
+        return next(finding.text for finding in diagnose() if finding.subject == "writes")
+
+    assert told().startswith(f"in {written_in}")
+    monkeypatch.setattr(native, "IS_BUILT", False)
+    assert told().startswith("in Python, which takes a few times as long: there was no C compiler")

@@ -5,16 +5,18 @@ import signal
 
 import pytest
 
+from shmetrics import native
 from shmetrics.catalog import Catalog
 from shmetrics.families import Definition
 from shmetrics.hub import View
-from shmetrics.instruments import Counter, Histogram
-from shmetrics.writer import Writer
 from tests.processes import in_forked_child, run_in_threads
 
 SIZES = Definition("sizes", "histogram", buckets=(1.0, 2.0))
 PARTS = Definition("parts", "counter")
 SECOND_BUCKET = 3
+
+
+pytestmark = pytest.mark.usefixtures("written_in")
 
 
 @pytest.fixture
@@ -24,17 +26,17 @@ def segment(make_segment):
 
 @pytest.fixture
 def writer(segment):
-    return Writer(segment)
+    return native.writer_class()(segment)
 
 
 @pytest.fixture
 def sizes(writer, segment):
-    return Histogram(writer, Catalog(segment), SIZES, (), waiting=set())
+    return native.instrument_class("histogram")(writer, Catalog(segment), SIZES, (), waiting=set())
 
 
 @pytest.fixture
 def parts(writer, segment):
-    return Counter(writer, Catalog(segment), PARTS, (), waiting=set())
+    return native.instrument_class("counter")(writer, Catalog(segment), PARTS, (), waiting=set())
 
 
 def add(sizes, parts):

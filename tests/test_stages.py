@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from shmetrics import CustomMetrics, PerformanceMetrics
-from shmetrics.measurement import RequestMeasurement, Source, begin, innermost
+from shmetrics.measurement import RequestMeasurement, Source, innermost
 from tests.processes import in_forked_child, run_in_processes, run_in_threads
 
 
@@ -26,7 +26,7 @@ class Request:
         self.measurement = RequestMeasurement(Source(metrics.recorder, clock))
 
     def __enter__(self):
-        begin(self.measurement)
+        self.measurement.begin()
         return self.measurement
 
     def __exit__(self, *_):

@@ -8,16 +8,17 @@ import time
 import numpy as np
 import pytest
 
-from shmetrics import guards, naming, slots
+from shmetrics import guards, naming, native, slots
 from shmetrics.claimant import CLAIM_PATIENCE, RETRY_INTERVAL
 from shmetrics.folded import LIMIT
 from shmetrics.hub import View
 from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, FOLD_RESERVE, FREE
 from shmetrics.locks import REGISTRY, ByteLock
 from shmetrics.slots import CACHE_HITS, ERRORS, GUARD_PATIENCE, UNCOUNTED
-from shmetrics.writer import Writer
 from tests.conftest import FakeClock
 from tests.processes import run_in_threads
+
+pytestmark = pytest.mark.usefixtures("written_in")
 
 
 @pytest.fixture
@@ -33,9 +34,13 @@ def clock():
 
 @pytest.fixture
 def writer(segment, clock):
-    writer = Writer(segment, clock=clock, role="test")
+    writer = new_writer(segment, clock=clock, role="test")
     yield writer
     writer.close()
+
+
+def new_writer(segment, **options):
+    return native.writer_class()(segment, **options)
 
 
 def fleet(segment):
@@ -198,7 +203,7 @@ def test_what_waits_for_longer_than_the_ring_is_dropped_oldest_first_and_counted
 
 def test_without_a_free_slot_records_are_dropped_counted_and_warned_about_once(make_segment, clock, caplog):
     segment = make_segment(max_workers=1)
-    first, second = Writer(segment, clock=clock), Writer(segment, clock=clock)
+    first, second = new_writer(segment, clock=clock), new_writer(segment, clock=clock)
     first.record(0.1)
     for _ in range(100):
         second.record(0.2)
@@ -212,7 +217,7 @@ def test_without_a_free_slot_records_are_dropped_counted_and_warned_about_once(m
 
 def test_a_slot_that_comes_free_is_taken_by_whoever_waits_for_one(make_segment, clock):
     segment = make_segment(max_workers=1)
-    first, second = Writer(segment, clock=clock), Writer(segment, clock=clock)
+    first, second = new_writer(segment, clock=clock), new_writer(segment, clock=clock)
     first.record(0.1)
     second.record(0.2)
     first.close()
@@ -281,7 +286,7 @@ def test_what_found_no_slot_until_the_end_is_told(segment, writer, caplog):
 
 
 def test_closing_frees_the_slot_and_later_records_are_dropped_quietly(segment, clock, caplog):
-    writer = Writer(segment, clock=clock)
+    writer = new_writer(segment, clock=clock)
     writer.record(0.1)
     writer.close()
     writer.close()
@@ -299,7 +304,7 @@ def test_many_claims_and_releases_leak_no_descriptor_and_no_semaphore(segment, c
         return len(os.listdir("/proc/self/fd")), semaphores
 
     for number in range(300):
-        writer = Writer(segment, clock=clock)
+        writer = new_writer(segment, clock=clock)
         writer.record(0.1)
         writer.close()
         if number == 20:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 
-from shmetrics.measurement import begin
 from shmetrics.metrics import PerformanceMetrics
 from shmetrics.workers.asgi_websocket import (
     Application,
@@ -65,7 +64,7 @@ class MetricsMiddleware(HttpMiddleware):
         if (self._skips or REQUEST_KEY in scope) and self._passes(scope.get(REQUEST_KEY), scope["path"]):
             await self._app(scope, receive, send)
             return
-        request = scope[REQUEST_KEY] = HttpRequest(self._source, scope["method"], scope["path"])
+        request = scope[REQUEST_KEY] = self._source.request(self._source, scope["method"], scope["path"])
         if self._raises is None:
             self._raises = _raises(scope)
         app, raises = self._app, self._raises
@@ -98,7 +97,7 @@ class MetricsMiddleware(HttpMiddleware):
                     request.sent()
             return _watched(send, message, request) if raises else send(message)
 
-        begin(request)
+        request.begin()
         try:
             await app(scope, measured_receive, measured_send)
         except BaseException as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
+from shmetrics import native
 from shmetrics.book import Metric
 from shmetrics.custom import DEFAULT_BUCKETS
 from shmetrics.families import Definition, bounds
@@ -115,6 +116,8 @@ class HttpSource(Source):
         super().__init__(metrics.recorder, clock)
         self.http = http
         self.kinds = Kinds(http)
+        self.request: type[HttpRequest] = native.in_front("HttpRequest", HttpRequest)
+        """What measures one of them."""
 
 
 class HttpRequest(RequestMeasurement):

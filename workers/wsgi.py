@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from shmetrics.measurement import Steps, begin, is_failure
+from shmetrics.measurement import Steps, is_failure
 from shmetrics.metrics import HUB_VARIABLE, PerformanceMetrics
 from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, HttpMiddleware, HttpRequest
 from shmetrics.workers.routes import route_of_environ
@@ -61,7 +61,7 @@ class MetricsMiddleware(HttpMiddleware):
             path = path.encode("latin-1", "replace").decode("utf-8", "replace")
         if (self._skips or REQUEST_KEY in environ) and self._passes(environ.get(REQUEST_KEY), path):
             return self._app(environ, start_response)
-        request = environ[REQUEST_KEY] = HttpRequest(self._source, method, path)
+        request = environ[REQUEST_KEY] = self._source.request(self._source, method, path)
 
         def measured_start_response(
             status: str, headers: list[tuple[str, str]], exc_info: Any = None
@@ -74,7 +74,7 @@ class MetricsMiddleware(HttpMiddleware):
             return start_response(status, headers, exc_info)
 
         app = self._app
-        begin(request)
+        request.begin()
         try:
             body = app(environ, measured_start_response)
             if type(body) in (list, tuple):

@@ -82,7 +82,7 @@ class Span:
         return None if self.is_over else self.call.function
 
 
-_MANY: Final = 50
+MANY: Final = 50
 """Times that a call may take in before it is looked at whether they should be added up."""
 
 current: Final[ContextVar[Call | Span | None]] = ContextVar("shmetrics_profiled", default=None)
@@ -197,7 +197,7 @@ def end(call: Call, seconds: float) -> bool:
             spent = outer.spent
             if spent is None:
                 outer.spent = [(function.called, seconds)]
-            elif len(spent) < _MANY:
+            elif len(spent) < MANY:
                 spent.append((function.called, seconds))
             else:
                 spend_on(spent, function.called, seconds)

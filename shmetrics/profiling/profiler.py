@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
+from shmetrics import native
 from shmetrics.custom import CustomMetrics
 from shmetrics.decorated import decorated, kind_of
 from shmetrics.metrics import PerformanceMetrics
@@ -116,7 +117,8 @@ class Profiler:
     def _function(self, name: str, kind: str) -> Function:
         known = self._functions.get(name)
         if known is None:
-            known = self._functions.setdefault(name, Function(name, kind, self._series))
+            kept = native.in_front("Function", Function)
+            known = self._functions.setdefault(name, kept(name, kind, self._series))
         return known
 
     def stage(self, name: str) -> Stage:

@@ -11,6 +11,8 @@ from shmetrics.profiling.profiler import Profiler
 from tests.conftest import FakeClock
 
 FUNCTIONS, STAGES = ("f", "g", "h"), ("x", "y")
+pytestmark = pytest.mark.usefixtures("written_in")
+
 PROGRAMS = st.recursive(
     st.integers(1, 9),
     lambda inner: st.tuples(st.sampled_from((*FUNCTIONS, *STAGES)), st.lists(inner, min_size=1, max_size=4)),

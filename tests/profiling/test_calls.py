@@ -10,6 +10,8 @@ import pytest
 from shmetrics.profiling import calls
 from tests.processes import run_in_threads
 
+pytestmark = pytest.mark.usefixtures("written_in")
+
 
 def took(profiler, name):
     results = profiler.get_profile_results(name)

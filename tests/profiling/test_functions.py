@@ -16,6 +16,8 @@ from shmetrics.profiling.profiler import Profiler
 from shmetrics.profiling.slowest import REMEMBERED
 from tests.processes import in_forked_child, run_in_threads
 
+pytestmark = pytest.mark.usefixtures("written_in")
+
 
 def took(profiler, name):
     results = profiler.get_profile_results(name)

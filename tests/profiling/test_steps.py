@@ -10,6 +10,8 @@ import pytest
 from shmetrics.profiling import calls
 from tests.processes import in_forked_child
 
+pytestmark = pytest.mark.usefixtures("written_in")
+
 
 def took(profiler, name):
     results = profiler.get_profile_results(name)

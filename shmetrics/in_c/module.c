@@ -1,0 +1,120 @@
+/* The writes on the path of a request, in C. `native` puts them before those in Python, where this could be compiled.
+
+Each function either does its whole write or nothing of it, and then calls the one in Python with the same arguments.
+It never waits, takes no lock, and makes no system call but to read the clock. Between its first look and its last store
+it runs no code of Python's and keeps the GIL, so no thread, signal handler, collector or fork of this process comes in
+between: the token has to be there, but need not be taken. What it leaves to Python is whatever is not as it nearly
+always is: the token is out, there is no slot, the ring has to be folded, a series has moved, a crowd waits for places
+on the board, the first change in a second, a measurement that is neither int nor float, memory in strict mode.
+
+All that it works on are attributes of Python's objects, so the two can take turns at any call. The stores, and their
+order, are those of `writer`, `completion`, `board` and `instruments`.
+*/
+
+#include "writes.h"
+
+Py_ssize_t HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, BUSY;
+
+PyObject *view_get(View *view, const char *name) {
+    if (view->object == NULL)
+        PyErr_SetString(PyExc_AttributeError, name);
+    return Py_XNewRef(view->object);
+}
+
+int view_set(View *view, PyObject *object, char format) {
+    PyObject *old = view->object;
+    *view = (View) {NULL, 0, Py_XNewRef(object)};
+    if (object != NULL && PyMemoryView_Check(object)) {
+        PyMemoryViewObject *memory = (PyMemoryViewObject *) object;
+        Py_buffer *buffer = PyMemoryView_GET_BUFFER(object);
+        if (!(memory->flags & _Py_MEMORYVIEW_RELEASED) && !buffer->readonly && buffer->ndim == 1 &&
+            buffer->format != NULL && buffer->format[0] == format && buffer->format[1] == '\0' &&
+            buffer->strides[0] == buffer->itemsize) {
+            view->start = buffer->buf;
+            view->count = buffer->shape[0];
+        }
+    }
+    Py_XDECREF(old);
+    return 0;
+}
+
+int visit_held(PyObject *self, int objects, View *views, int count, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(self));
+    for (PyObject **each = (PyObject **) (self + 1); objects > 0; each++, objects--)
+        Py_VISIT(*each);
+    for (; count > 0; views++, count--)
+        Py_VISIT(views->object);
+    return 0;
+}
+
+void let_go(PyObject *self, int objects, View *views, int count) {
+    for (PyObject **each = (PyObject **) (self + 1); objects > 0; each++, objects--)
+        Py_CLEAR(*each);
+    for (; count > 0; views++, count--)
+        view_set(views, NULL, '\0');
+}
+
+PyObject *name_of(Name *name) {
+    if (name->name == NULL)
+        name->name = PyUnicode_InternFromString(name->text);
+    return name->name;
+}
+
+PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
+    PyObject *name = name_of(method), *bound = name == NULL ? NULL : PyObject_GetAttr(self, name);
+    if (bound == NULL)
+        return NULL;
+    PyObject *result = PyObject_Vectorcall(bound, args, (size_t) count, keywords);
+    Py_DECREF(bound);
+    return result;
+}
+
+int read_clock(PyObject *clock, double *now) {
+    if (clock == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_clock");
+        return 0;
+    }
+    Py_INCREF(clock);
+    PyObject *said = PyObject_CallNoArgs(clock);
+    Py_DECREF(clock);
+    if (said == NULL)
+        return 0;
+    *now = PyFloat_AsDouble(said);
+    Py_DECREF(said);
+    return !(*now == -1.0 && PyErr_Occurred());
+}
+
+PyTypeObject *add_type(PyObject *module, const char *name, size_t size, PyTypeObject *base, PyType_Slot *slots) {
+    PyType_Spec spec = {name, (int) size, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
+    PyTypeObject *type = (PyTypeObject *) PyType_FromSpecWithBases(&spec, (PyObject *) base);
+    if (type != NULL && PyModule_AddType(module, type) < 0)
+        Py_CLEAR(type);
+    return type; /* kept as long as this process lives */
+}
+
+static PyObject *use_layout(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
+    static char *names[] = {"head", "errors", "cache_hits", "cache_misses", "busy", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$nnnnn", names, &HEAD, &ERRORS, &CACHE_HITS, &CACHE_MISSES, &BUSY))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"use_layout", (PyCFunction) (void (*)(void)) use_layout, METH_VARARGS | METH_KEYWORDS,
+     "Say which words of a slot, and which of a board, are meant: their indexes, once and before anything is written."},
+    {"use_fold", (PyCFunction) (void (*)(void)) use_fold, METH_VARARGS | METH_KEYWORDS,
+     "Say what a folded area is like, and how a bucket is found: once, and before anything is folded."},
+    {"use_calls", (PyCFunction) (void (*)(void)) use_calls, METH_VARARGS | METH_KEYWORDS,
+     "Say what calls of profiled functions are: once, and before any begins."},
+    {"use_context", use_context, METH_O, "Say which context variable holds the innermost span: once, and before any begins."},
+    {0},
+};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "shmetrics._native", NULL, -1, functions, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__native(void) {
+    PyObject *module = PyModule_Create(&definition);
+    if (module != NULL && (add_board(module) < 0 || add_writer(module) < 0 || add_instruments(module) < 0 ||
+                           add_request(module) < 0 || add_fold(module) < 0 || add_calls(module) < 0))
+        Py_CLEAR(module);
+    return module;
+}

@@ -1,0 +1,211 @@
+/* What the parts of the module in C have in common: how they leave things to Python, and how they look at memory.
+
+The rules that all of them keep are told in module.c.
+*/
+
+#ifndef SHMETRICS_WRITES_H
+#define SHMETRICS_WRITES_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <structmember.h>
+
+#ifdef Py_GIL_DISABLED
+#error "these writes are whole because no other thread runs; without the GIL those in Python are used"
+#endif
+
+/* The order of stores: one that commits something comes after all stores before it. */
+
+static inline void commit(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+
+static inline void store(double *cell, double value) { __atomic_store(cell, &value, __ATOMIC_RELEASE); }
+
+/* Views: memory that an attribute's memoryview is of ---------------------------------------------------------------
+
+Where it is, is looked up when the attribute is set, since a memoryview is spread over five cache lines; of these only
+one is looked at afterwards, whether it was released. `start` is NULL for what is no memoryview of such numbers, as the
+fenced words of strict mode are not. (To export the memory instead would do without that look. But the collector
+releases the memoryviews of a cycle before what holds their exports, and CPython fails then.)
+*/
+typedef struct {
+    void *start;
+    Py_ssize_t count;
+    PyObject *object;
+} View;
+
+static inline void *memory_of(const View *view) {
+    if (view->start == NULL || ((PyMemoryViewObject *) view->object)->flags & _Py_MEMORYVIEW_RELEASED)
+        return NULL;
+    return view->start;
+}
+
+PyObject *view_get(View *view, const char *name);
+int view_set(View *view, PyObject *object, char format);
+
+/* Attributes of type View: `static` functions NAME_get and NAME_set, for a getset table. */
+#define VIEW(NAME, TYPE, FIELD, FORMAT)                                                                                \
+    static PyObject *NAME##_get(PyObject *self, void *name) { return view_get(&((TYPE *) self)->FIELD, name); }        \
+    static int NAME##_set(PyObject *self, PyObject *object, void *name) {                                              \
+        (void) name;                                                                                                   \
+        return view_set(&((TYPE *) self)->FIELD, object, FORMAT);                                                      \
+    }
+
+/* What a type's objects hold ----------------------------------------------------------------------------------------
+
+Plain references come first in each struct, then views; so that one piece of code looks after all types.
+*/
+int visit_held(PyObject *self, int objects, View *views, int count, visitproc visit, void *arg);
+void let_go(PyObject *self, int objects, View *views, int count);
+
+#define LIFETIME(NAME, OBJECTS, FIRST_VIEW, VIEWS)                                                                     \
+    static int NAME##_traverse(PyObject *self, visitproc visit, void *arg) {                                           \
+        return visit_held(self, OBJECTS, FIRST_VIEW, VIEWS, visit, arg);                                               \
+    }                                                                                                                  \
+    static int NAME##_clear(PyObject *self) {                                                                          \
+        let_go(self, OBJECTS, FIRST_VIEW, VIEWS);                                                                      \
+        return 0;                                                                                                      \
+    }                                                                                                                  \
+    static void NAME##_dealloc(PyObject *self) {                                                                       \
+        PyTypeObject *type = Py_TYPE(self);                                                                            \
+        PyObject_GC_UnTrack(self);                                                                                     \
+        let_go(self, OBJECTS, FIRST_VIEW, VIEWS);                                                                      \
+        type->tp_free(self);                                                                                           \
+        Py_DECREF(type);                                                                                               \
+    }
+
+/* Methods ----------------------------------------------------------------------------------------------------------- */
+
+#define METHOD(NAME, FUNCTION, PARAMETERS, DOC)                                                                        \
+    {NAME, (PyCFunction) (void (*)(void)) FUNCTION, METH_FASTCALL | METH_KEYWORDS,                                     \
+     NAME "($self, " PARAMETERS ")\n--\n\n" DOC}
+#define OBJECT(NAME, TYPE, FIELD) {NAME, T_OBJECT_EX, offsetof(TYPE, FIELD), 0, NULL}
+
+/* The name of a method of Python's, which is called where that in C does nothing. */
+typedef struct {
+    const char *text;
+    PyObject *name;
+} Name;
+
+PyObject *name_of(Name *name);
+
+/* Call the method in Python with the same arguments. */
+PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
+
+PyTypeObject *add_type(PyObject *module, const char *name, size_t size, PyTypeObject *base, PyType_Slot *slots);
+
+/* Numbers ----------------------------------------------------------------------------------------------------------- */
+
+/* Whether it is a number, which nothing has to be asked for. */
+static inline int as_double(PyObject *object, double *number) {
+    if (PyFloat_Check(object)) {
+        *number = PyFloat_AS_DOUBLE(object);
+        return 1;
+    }
+    if (!PyLong_CheckExact(object))
+        return 0;
+    *number = PyLong_AsDouble(object);
+    if (*number == -1.0 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return 0;
+    }
+    return 1;
+}
+
+/* An index as it is kept, from 0 to `limit` - 1; -1 for anything else. */
+static inline Py_ssize_t as_index(PyObject *object, Py_ssize_t limit) {
+    Py_ssize_t index = object != NULL && PyLong_CheckExact(object) ? PyLong_AsSsize_t(object) : -1;
+    if (index < 0 && PyErr_Occurred())
+        PyErr_Clear();
+    return index < limit ? index : -1;
+}
+
+/* What a clock says, before anything is looked at: it may be a function of Python's. 0 where it raised. */
+int read_clock(PyObject *clock, double *now);
+
+/* layout.RECORD */
+typedef struct {
+    double time, inference, batch, preprocessing, quantization;
+    uint64_t errors, hits, misses;
+} Record;
+_Static_assert(sizeof(Record) == 64, "a record is one cache line");
+
+/* The parts --------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *open, *free, *shown, *texts, *crowd, *tickets, *clock;
+    double busy, next_second;
+    View starts, labels, words;
+} Board;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *pending, *clock, *board, *take;
+    PyObject *token; /* the list that `take` is the `pop` of */
+    unsigned long long advance_at;
+    Py_ssize_t mask;
+    View words, ring, cells;
+} Writer;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *writer, *clock, *cells, *bounds;
+    View in_catalog;
+    long long serial;
+    Py_ssize_t first, count;
+    double *limits; /* `bounds`, `count` of them */
+} Instrument;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *source, *recorder, *before, *ticket, *method, *code, *route, *first_byte;
+    double start, elapsed;
+    char done, is_plain;
+} Request;
+
+extern PyTypeObject *BoardType, *WriterType, *InstrumentType, *RequestType;
+
+/* Words of a slot, and the busy word of a board: from `layout`, by `use_layout`. */
+extern Py_ssize_t HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, BUSY;
+
+int add_board(PyObject *module);
+int add_writer(PyObject *module);
+int add_instruments(PyObject *module);
+int add_request(PyObject *module);
+int add_fold(PyObject *module);
+int add_calls(PyObject *module);
+PyObject *use_context(PyObject *module, PyObject *variable);
+PyObject *use_fold(PyObject *module, PyObject *args, PyObject *keywords);
+PyObject *use_calls(PyObject *module, PyObject *args, PyObject *keywords);
+
+/* Take a request off the board; whether it did. */
+int leave(Board *board, PyObject *ticket, double now);
+extern Name leave_slowly;
+
+/* Whether no write of this process is under way: see `exclusion`. */
+static inline int has_token(Writer *writer) { return writer->token != NULL && PyList_GET_SIZE(writer->token) == 1; }
+
+/* After a write: perform what others queued meanwhile. */
+PyObject *end_write(Writer *writer);
+
+/* An instrument's writer, if no write is under way; NULL otherwise. */
+static inline Writer *free_writer(Instrument *instrument) {
+    Writer *writer = (Writer *) instrument->writer;
+    return writer != NULL && PyObject_TypeCheck(instrument->writer, WriterType) && has_token(writer) ? writer : NULL;
+}
+
+/* A series' own cells, `least` of them, if all is where it was; NULL otherwise. */
+double *own_cells(Instrument *instrument, Writer *writer, Py_ssize_t least);
+
+/* The cell of a histogram that counts a value: as ``2 + bisect_left(bounds, value)`` has it; 0 where there are none. */
+Py_ssize_t bucket_cell(Instrument *instrument, double value);
+
+static inline void add_two(double *cells, double amount, Py_ssize_t cell, double other_amount) {
+    store(&cells[1], cells[1] + amount);
+    store(&cells[cell], cells[cell] + other_amount);
+}
+
+#endif
