@@ -13,6 +13,8 @@ never raise into a request, and no await is added to it. This needs no framework
 (https://asgi.readthedocs.io/en/latest/specs/main.html).
 """
 
+from __future__ import annotations  # those of a function within another are made again at each call
+
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
