@@ -10,6 +10,7 @@ from typing import Final
 
 import psutil
 
+from shmetrics import native
 from shmetrics.benchmarks.comparing import spread
 from shmetrics.texts import size
 
@@ -30,6 +31,7 @@ def described() -> dict[str, str]:
     return {
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         **{name: _version(name) for name in _PACKAGES},
+        "writes": "in C" if native.is_used() else "in Python",
         "compared": ", ".join(f"{name} {found}" for name, found in others.items() if found != NOT_INSTALLED) or "-",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),

@@ -15,6 +15,10 @@ def test_the_machine_is_described_with_versions_processors_governor_and_memory()
     assert all(found[key] for key in ("shmetrics", "prometheus_client", "system", "processor", "governor", "memory"))
 
 
+def test_it_is_told_in_what_writes_are_made(written_in):
+    assert described()["writes"] == f"in {written_in}"
+
+
 def test_load_and_noise_are_said_before_and_after():
     found = Watch().conditions()
     assert found["load"].count(".") == 2
