@@ -2,7 +2,9 @@
 
 import os
 import re
+import select
 import shlex
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager, nullcontext
@@ -28,6 +30,8 @@ PORT = "9464"
 """The port of all examples; where they are run, a free one instead."""
 QUICK = {"SHMETRICS_SECONDS": "0.2", "SHMETRICS_PY_SPY": "never"}
 """Of commands that look for a while."""
+PATIENCE = 60
+"""Seconds for a command."""
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -45,7 +49,7 @@ def test_the_python_snippets_of_a_page_run_in_order(page, tmp_path, hub_name):
     code = "\n".join(blocks(page, "python")).replace('"resnet"', f'"{hub_name}"').replace(PORT, "0")
     (tmp_path / "snippets.py").write_text(code)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "snippets.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "snippets.py"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
 
@@ -66,18 +70,28 @@ def test_the_commands_of_a_page_work(page, hub_name):
     for line in blocks(page, "console")[0].splitlines():
         command = shlex.split(line.removeprefix("$ ").split("#")[0].replace("resnet", hub_name).replace(PORT, "0"))
         assert command[0] == "shmetrics"
-        python = [sys.executable, "-m", *command]
-        if "serve" in command:  # until somebody ends it
-            with subprocess.Popen(python, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
-                said = serving.stdout.readline()
-                serving.terminate()
-                _, errors = serving.communicate(timeout=60)
-            assert (bool(said), serving.returncode) == (True, 0), errors
-            continue
-        with live_worker(hub_name) if "profile" in command else nullcontext():
-            done = subprocess.run(python, env=os.environ | QUICK, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout
+        with live_worker(hub_name) if "profile" in command else nullcontext(), started(command) as process:
+            if "serve" in command:  # until somebody ends it, when it has begun
+                select.select([process.stdout], [], [], PATIENCE)
+                process.terminate()
+            output, complaints = ended(process)
+        assert (process.returncode, bool(output)) == (0, True), f"{line}: {complaints}"
+
+
+def started(command):
+    """The running command of shmetrics; SIGABRT makes it say where it is."""
+    python = [sys.executable, "-X", "faulthandler", "-m", *command]
+    return subprocess.Popen(python, env=os.environ | QUICK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process):
+    """What a process printed; one that does not end fails the test, which says where it was and what it had printed."""
+    try:
+        return process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        output, complaints = process.communicate()
+        pytest.fail(f"after {PATIENCE} s {process.args} still ran; it had printed {output!r} and:\n{complaints}")
 
 
 @contextmanager

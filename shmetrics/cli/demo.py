@@ -39,7 +39,10 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             print(line, flush=True)
 
+    stop = _Stop()
+
     def show(figures: Statistics) -> None:
+        stop.insist()
         if live:
             render.repaint(
                 [*render.fleet(figures, screen=render.screen(spare=len(said) + 1, repainted=True)), "", *said]
@@ -47,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
     # On a terminal the table is repainted; elsewhere the aggregator's own lines tell the story.
     output = subprocess.DEVNULL if live or options.json else None
-    with handling(_ENDINGS, _stop_once):
+    with handling(_ENDINGS, stop):
         outcome = Demo(options.seconds, show=show, say=say, aggregator_output=output).run()
     good = outcome.equal and not outcome.left_behind
     if options.json:
@@ -57,12 +60,23 @@ def run(options: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
-def _stop_once(number: int, _frame: FrameType | None) -> None:
-    """Stop, and let nothing interrupt the clean-up."""
-    for ignored in _ENDINGS:
-        signal.signal(ignored, signal.SIG_IGN)
-    print("interrupted; cleaning up", file=sys.stderr, flush=True)
-    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(1)
+class _Stop:
+    """Stops at the first signal, wherever we are, and lets nothing interrupt the clean-up."""
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        for ignored in _ENDINGS:
+            signal.signal(ignored, signal.SIG_IGN)
+        self._error = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(1)
+        print("interrupted; cleaning up", file=sys.stderr, flush=True)
+        raise self._error
+
+    def insist(self) -> None:
+        """Stop if a signal came: what its handler raised is lost when it came in a destructor (see `Ending`)."""
+        if self._error is not None:
+            raise self._error
 
 
 def _as_json(outcome: Outcome) -> dict[str, object]:

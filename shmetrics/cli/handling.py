@@ -16,3 +16,26 @@ def handling(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameTyp
         for number, disposition in before.items():
             if disposition is not None:  # else it was not set from Python, and Python cannot set it
                 signal.signal(number, disposition)
+
+
+class Ending:
+    """A handler for a loop that goes on until a signal comes, which asks it at each turn, and ends in an orderly way.
+
+    It raises nothing. An exception of a handler is lost where the main thread happens to be in a destructor or in a
+    callback of weakref or of the garbage collector: CPython says "Exception ignored in", and goes on. It would also
+    end a turn of the loop half-way. A second signal raises SystemExit all the same: the loop may not get to look,
+    because nobody reads the pipe that it prints to.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Be the handler of a signal."""
+        if self._asked:
+            raise SystemExit(0)
+        self._asked = True
+
+    def asked(self) -> bool:
+        """Whether a signal has come."""
+        return self._asked

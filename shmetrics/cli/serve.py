@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from shmetrics import segment
@@ -15,7 +14,7 @@ from shmetrics.aggregator import STANDBY_INTERVAL, Aggregator
 from shmetrics.alerting.alert import Alert
 from shmetrics.alerting.leader import LeaderAlerts
 from shmetrics.cli import render
-from shmetrics.cli.handling import handling
+from shmetrics.cli.handling import Ending, handling
 from shmetrics.cli.options import (
     add_directory,
     add_history,
@@ -81,11 +80,12 @@ def arguments_of_aggregator(options: argparse.Namespace) -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Lead, or stand by until it is our turn; until SIGTERM (status 0) or SIGINT (status 130)."""
-    with handling((signal.SIGTERM,), _stop):
-        return _aggregate(options)
+    ending = Ending()
+    with handling((signal.SIGTERM,), ending):
+        return _aggregate(options, ending)
 
 
-def _aggregate(options: argparse.Namespace) -> int:
+def _aggregate(options: argparse.Namespace, ending: Ending) -> int:
     hub = segment.attach(hub_name(options), writable=True)
     with Aggregator(hub, stuck_after=options.stuck_after) as aggregator, ExitStack() as beside:
         alerts = None if options.rules is None else _alerts(beside, options.rules, hub, aggregator)
@@ -96,6 +96,8 @@ def _aggregate(options: argparse.Namespace) -> int:
             _say_standing_by(options, hub.name)
             while not aggregator.try_lead():
                 time.sleep(STANDBY_INTERVAL)
+                if ending.asked():
+                    return 0
         if not options.quiet:
             _say(options, hub.name, "leader", f"leading hub {hub.name!r} (pid {os.getpid()})")
         kept = None if options.history is None else beside.enter_context(_history_file(options, hub, aggregator))
@@ -114,18 +116,16 @@ def _aggregate(options: argparse.Namespace) -> int:
             known = set(findings)  # without the texts, which tell ages, and so change
             return figures
 
-        try:
-            while True:
-                if alerts is not None:
-                    alerts.arm()
-                figures = sample()
-                if alerts is None:
-                    aggregator.wait(options.interval)
-                else:
-                    _alert(options, hub.name, aggregator, alerts, figures)
-        except SystemExit:
-            sample()  # a worker that was killed, and whose server ended with it, is the reason perhaps
-            raise
+        while not ending.asked():
+            if alerts is not None:
+                alerts.arm()
+            figures = sample()
+            if alerts is None:
+                aggregator.wait(options.interval, until=ending.asked)
+            else:
+                _alert(options, aggregator, alerts, figures, ending)
+        sample()  # a worker that was killed, and whose server ended with it, is the reason perhaps
+        return 0
 
 
 def _report(options: argparse.Namespace, figures: Statistics, news: list[str]) -> None:
@@ -159,23 +159,24 @@ def _alerts(until: ExitStack, path: str, hub: Segment, aggregator: Aggregator) -
 
 
 def _alert(
-    options: argparse.Namespace, hub: str, aggregator: Aggregator, alerts: LeaderAlerts, figures: Statistics
+    options: argparse.Namespace, aggregator: Aggregator, alerts: LeaderAlerts, figures: Statistics, ending: Ending
 ) -> None:
     """Judge the rules at a tick, and until the next is due whenever something happens that may matter to them."""
     said = alerts.reload()
     if said is not None:
-        _say(options, hub, "rules", said, message=said)
+        _say(options, aggregator.name, "rules", said, message=said)
     fleet = aggregator.history.latest
     assert fleet is not None, "a tick added it"
-    _tell(options, hub, alerts.look(fleet, lambda: figures))
+    _tell(options, aggregator.name, alerts.look(fleet, lambda: figures))
     deadline = time.monotonic() + options.interval
-    while (left := deadline - time.monotonic()) > 0.0:
-        if not aggregator.wait(left, until=alerts.tripped) or not alerts.has_tripped or alerts.wants_a_tick:
+    while not ending.asked() and (left := deadline - time.monotonic()) > 0.0:
+        early = aggregator.wait(left, until=lambda: ending.asked() or alerts.tripped())
+        if not early or not alerts.has_tripped or alerts.wants_a_tick:
             return  # it is time, or somebody rang, or died
         start = time.monotonic()
         alerts.arm()
         fleet = aggregator.look()
-        _tell(options, hub, alerts.look(fleet, lambda fleet=fleet: aggregator.figures(fleet)))  # type: ignore[misc]
+        _tell(options, aggregator.name, alerts.look(fleet, lambda fleet=fleet: aggregator.figures(fleet)))  # type: ignore[misc]
         alerts.rest(time.monotonic() - start)
 
 
@@ -223,7 +224,3 @@ def _say_standing_by(options: argparse.Namespace, hub: str) -> None:
     if idle:
         text += f"; until it ends, nothing is done here about {', '.join(idle)}, which `shmetrics run` takes as well"
     _say(options, hub, "standby", text, idle=idle)
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)

@@ -5,6 +5,7 @@ are the functions that it called itself, and it is found in a stack by its code,
 say in which thread they are.
 """
 
+import _thread
 import threading
 import time
 from collections.abc import Callable
@@ -40,7 +41,8 @@ class Watch:
     def after_fork_in_child(self) -> None:
         """Nothing is under way, and no thread is there."""
         self.inside = {}
-        self._starting = threading.Lock()
+        self._at_work = _thread.allocate_lock()
+        """The thread that looks has it."""
         self._runs = False
 
     def add(self, frame: str, function: Function) -> None:
@@ -53,17 +55,30 @@ class Watch:
             self._start()
 
     def _start(self) -> None:
-        if self._starting.acquire(blocking=False):  # else another thread is about to
-            try:
-                if not self._runs:
-                    self._runs = True
-                    threading.Thread(target=self._run, name="shmetrics-looks", daemon=True).start()
-            except RuntimeError:  # no more threads can be started here, or the interpreter ends
-                self._runs = False
-            finally:
-                self._starting.release()
+        """Have a thread look. One too many ends at once: where two calls start one, or this one is interrupted."""
+        try:
+            self._runs = True
+            # Not `threading`, whose `start` waits for the thread: where a signal handler raises in the middle of that,
+            # the thread may never begin, or never be forgotten.
+            _thread.start_new_thread(self._run, ())
+        except BaseException as error:
+            self._runs = False
+            if not isinstance(error, RuntimeError):  # no more threads can be started here, or the interpreter ends
+                raise
 
     def _run(self) -> None:
+        at_work = self._at_work
+        if not at_work.acquire(blocking=False):
+            return
+        try:
+            self._look_on()
+        finally:
+            at_work.release()
+            self._runs = False  # after it: whom it kept from work has set this already
+        if self.inside:  # a call has begun meanwhile, and found that somebody still looked
+            self._start()
+
+    def _look_on(self) -> None:
         sampler = Sampler(self._rate, idle=True, only=self.inside)
         known: dict[tuple[int, ...], list[tuple[Function, str]]] = {}
         idle_since = time.monotonic()
@@ -87,9 +102,6 @@ class Watch:
             return now - idle_since > _LINGER
 
         sampler.run(wait)
-        self._runs = False
-        if self.inside:  # a call has begun meanwhile, and found that somebody still looked
-            self._start()
 
     def _meaning(self, stack: list[Frame]) -> list[tuple[Function, str]]:
         """For each function in a stack, the component that it was in."""

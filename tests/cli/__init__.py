@@ -24,10 +24,10 @@ def command(*arguments):
     return [sys.executable, "-m", "shmetrics", *arguments]
 
 
-def run(*arguments, **more):
+def run(*arguments, program=command, **more):
     """The finished command, its output as text."""
     return subprocess.run(
-        command(*arguments), env=environment(**more), capture_output=True, text=True, timeout=PATIENCE, check=False
+        program(*arguments), env=environment(**more), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
@@ -58,6 +58,38 @@ def run_into_closed_pipe(*arguments):
         os.close(writing)
         complaints = process.communicate(timeout=PATIENCE)[1]
     return process.returncode, complaints
+
+
+_STRUCK = """
+import signal, sys
+from shmetrics.cli import main
+
+number, when, *arguments = sys.argv[1:]
+
+class Struck:
+    def __del__(self):
+        signal.raise_signal(int(number))
+
+class Output:
+    when = when
+
+    def write(self, text):
+        if self.when in text:
+            self.when = "once is enough"
+            Struck()  # and gone
+        return sys.__stdout__.write(text)
+
+    def __getattr__(self, name):
+        return getattr(sys.__stdout__, name)
+
+sys.stdout = Output()
+sys.exit(main(arguments))
+"""
+
+
+def struck(number, when):
+    """As `command`, of a process that gets a signal in a destructor, where exceptions are lost, as it prints `when`."""
+    return lambda *arguments: [sys.executable, "-c", _STRUCK, str(int(number)), when, *arguments]
 
 
 def run_redirected(redirections, *arguments, **more):

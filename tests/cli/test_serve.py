@@ -1,3 +1,5 @@
+import fcntl
+import os
 import re
 import signal
 import socket
@@ -11,7 +13,7 @@ from shmetrics.aggregator import Aggregator
 from shmetrics.hub import Hub
 from shmetrics.process import Identity
 from shmetrics.writer import Writer
-from tests.cli import PATIENCE, run, started, strict_json, until, writing_to
+from tests.cli import PATIENCE, run, started, strict_json, struck, until, writing_to
 
 
 @pytest.fixture
@@ -150,6 +152,36 @@ def test_a_signal_ends_it_quietly_and_gives_the_role_up(hub, output, sent, statu
         assert process.stderr.read() == ""
     with Hub.attach(hub) as view:
         assert not view.has_aggregator
+
+
+@pytest.mark.parametrize(
+    "rules",
+    ["", '[[rule]]\nname = "Errors"\nstatistic = "error_rate"\nlast = 50\nabove = 0.1\n'],
+    ids=["without rules", "with rules"],
+)
+def test_a_sigterm_that_comes_where_exceptions_are_lost_ends_it_after_a_last_sample(hub, tmp_path, rules):
+    (tmp_path / "rules.toml").write_text(rules)
+    arguments = ["serve", hub, *(["--rules", str(tmp_path / "rules.toml")] if rules else [])]
+    done = run(*arguments, "--interval", "60", program=struck(signal.SIGTERM, "  0 live  "))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [("  0 live  " in line) for line in done.stdout.splitlines()] == [False, True, True]
+
+
+def test_a_sigterm_that_comes_where_exceptions_are_lost_ends_a_standby(make_segment, hub_name):
+    with Aggregator(make_segment()) as leader:
+        leader.try_lead()
+        done = run("serve", hub_name, program=struck(signal.SIGTERM, "standing by"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"another aggregator leads hub '{hub_name}'; standing by\n"
+
+
+def test_further_sigterms_end_it_though_nobody_reads_what_it_prints(hub):
+    reading, writing = os.pipe()
+    os.write(writing, bytes(fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)))  # it is full
+    with open(reading), started("serve", hub, stdout=writing) as process, Hub.attach(hub) as view:
+        os.close(writing)
+        until(lambda: view.has_aggregator)
+        until(lambda: process.terminate() or process.poll() is not None, pause=0.1)
 
 
 def test_the_figures_it_prints_are_the_hubs(make_segment, hub_name, output):

@@ -18,16 +18,16 @@ from shmetrics.demo.model import CLASSES, SIDE, Model, preprocess, quantize
 from shmetrics.demo.run import Demo, _is_connected
 from shmetrics.errors import HubNotFoundError, ShmetricsError
 from shmetrics.hub import Hub, remove
-from tests.cli import PATIENCE, command, environment, run_on_terminal, strict_json, until
+from tests.cli import PATIENCE, command, environment, run_on_terminal, strict_json, struck, until
 
 # The whole of it ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def demo(*options, **more):
+def demo(*options, program=command, **more):
     """The running demo, in a session of its own; whatever of it is left afterwards is ended."""
     settings = {"stdout": subprocess.DEVNULL, "env": environment()} | more
-    process = subprocess.Popen(command("demo", *options), start_new_session=True, **settings)
+    process = subprocess.Popen(program("demo", *options), start_new_session=True, **settings)
     try:
         yield process
     finally:
@@ -133,6 +133,15 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(send, sent):
         status = process.wait(PATIENCE)
         assert left_by(process) == []
         assert status == 130 or sent != signal.SIGINT
+
+
+def test_ctrl_c_that_comes_where_exceptions_are_lost_ends_it():
+    program = struck(signal.SIGINT, "gunicorn: ")
+    with demo("--seconds", "600", program=program, stderr=subprocess.PIPE) as process:
+        _, complaints = process.communicate(timeout=PATIENCE)
+        assert left_by(process) == []
+        assert process.returncode == 130
+    assert b"interrupted; cleaning up" in complaints
 
 
 def test_a_reader_that_went_away_leaves_nothing_behind():

@@ -13,8 +13,10 @@ import time
 import pytest
 
 from shmetrics import PerformanceMetrics
+from shmetrics.profiling import statistical
 from shmetrics.profiling.choosing import Share
 from shmetrics.profiling.profiler import Profiler
+from shmetrics.profiling.statistical import Watch
 from tests.processes import in_forked_child, run_in_processes, wait_until
 from tests.profiling.workloads import shared_account
 
@@ -28,7 +30,14 @@ CLOCKS = {"cprofile": time.process_time, "sampling": time.perf_counter}
 
 
 def lookers():
-    return [thread for thread in threading.enumerate() if thread.name == "shmetrics-looks"]
+    """What the threads that look are doing."""
+    return [frame for frame in sys._current_frames().values() if outermost(frame).f_code is Watch._run.__code__]
+
+
+def outermost(frame):
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 @pytest.fixture(autouse=True)
@@ -344,8 +353,8 @@ def interrupted(call, times):
         raise Stopped
 
     def go_on(seconds):
-        signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)  # again, where the interpreter could not raise it
         try:
+            signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)  # again, where the interpreter could not raise it
             while True:
                 call()
         finally:
@@ -370,11 +379,16 @@ def steps():
 # It may raise while a generator is closed that nobody has any more:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("function", [lambda: (), steps])
-def test_nobody_looks_on_after_calls_that_a_signal_handler_ended_wherever_they_were(metrics, function):
-    call = Profiler(metrics).profile_function(name="work", breakdown="sampling")(function)
+def test_calls_that_a_signal_handler_ends_wherever_they_are_leave_nobody_looking_and_others_are_looked_at(
+    metrics, function, monkeypatch
+):
+    monkeypatch.setattr(statistical, "_LINGER", 0.0)  # so that whoever looks comes and goes all the time
+    profiler = Profiler(metrics)
+    call = profiler.profile_function(name="work", breakdown="sampling")(function)
     for _ in interrupted(lambda: list(call()), 300):
         pass
     wait_until(lambda: not lookers())
+    profiler.profile_function(name="other work", breakdown="sampling")(wait_until)(lookers)
 
 
 def test_cprofile_is_at_work_no_more_after_calls_that_a_signal_handler_ended_wherever_they_were(metrics):
