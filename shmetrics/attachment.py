@@ -4,8 +4,9 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from shmetrics import ends, native, segment, settings
+from shmetrics import ends, segment, settings
 from shmetrics.book import DEFINITION_PATIENCE, Book
+from shmetrics.completion import writer_class
 from shmetrics.hub import View
 from shmetrics.measurement import Source
 from shmetrics.segment import Segment
@@ -25,7 +26,7 @@ class Attachment:
 
     def __init__(self, target: Segment, key: tuple[int, int], role: str | None) -> None:
         self.segment = target
-        self.writer = native.writer_class()(target, role=role)
+        self.writer = writer_class()(target, role=role)
         self.view = View(target)
         self.book = Book(target, self.writer)
         self.stages = Stages(self.writer, self.book)

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar, cast
 
-from shmetrics import native
 from shmetrics.catalog import Catalog, FullError
 from shmetrics.entries import Contents
 from shmetrics.families import Definition
-from shmetrics.instruments import MOST_WAITING, Instrument, as_text
+from shmetrics.instruments import MOST_WAITING, Instrument, as_text, class_of
 from shmetrics.locks import RegistryBusyError
 from shmetrics.segment import Segment
 from shmetrics.writer import Writer
@@ -181,7 +180,7 @@ class Book:
             self._writer.mention("lost series", f"changes of {lost} series found no place in time, and are lost")
 
     def _metric(self, definition: Definition) -> Metric[Any]:
-        kind = native.instrument_class(definition.kind)
+        kind = class_of(definition.kind)
         writer, catalog, waiting = self._writer, self.catalog, self._waiting
 
         def make(labels: tuple[str, ...]) -> Instrument:

@@ -9,7 +9,10 @@ from __future__ import annotations  # memoryview[float] is one for type checkers
 from bisect import bisect_left
 from typing import Any
 
+from shmetrics import native
+from shmetrics.board import BUSY_WORD, Board
 from shmetrics.exclusion import takes_token
+from shmetrics.folding import Folding
 from shmetrics.instruments import Histogram
 from shmetrics.records import SHIFT, check_numbers, pack_into
 from shmetrics.slots import CACHE_HITS, CACHE_MISSES, ERRORS, HEAD
@@ -78,6 +81,15 @@ class RequestWriter(Writer):
             if self.pending:
                 self.perform_pending()
             return
+
+
+def writer_class() -> type[RequestWriter]:
+    """What writes requests: in C, where that could be compiled and is used."""
+    board, folding = native.in_front("Board", Board), native.in_front("Folding", Folding)
+    return native.in_front("Writer", RequestWriter, board_class=board, folding_class=folding)
+
+
+native.tell("use_layout", head=HEAD, errors=ERRORS, cache_hits=CACHE_HITS, cache_misses=CACHE_MISSES, busy=BUSY_WORD)
 
 
 def _check(args: tuple[Any, ...]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shmetrics import sketch
+from shmetrics import native, sketch
 from shmetrics.layout import FOLDED, MEASURES, RECORD, SECONDS, offset_of
 
 Rows = NDArray[np.void]
@@ -39,6 +39,19 @@ LIMIT: Final = 1e18
 SURELY_VALID: Final = np.float64(LIMIT / 4).view(np.uint64)
 """The bits of floats from 0 up, taken for integers, are in the order of the floats, and those of all others are above.
 So a record is valid if none of its measures has more than these; nor can three of them add up to LIMIT then."""
+
+native.tell(
+    "use_fold",
+    **{name: at for name, at in AT.items() if name != "invalid"},
+    seconds=SECONDS,
+    buckets=sketch.SIZE,
+    end=FOLDED.itemsize // 8,
+    surely_valid=int(SURELY_VALID),
+    latest=LATEST,
+    shift=sketch.CELL_SHIFT,
+    lowest=sketch.LOWEST.data,
+    upper=sketch.UPPER.data,
+)
 
 
 def fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> None:

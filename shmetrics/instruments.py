@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, Final
 
-from shmetrics import exemplars
+from shmetrics import exemplars, native
 from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError, ReentrantError
 from shmetrics.claimant import may_wait_in_a_write
 from shmetrics.entries import run_length
@@ -454,6 +454,12 @@ KINDS: Final[Mapping[str, type[Instrument]]] = {
     "info": Info,
     "enum": Enum,
 }
+
+
+def class_of(kind: str) -> type[Instrument]:
+    """What changes a series of a kind: in C, where that could be compiled and is used."""
+    python = KINDS[kind]
+    return native.in_front(python.__name__, python)
 
 
 def as_text(value: object) -> str:

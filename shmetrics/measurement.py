@@ -15,6 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Generic, TypeVar, overload
 
+from shmetrics import native
 from shmetrics.instruments import Histogram
 from shmetrics.recorder import Recorder
 from shmetrics.slots import ERRORS
@@ -77,6 +78,8 @@ class Span:
 
 
 current: Final[ContextVar[Span | None]] = ContextVar("shmetrics_span", default=None)
+
+native.tell("use_context", current)
 
 
 # A child begins with nothing under way: what was at the fork ends in the parent, which records it.

@@ -6,10 +6,11 @@ import time
 
 import pytest
 
-from shmetrics import native
 from shmetrics.catalog import Catalog
+from shmetrics.completion import writer_class
 from shmetrics.families import Definition
 from shmetrics.hub import View
+from shmetrics.instruments import class_of
 from shmetrics.layout import FOLD_BATCH
 from tests.processes import in_forked_child, run_in_threads
 
@@ -26,12 +27,12 @@ def segment(make_segment):
 
 @pytest.fixture
 def writer(segment):
-    return native.writer_class()(segment)
+    return writer_class()(segment)
 
 
 @pytest.fixture
 def durations(writer, segment):
-    return native.instrument_class("histogram")(writer, Catalog(segment), DURATIONS, (), waiting=set())
+    return class_of("histogram")(writer, Catalog(segment), DURATIONS, (), waiting=set())
 
 
 def shown(segment):

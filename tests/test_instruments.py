@@ -5,10 +5,11 @@ import signal
 
 import pytest
 
-from shmetrics import native
 from shmetrics.catalog import Catalog
+from shmetrics.completion import writer_class
 from shmetrics.families import Definition
 from shmetrics.hub import View
+from shmetrics.instruments import class_of
 from tests.processes import in_forked_child, run_in_threads
 
 SIZES = Definition("sizes", "histogram", buckets=(1.0, 2.0))
@@ -26,17 +27,17 @@ def segment(make_segment):
 
 @pytest.fixture
 def writer(segment):
-    return native.writer_class()(segment)
+    return writer_class()(segment)
 
 
 @pytest.fixture
 def sizes(writer, segment):
-    return native.instrument_class("histogram")(writer, Catalog(segment), SIZES, (), waiting=set())
+    return class_of("histogram")(writer, Catalog(segment), SIZES, (), waiting=set())
 
 
 @pytest.fixture
 def parts(writer, segment):
-    return native.instrument_class("counter")(writer, Catalog(segment), PARTS, (), waiting=set())
+    return class_of("counter")(writer, Catalog(segment), PARTS, (), waiting=set())
 
 
 def add(sizes, parts):

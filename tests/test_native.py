@@ -15,10 +15,10 @@ import pytest
 
 from shmetrics import CustomMetrics, PerformanceMetrics, native, segment
 from shmetrics.catalog import Catalog
-from shmetrics.completion import RequestWriter
+from shmetrics.completion import RequestWriter, writer_class
 from shmetrics.families import Definition
 from shmetrics.hub import View
-from shmetrics.instruments import KINDS
+from shmetrics.instruments import KINDS, class_of
 from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, FOLDED, Layout
 from shmetrics.slots import CACHE_HITS, CACHE_MISSES, ERRORS
 from shmetrics.workers.http_metrics import DURATION, HttpMetrics, HttpRequest, HttpSource
@@ -47,7 +47,7 @@ def test_the_writes_in_c_are_there_where_they_can_be_compiled():
 def test_the_environment_says_whether_they_are_used(monkeypatch, setting, used):
     monkeypatch.setenv(native.VARIABLE, setting)
     assert native.is_used() is used
-    assert (native.writer_class() is RequestWriter) is not used
+    assert (writer_class() is RequestWriter) is not used
 
 
 def test_a_setting_that_says_neither_is_an_error(monkeypatch):
@@ -67,7 +67,7 @@ class World:
         self.writer = writer_class(self.segment, clock=clock)
         catalog = Catalog(self.segment)
         self.by_name = {
-            each.name: native.instrument_class(each.kind)(self.writer, catalog, each, (), waiting=set(), clock=clock)
+            each.name: class_of(each.kind)(self.writer, catalog, each, (), waiting=set(), clock=clock)
             for each in DEFINITIONS
         }
         self.tickets = []
@@ -133,7 +133,7 @@ def worlds(hub_name, monkeypatch, clock):
     made = []
     for way in ("0", "1"):
         monkeypatch.setenv(native.VARIABLE, way)
-        made.append(World(f"{hub_name}-{way}", clock, native.writer_class()))
+        made.append(World(f"{hub_name}-{way}", clock, writer_class()))
     yield made
     for world in made:
         world.end()
@@ -272,7 +272,7 @@ def test_a_request_is_the_same_in_both(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_class_is_told_apart_by_nothing_but_what_it_does(monkeypatch, kind):
     monkeypatch.setenv(native.VARIABLE, "1")
-    made = native.instrument_class(kind)
+    made = class_of(kind)
     python = KINDS[kind]
     assert issubclass(made, python)
     assert (made.__name__, made.__module__, made.__doc__) == (python.__name__, python.__module__, python.__doc__)
@@ -412,8 +412,8 @@ def test_memory_that_was_released_is_never_written_to(native_metrics):
 def test_what_is_not_used_any_more_is_collected(hub_name, monkeypatch):
     monkeypatch.setenv(native.VARIABLE, "1")
     target = segment.create(hub_name, Layout(max_workers=2, max_series=16))
-    writer = native.writer_class()(target)
-    histogram = native.instrument_class("histogram")(writer, Catalog(target), DEFINITIONS[2], (), waiting=set())
+    writer = writer_class()(target)
+    histogram = class_of("histogram")(writer, Catalog(target), DEFINITIONS[2], (), waiting=set())
     histogram.observe(0.5)
     writer.own = writer, histogram  # a cycle, as there are many
     gone = weakref.ref(writer), weakref.ref(histogram)
@@ -427,7 +427,7 @@ def test_what_is_not_used_any_more_is_collected(hub_name, monkeypatch):
 def test_in_strict_mode_records_are_fenced_and_so_those_of_python(monkeypatch, make_segment):
     monkeypatch.setenv(native.VARIABLE, "1")
     monkeypatch.setenv("SHMETRICS_STRICT", "1")
-    writer = native.writer_class()(make_segment())
+    writer = writer_class()(make_segment())
     for _ in range(FOLD_BATCH + 1):
         writer.record(0.5)
     assert writer.committed == FOLD_BATCH + 1

@@ -11,6 +11,7 @@ from shmetrics.tails import add_tails
 from tests.forge import folded_of, random_records, records
 from tests.test_folded import assert_same
 
+pytestmark = pytest.mark.usefixtures("written_in")
 LATER = 2.0**40
 ODD = (0.0, -1.0, 1e-300, 0.5, 1e17, 1e18, 1e300, np.nan, np.inf, -np.inf)
 """Measurements and times, the impossible among them."""

@@ -8,8 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from shmetrics import guards, naming, native, slots
+from shmetrics import guards, naming, slots
 from shmetrics.claimant import CLAIM_PATIENCE, RETRY_INTERVAL
+from shmetrics.completion import writer_class
 from shmetrics.folded import LIMIT
 from shmetrics.hub import View
 from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, FOLD_RESERVE, FREE
@@ -40,7 +41,7 @@ def writer(segment, clock):
 
 
 def new_writer(segment, **options):
-    return native.writer_class()(segment, **options)
+    return writer_class()(segment, **options)
 
 
 def fleet(segment):

@@ -1,6 +1,6 @@
-/* `folded`, in C: a batch of records is added to an area, where all are valid and of one second.
+/* `folded` and `tails`, in C: records are added to an area, as long as all of them are valid.
 
-That is what a busy worker folds. What numpy takes for it is mostly the way there: see docs/performance.md.
+What numpy takes for it is mostly the way there: see docs/performance.md.
 */
 
 #include "writes.h"
@@ -18,11 +18,19 @@ static struct {
 } at;
 static View lowest, upper; /* of `sketch.bucket_index`: the bucket of each cell's least value, and the bounds */
 
-enum { MEASURES = 5, RAW = 4, TOTAL = 4, MOST_RECORDS = 2048 };
+enum { MEASURES = 5, RAW = 4, TOTAL = 4, MOST_RECORDS = 2048, MOST_RUNS = 300 };
 
-/* What a batch adds up to. */
+/* Records of one second that follow one another. */
+typedef struct {
+    uint64_t second, requests, errors;
+    double latency_sum, latency_max;
+} Run;
+
+/* What records add up to. */
 typedef struct {
     double sum[MEASURES], least[MEASURES], most[MEASURES];
+    Py_ssize_t records, runs;
+    Run run[MOST_RUNS];
     uint16_t buckets[MEASURES * MOST_RECORDS];
 } Batch;
 
@@ -39,19 +47,29 @@ static inline Py_ssize_t bucket_of(double value) {
     return bucket + (value > ((const double *) upper.start)[bucket]);
 }
 
-/* Add up the records, nowhere but in `batch`; 0 if one may be invalid, or of another second than the first. */
+/* Add up the records, nowhere but in `batch`; 0 if one may be invalid, or there are too many of them or of seconds. */
 static int add_up(Batch *batch, const Record *rows, Py_ssize_t count) {
-    if (count < 1 || count > MOST_RECORDS || !(rows->time >= 0.0 && rows->time < at.latest))
+    if (count > MOST_RECORDS)
         return 0;
-    double second = floor(rows->time), end = second + 1.0;
+    double end = -1.0; /* of the second that the last record was in */
     uint16_t *buckets = batch->buckets;
+    Run *run = batch->run - 1;
     for (const Record *row = rows; row < rows + count; row++) {
         double values[MEASURES] = {row->inference, row->batch, row->preprocessing, row->quantization};
-        if (!(row->time >= second && row->time < end) || bits_of(values[0]) > at.surely_valid ||
-            bits_of(values[1]) > at.surely_valid || bits_of(values[2]) > at.surely_valid ||
-            bits_of(values[3]) > at.surely_valid)
+        if (bits_of(values[0]) > at.surely_valid || bits_of(values[1]) > at.surely_valid ||
+            bits_of(values[2]) > at.surely_valid || bits_of(values[3]) > at.surely_valid)
             return 0;
         values[TOTAL] = values[0] + values[2] + values[3];
+        if (!(row->time < end && row->time >= end - 1.0)) {
+            if (!(row->time >= 0.0 && row->time < at.latest) || ++run == batch->run + MOST_RUNS)
+                return 0;
+            end = floor(row->time) + 1.0;
+            *run = (Run) {(uint64_t) row->time, 0, 0, 0.0, 0.0};
+        }
+        run->requests++;
+        run->errors = row->errors;
+        run->latency_sum += values[TOTAL];
+        run->latency_max = values[TOTAL] > run->latency_max ? values[TOTAL] : run->latency_max;
         if (row == rows)
             for (int each = 0; each < MEASURES; each++) {
                 batch->sum[each] = 0.0;
@@ -64,14 +82,37 @@ static int add_up(Batch *batch, const Record *rows, Py_ssize_t count) {
             *buckets++ = (uint16_t) bucket_of(values[each]);
         }
     }
+    batch->records = count;
+    batch->runs = run + 1 - batch->run;
     return 1;
 }
 
-/* As `Folded._add_measures` and `Folded._add_second`. */
-static void add_batch(uint64_t *words, const Batch *batch, const Record *rows, Py_ssize_t count) {
+/* As `Folded._add_second`. */
+static void add_run(uint64_t *words, const Run *run) {
+    double *reals = (double *) words;
+    uint64_t place = run->second % (uint64_t) at.seconds;
+    if (words[at.second + place] != run->second) {
+        words[at.second + place] = run->second;
+        words[at.requests + place] = words[at.second_errors + place] = 0;
+        reals[at.latency_sum + place] = reals[at.latency_max + place] = 0.0;
+    }
+    words[at.requests + place] += run->requests;
+    reals[at.latency_sum + place] += run->latency_sum;
+    if (run->latency_max > reals[at.latency_max + place])
+        reals[at.latency_max + place] = run->latency_max;
+    if (run->errors > words[at.errors]) {
+        words[at.second_errors + place] += run->errors - words[at.errors];
+        words[at.errors] = run->errors;
+    }
+}
+
+/* As `Folded._add_measures`, and the runs. */
+static void add_batch(uint64_t *words, const Batch *batch) {
+    if (batch->records == 0)
+        return;
     double *reals = (double *) words;
     const uint16_t *bucket = batch->buckets;
-    for (Py_ssize_t row = 0; row < count; row++)
+    for (Py_ssize_t row = 0; row < batch->records; row++)
         for (int each = 0; each < MEASURES; each++)
             words[at.sketch + each * at.buckets + *bucket++]++;
     int is_first = words[at.valid] == 0;
@@ -82,49 +123,70 @@ static void add_batch(uint64_t *words, const Batch *batch, const Record *rows, P
         if (is_first || batch->most[each] > reals[at.max + each])
             reals[at.max + each] = batch->most[each];
     }
-    words[at.valid] += (uint64_t) count;
-    uint64_t second = (uint64_t) rows->time, place = second % (uint64_t) at.seconds, errors = rows[count - 1].errors;
-    if (words[at.second + place] != second) {
-        words[at.second + place] = second;
-        words[at.requests + place] = words[at.second_errors + place] = 0;
-        reals[at.latency_sum + place] = reals[at.latency_max + place] = 0.0;
-    }
-    words[at.requests + place] += (uint64_t) count;
-    reals[at.latency_sum + place] += batch->sum[TOTAL];
-    if (batch->most[TOTAL] > reals[at.latency_max + place])
-        reals[at.latency_max + place] = batch->most[TOTAL];
-    if (errors > words[at.errors]) {
-        words[at.second_errors + place] += errors - words[at.errors];
-        words[at.errors] = errors;
-    }
+    words[at.valid] += (uint64_t) batch->records;
+    for (Py_ssize_t run = 0; run < batch->runs; run++)
+        add_run(words, &batch->run[run]);
 }
 
-/* `_add_rows(folded, rows)`: the area, and a contiguous array of records. */
+/* Add an array of records to the words of an area; whether it did, or nothing of it. */
+static int add_array(uint64_t *words, PyObject *array, Batch *batch) {
+    Py_buffer rows;
+    if (PyObject_GetBuffer(array, &rows, PyBUF_SIMPLE) < 0) {
+        PyErr_Clear(); /* it is not contiguous, say */
+        return 0;
+    }
+    int done = rows.len % (Py_ssize_t) sizeof(Record) == 0 && (uintptr_t) rows.buf % sizeof(double) == 0 &&
+               add_up(batch, rows.buf, rows.len / (Py_ssize_t) sizeof(Record));
+    if (done)
+        add_batch(words, batch);
+    PyBuffer_Release(&rows);
+    return done;
+}
+
+static int is_told(void) { return memory_of(&lowest) != NULL && memory_of(&upper) != NULL; }
+
+/* `_add_rows(folded, rows)`: an area, and an array of records. */
 static PyObject *add_rows(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
     int done = 0;
-    if (count == 2 && keywords == NULL && memory_of(&lowest) != NULL && memory_of(&upper) != NULL) {
+    if (count == 2 && keywords == NULL && is_told()) {
         View words = {NULL, 0, NULL};
-        Py_buffer rows;
         Batch batch;
         PyObject *name = name_of(&words_of_area), *area = name == NULL ? NULL : PyObject_GetAttr(args[0], name);
         if (area == NULL)
             return NULL;
         view_set(&words, area, 'Q');
         Py_DECREF(area);
-        if (words.start != NULL && words.count >= at.end && PyObject_GetBuffer(args[1], &rows, PyBUF_SIMPLE) == 0) {
-            Py_ssize_t records = rows.len / (Py_ssize_t) sizeof(Record);
-            if (rows.len % (Py_ssize_t) sizeof(Record) == 0 && add_up(&batch, rows.buf, records)) {
-                add_batch(words.start, &batch, rows.buf, records);
-                done = 1;
-            }
-            PyBuffer_Release(&rows);
-        } else
-            PyErr_Clear(); /* rows that are not contiguous, say */
+        done = words.start != NULL && words.count >= at.end && add_array(words.start, args[1], &batch);
         view_set(&words, NULL, '\0');
     }
     if (done)
         Py_RETURN_NONE;
     return slowly(self, &add_rows_slowly, args, count, keywords);
+}
+
+PyObject *add_tails(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
+    Py_buffer areas;
+    if (count != 2 || !PyList_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "wanted areas, and a list of the records of each");
+        return NULL;
+    }
+    PyObject *left = PyList_New(0);
+    if (left == NULL || PyObject_GetBuffer(args[0], &areas, PyBUF_WRITABLE) < 0) {
+        Py_XDECREF(left);
+        return NULL;
+    }
+    Py_ssize_t size = at.end * (Py_ssize_t) sizeof(uint64_t);
+    Batch batch;
+    for (Py_ssize_t each = 0; left != NULL && each < PyList_GET_SIZE(args[1]); each++)
+        if (!is_told() || size == 0 || (each + 1) * size > areas.len ||
+            !add_array((uint64_t *) ((char *) areas.buf + each * size), PyList_GET_ITEM(args[1], each), &batch)) {
+            PyObject *index = PyLong_FromSsize_t(each);
+            if (index == NULL || PyList_Append(left, index) < 0)
+                Py_CLEAR(left);
+            Py_XDECREF(index);
+        }
+    PyBuffer_Release(&areas);
+    return left;
 }
 
 PyObject *use_fold(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {

@@ -104,6 +104,8 @@ static PyMethodDef functions[] = {
      "Say which words of a slot, and which of a board, are meant: their indexes, once and before anything is written."},
     {"use_fold", (PyCFunction) (void (*)(void)) use_fold, METH_VARARGS | METH_KEYWORDS,
      "Say what a folded area is like, and how a bucket is found: once, and before anything is folded."},
+    {"add_tails", (PyCFunction) (void (*)(void)) add_tails, METH_FASTCALL,
+     "Add to each area its records; returns the indices of those to which nothing was added. See `tails`."},
     {"use_calls", (PyCFunction) (void (*)(void)) use_calls, METH_VARARGS | METH_KEYWORDS,
      "Say what calls of profiled functions are: once, and before any begins."},
     {"use_context", use_context, METH_O, "Say which context variable holds the innermost span: once, and before any begins."},

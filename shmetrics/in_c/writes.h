@@ -179,6 +179,7 @@ int add_fold(PyObject *module);
 int add_calls(PyObject *module);
 PyObject *use_context(PyObject *module, PyObject *variable);
 PyObject *use_fold(PyObject *module, PyObject *args, PyObject *keywords);
+PyObject *add_tails(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *use_calls(PyObject *module, PyObject *args, PyObject *keywords);
 
 /* Take a request off the board; whether it did. */

@@ -30,7 +30,7 @@ _NO_ERRORS: Final = (StopIteration, StopAsyncIteration)
 """How an iterator says that it has no more."""
 
 
-native.use_calls(variable=calls.current, call=Call, nested=NestedCall, most_spent=calls.MANY)
+native.tell("use_calls", variable=calls.current, call=Call, nested=NestedCall, most_spent=calls.MANY)
 
 
 class Series(NamedTuple):

@@ -11,8 +11,10 @@ import time
 
 from shmetrics import doorbell, endings, native, segment, slots
 from shmetrics.catalog import Catalog, FullError
+from shmetrics.completion import writer_class
 from shmetrics.errors import ShmetricsError
 from shmetrics.families import Definition
+from shmetrics.instruments import class_of
 from shmetrics.layout import Layout
 from shmetrics.locks import ROLE, ByteLock, RegistryBusyError
 from tests.torture import ledger as columns
@@ -59,7 +61,7 @@ def write(job):
     row, base = job.row, job.number << BASE_SHIFT
     # Whoever is to die at a line of Python's writes in Python; of those that are killed at any time, every other one.
     os.environ[native.VARIABLE] = "1" if job.fate.function is None and job.number % 2 else "0"
-    writer = native.writer_class()(job.target, role=f"w{job.number}")
+    writer = writer_class()(job.target, role=f"w{job.number}")
     lifetime = job.lifetime
     if lifetime is None:
         lifetime = job.draw.choice(LIFETIMES)
@@ -68,8 +70,8 @@ def write(job):
     catalog = Catalog(job.target)
     waiting = set()
     ends_requests = job.fate.function != "writer.Writer.record"  # whose visits are to be the records
-    events = native.instrument_class("counter")(writer, catalog, EVENTS, (), waiting=waiting)
-    sizes = native.instrument_class("histogram")(writer, catalog, SIZES, (), waiting=waiting)
+    events = class_of("counter")(writer, catalog, EVENTS, (), waiting=waiting)
+    sizes = class_of("histogram")(writer, catalog, SIZES, (), waiting=waiting)
     for sequence in range(1, lifetime + 1):
         in_one_write = sequence % (2 * ERROR_EVERY) == 0
         if sequence % ERROR_EVERY == 0:
