@@ -24,6 +24,7 @@ from tests.profiling.workloads import assert_split, work
 NEVER = ("--py-spy", "never")
 APP = f"""
 import os
+import re
 import sys
 sys.path.insert(0, {os.getcwd()!r})
 from tests.profiling.workloads import shared_account, work

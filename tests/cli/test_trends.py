@@ -1,4 +1,5 @@
 import math
+import re
 import time
 
 import pytest
@@ -30,8 +31,8 @@ def lines_of(capsys, *arguments):
 
 def test_people_see_trends_and_what_to_do(busy, capsys):
     first, _, head, throughput, latency, errors, *others = lines_of(capsys, busy)
-    assert first.startswith(
-        f"hub {busy}  over 1 min 0 s of traffic  stability: fair, by its throughput variation of 0."
+    assert re.match(  # a second may pass before the look, and be one without requests
+        rf"hub {busy}  over 1 min \d s of traffic  stability: (fair|good), by its throughput variation of 0\.", first
     )
     assert head.split() == ["trend", "direction", "a", "minute", "change", "confidence"]
     assert throughput.split()[:2] == ["throughput", "increasing"]

@@ -26,7 +26,7 @@ from tests.processes import in_forked_child
 from tests.test_forks import Child
 from tests.torture.failpoints import line_with
 
-MID_FOLD = line_with(Folding.fold, "target.add_rows(")
+MID_FOLD = line_with(Folding.fold, "self._add_rows(")
 MID_CLAIM = line_with(slots._lock_free_slot, "return slot, alive")
 CLEARING = line_with(slots._take, "guard = renew_guard(")
 MID_REAP = line_with(slots._retire, "segment.flip_retired(")
