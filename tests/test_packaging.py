@@ -46,6 +46,23 @@ def test_every_package_of_the_tree_is_installed_and_no_other():
     assert set(_declared("packages")) == found
 
 
+def test_every_file_that_is_no_code_is_installed():
+    assert "\ninclude-package-data = false\n" in PYPROJECT
+    data = re.search(r"^\[tool.setuptools.package-data\]\n(.*?)\n\n", PYPROJECT, re.MULTILINE | re.DOTALL)[1]
+    named = set()
+    for package, patterns in re.findall(r'^"?([\w.]+)"? = \[(.*)\]', data, re.MULTILINE):
+        _, folder, below = max((len(each), FOLDERS[each], package[len(each) :]) for each in FOLDERS if each in package)
+        for pattern in re.findall(r'"([^"]+)"', patterns):
+            named |= set(ROOT.joinpath(folder, *below.split(".")).glob(pattern))
+    there = {
+        path
+        for folder in FOLDERS.values()
+        for path in (ROOT / folder).rglob("*")  # does not follow the three links
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".so", ".c", ".h")
+    }
+    assert there == named
+
+
 def test_the_core_depends_on_four_packages():
     assert {re.split("[<>=]", requirement)[0] for requirement in _declared("dependencies")} == CORE
 

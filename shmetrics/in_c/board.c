@@ -6,10 +6,11 @@ PyTypeObject *BoardType;
 static Name enter_slowly = {"_enter_slowly", NULL};
 Name leave_slowly = {"_leave_slowly", NULL};
 
-/* Whether a change at that time is not the first in its second, and has memory. */
+/* Whether a change at that time is not the first in its second, and finds all that it changes. */
 static int is_ready(Board *self, double now) {
     return memory_of(&self->words) != NULL && BUSY < self->words.count && now < self->next_second &&
-           memory_of(&self->starts) != NULL && self->open != NULL && self->free != NULL;
+           memory_of(&self->starts) != NULL && self->open != NULL && PyDict_CheckExact(self->open) &&
+           self->free != NULL && PyList_CheckExact(self->free);
 }
 
 /* The time of a change: the argument after the first, or what the clock says. 1, or 0 for neither, or -1: it raised. */
@@ -26,22 +27,30 @@ static PyObject *enter(Board *self, PyObject *const *args, Py_ssize_t count, PyO
     int told = time_of(self, args, count, keywords, &now);
     if (told < 0)
         return NULL;
-    if (!told || !PyUnicode_CheckExact(args[0]) || !is_ready(self, now) || memory_of(&self->labels) == NULL ||
-        self->texts == NULL || self->shown == NULL || self->tickets == NULL)
+    if (!told || !PyUnicode_CheckExact(args[0]) || self->texts == NULL || !PyDict_CheckExact(self->texts))
+        goto slowly;
+    PyObject *text = PyDict_GetItemWithError(self->texts, args[0]); /* first: it may run a label's own comparison */
+    if (text == NULL && PyErr_Occurred())
+        return NULL;
+    if (text == NULL || !PyBytes_CheckExact(text) || !is_ready(self, now) || memory_of(&self->labels) == NULL ||
+        self->shown == NULL || !PyList_CheckExact(self->shown) || self->tickets == NULL ||
+        Py_TYPE(self->tickets)->tp_iternext == NULL)
         goto slowly;
     double *starts = self->starts.start, *words = self->words.start;
     char *labels = self->labels.start;
-    PyObject *text = PyDict_GetItemWithError(self->texts, args[0]);
     Py_ssize_t free = PyList_GET_SIZE(self->free);
-    if (text == NULL || free == 0)
+    if (free == 0)
         goto slowly;
     PyObject *spot = PyList_GET_ITEM(self->free, free - 1);
     Py_ssize_t place = as_index(spot, PyList_GET_SIZE(self->shown)), size = PyBytes_GET_SIZE(text);
     if (place < 0 || place >= self->starts.count || (place + 1) * size > self->labels.count)
         goto slowly;
     PyObject *ticket = Py_TYPE(self->tickets)->tp_iternext(self->tickets);
-    if (ticket == NULL)
+    if (ticket == NULL) {
+        if (!PyErr_Occurred())
+            PyErr_SetNone(PyExc_StopIteration);
         return NULL;
+    }
     if (PyDict_SetItem(self->open, ticket, spot) < 0 || PyList_SetSlice(self->free, free - 1, free, NULL) < 0) {
         Py_DECREF(ticket);
         return NULL;
@@ -62,7 +71,8 @@ slowly:
 
 int leave(Board *self, PyObject *ticket, double now) {
     double *starts = self->starts.start, *words = self->words.start;
-    if (!PyLong_CheckExact(ticket) || !is_ready(self, now) || self->crowd == NULL || PyDict_Size(self->crowd) != 0)
+    if (!PyLong_CheckExact(ticket) || !is_ready(self, now) || self->crowd == NULL || !PyDict_Check(self->crowd) ||
+        PyDict_GET_SIZE(self->crowd) != 0)
         return 0;
     PyObject *spot = PyDict_GetItemWithError(self->open, ticket);
     Py_ssize_t place = as_index(spot, self->starts.count);

@@ -51,7 +51,7 @@ static inline Py_ssize_t bucket_of(double value) {
 static int add_up(Batch *batch, const Record *rows, Py_ssize_t count) {
     if (count > MOST_RECORDS)
         return 0;
-    double end = -1.0; /* of the second that the last record was in */
+    double end = -INFINITY; /* of the second that the last record was in; the first is in none that is known */
     uint16_t *buckets = batch->buckets;
     Run *run = batch->run - 1;
     for (const Record *row = rows; row < rows + count; row++) {

@@ -82,7 +82,11 @@ static PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, 
         (key = PyTuple_Pack(3, self->method, self->code, self->route)) == NULL)
         goto end;
     kind = PyDict_Check(found) ? PyDict_GetItemWithError(found, key) : NULL;
-    PyErr_Clear(); /* what cannot be a key is the application's own idea of a status, or of a route */
+    if (kind == NULL && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_TypeError))
+            goto end;
+        PyErr_Clear(); /* what cannot be a key is the application's own idea of a status, or of a route */
+    }
     if (kind == NULL || !PyTuple_Check(kind) || PyTuple_GET_SIZE(kind) != 2 || PyTuple_GET_ITEM(kind, 1) != Py_False) {
         kind = NULL;
         result = slowly(self, &finish_slowly, args, count, keywords);
@@ -92,8 +96,8 @@ static PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, 
     if ((clock = PyObject_GetAttr(self->source, clock_)) == NULL ||
         (end = PyObject_GetAttr(self->source, complete)) == NULL || (now = PyObject_CallNoArgs(clock)) == NULL)
         goto end;
-    if (self->done) { /* a collection came in between, and something that it ended */
-        result = Py_NewRef(Py_None);
+    if (self->done || !self->is_plain) { /* the clock's own code came in between, or a collection did */
+        result = slowly(self, &finish_slowly, args, count, keywords);
         goto end;
     }
     self->elapsed = PyFloat_AsDouble(now) - self->start;

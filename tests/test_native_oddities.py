@@ -1,0 +1,184 @@
+"""The writes in C meet what nearly never is: they do then what those in Python do, and never take the process along."""
+
+import numpy as np
+import pytest
+
+from shmetrics import PerformanceMetrics, native
+from shmetrics.board import Board
+from shmetrics.folded import Folded
+from shmetrics.folding import Folding
+from shmetrics.layout import BOARD, RECORD
+from shmetrics.workers.http_metrics import HttpMetrics, HttpSource
+
+WAYS = [
+    "0",
+    pytest.param("1", marks=pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here")),
+]
+EACH_WAY = pytest.mark.parametrize("way", WAYS)
+
+
+def memory():
+    return memoryview(bytearray(BOARD.itemsize))
+
+
+@pytest.fixture
+def make_board(monkeypatch, clock):
+    def make(way):
+        monkeypatch.setenv(native.VARIABLE, way)
+        board = native.in_front("Board", Board)(clock)
+        board.begin(memory())
+        board.leave(board.enter("/"))  # the second has begun, and the label is known
+        return board
+
+    return make
+
+
+@pytest.fixture
+def metrics():
+    with PerformanceMetrics() as metrics:
+        yield metrics
+
+
+@pytest.fixture
+def make_request(monkeypatch, metrics):
+    """A request of a known kind."""
+
+    def make(way, clock=lambda: 1.0):
+        monkeypatch.setenv(native.VARIABLE, way)
+        source = HttpSource(metrics, clock, HttpMetrics(metrics, (0.5, 1.0)))
+        for _ in range(2):
+            request = source.request(source, "GET", "/")
+            request.code = 200
+            if not metrics.recorder.committed:
+                request.finish()
+        return request
+
+    return make
+
+
+def outcome(action, *args):
+    """What it returns, or raises."""
+    try:
+        return action(*args)
+    except BaseException as error:  # noqa: BLE001  the other way raises the same
+        return type(error), str(error)
+
+
+# A board that somebody has meddled with -------------------------------------------------------------------------------
+
+THINGS = {
+    "nothing": lambda: None,
+    "number": lambda: 3,
+    "text": lambda: "x",
+    "bytes": lambda: b"abc",
+    "tuple": tuple,
+    "list": list,
+    "list of texts": lambda: ["/"],
+    "dictionary": dict,
+    "class": lambda: object,
+    "iterator": lambda: iter(()),
+    "memory": lambda: memoryview(b"12345678"),
+}
+
+
+@pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here")
+@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("name", ["_open", "_free", "_shown", "_texts", "_crowd", "_tickets"])
+def test_an_attribute_that_is_something_else_is_the_same_error_as_in_python(make_board, name, thing):
+    said = []
+    for way in ("0", "1"):
+        board = make_board(way)
+        ticket = board.enter("/")
+        setattr(board, name, THINGS[thing]())
+        said.append([outcome(board.enter, "/"), outcome(board.leave, ticket)])
+    assert said[0] == said[1]
+
+
+@EACH_WAY
+def test_a_label_whose_comparison_moves_the_board_is_shown_where_it_is_then(make_board, way):
+    class Label(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            board.move_to(elsewhere)
+            return str.__eq__(self, other)
+
+    board, elsewhere = make_board(way), memory()
+    board.leave(board.enter(Label("/odd")))
+    board.enter("/odd")
+    assert any(elsewhere.cast("d"))
+    assert bytes(elsewhere).count(b"/odd") == 1
+
+
+@EACH_WAY
+def test_a_label_whose_comparison_fails_is_the_callers_error(make_board, way):
+    class Label(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            raise ZeroDivisionError
+
+    board = make_board(way)
+    board.leave(board.enter(Label("/odd")))
+    with pytest.raises(ZeroDivisionError):
+        board.enter("/odd")
+
+
+# A request that ends in an odd way ------------------------------------------------------------------------------------
+
+
+@EACH_WAY
+@pytest.mark.parametrize(("what", "requests_and_errors"), [("fail", (2, 1)), ("discard", (1, 0))])
+def test_what_is_said_of_a_request_while_its_clock_is_read_counts(
+    make_request, metrics, way, what, requests_and_errors
+):
+    said = []
+
+    def clock():
+        if said:
+            getattr(said[0], what)()
+        return 1.0
+
+    request = make_request(way, clock)
+    said.append(request)
+    request.finish()
+    statistics = metrics.get_statistics()
+    assert (statistics["total_requests"], statistics["total_errors"]) == requests_and_errors
+
+
+@EACH_WAY
+def test_what_interrupts_the_look_at_a_status_is_not_lost(make_request, way):
+    class Status:
+        interrupted = 0
+
+        def __hash__(self):  # here a signal handler raises
+            Status.interrupted += 1
+            if Status.interrupted == 1:
+                raise KeyboardInterrupt
+            return 200
+
+    request = make_request(way)
+    request.code = Status()
+    with pytest.raises(KeyboardInterrupt):
+        request.finish()
+
+
+# Records that no clock can have given the time of ---------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here")
+@pytest.mark.parametrize("time", [-0.0, -0.5, -1.0, -1.5, -2.0, -1e300, float("nan"), float("inf"), 2.0**40, 2.0**64])
+@pytest.mark.parametrize("then", [None, 1.5, -1.5])
+def test_a_time_that_cannot_be_is_folded_as_in_python(monkeypatch, time, then):
+    rows = np.zeros(4, RECORD)
+    rows["time"] = time
+    rows["inference_time"], rows["batch_size"], rows["errors"] = 0.5, 1.0, (1, 2, 3, 4)
+    if then is not None:
+        rows["time"][2:] = then
+    areas = []
+    for way in ("0", "1"):
+        monkeypatch.setenv(native.VARIABLE, way)
+        kind = native.in_front("Folding", Folding)
+        areas.append(Folded())
+        kind._add_rows(kind.__new__(kind), areas[-1], rows)
+    assert areas[0].area.tobytes() == areas[1].area.tobytes()
