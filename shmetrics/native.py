@@ -36,7 +36,13 @@ def is_used() -> bool:
 def tell(function: str, *args: object, **facts: object) -> None:
     """Call a function of C's that takes facts about a module: once, when the module is imported."""
     if IS_BUILT:
-        getattr(_native, function)(*args, **facts)
+        try:
+            getattr(_native, function)(*args, **facts)
+        except (AttributeError, TypeError) as error:
+            raise ImportError(
+                f"the compiled part of shmetrics ({_native.__file__}) is of another version ({error}); install it "
+                f"again: pip install --force-reinstall --no-deps shmetrics, or -e . where it was installed so"
+            ) from error
 
 
 def add_tails(areas: Any, tails: list[Any]) -> list[int]:

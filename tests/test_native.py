@@ -433,3 +433,9 @@ def test_in_strict_mode_records_are_fenced_and_so_those_of_python(monkeypatch, m
     assert writer.committed == FOLD_BATCH + 1
     assert View(writer._segment).snapshot().counters.requests == FOLD_BATCH + 1
     writer.close()
+
+
+@compiled
+def test_a_compiled_part_of_another_version_is_told_with_the_remedy():
+    with pytest.raises(ImportError, match=r"of another version \(.*no_such_function.*\); install it again: pip install"):
+        native.tell("no_such_function")
