@@ -437,5 +437,5 @@ def test_in_strict_mode_records_are_fenced_and_so_those_of_python(monkeypatch, m
 
 @compiled
 def test_a_compiled_part_of_another_version_is_told_with_the_remedy():
-    with pytest.raises(ImportError, match=r"of another version \(.*no_such_function.*\); install it again: pip install"):
+    with pytest.raises(ImportError, match=r"of another version \(.*no_such_function.*\); install it again: pip "):
         native.tell("no_such_function")
