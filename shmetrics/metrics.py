@@ -420,14 +420,10 @@ def _keep(writer: Writer, value: float, labels: bytes) -> None:
 
 
 def _other_dimensions(found: Segment, wanted: Layout) -> str:
-    flags = [
-        f"--{name.replace('_', '-')} {getattr(wanted, name)}"
-        for name in ("window_size", "max_workers", "max_series")
-        if getattr(wanted, name) != getattr(found.layout, name)
-    ]
     return (
         f"it exists with {found.layout}, which stands; {wanted} was asked for. To have that, remove it while no server "
-        f"runs (`shmetrics rm {found.name}`); where it is `shmetrics run` that makes it, give that {' '.join(flags)}"
+        f"runs (`shmetrics rm {found.name}`); where it is `shmetrics run` that makes it, give that "
+        f"{segment.flags_for(found.layout, wanted)}"
     )
 
 

@@ -8,6 +8,7 @@ Where there was no compiler when this package was installed, in interpreters wit
 ``SHMETRICS_NATIVE=0`` says so, Python works alone: slower by a few times, and the same in every other respect.
 """
 
+import os
 from functools import cache
 from types import MethodDescriptorType
 from typing import Any, Final, TypeVar, cast
@@ -29,8 +30,12 @@ _Class = TypeVar("_Class")
 
 
 def is_used() -> bool:
-    """Whether it is used from now on. ValueError where the environment says neither yes nor no."""
-    return settings.switch(VARIABLE) is not False and IS_BUILT
+    """Whether it is used from now on. ValueError where the environment says neither yes nor no.
+
+    A variable that is empty says nothing, as files of environments have it.
+    """
+    setting = settings.switch(VARIABLE) if os.environ.get(VARIABLE) else None
+    return setting is not False and IS_BUILT
 
 
 def tell(function: str, *args: object, **facts: object) -> None:

@@ -277,9 +277,19 @@ def create_or_attach(name: str, dims: Layout, *, any_dimensions: bool = False) -
             segment.close()
             raise HubLayoutError(
                 f"hub {name!r} exists with {found}, but {dims} was asked for; "
-                f"use the same numbers, another name, or stop the server and remove it with `shmetrics rm {name}`"
+                f"use the same numbers, another name, or stop the server and remove it with `shmetrics rm {name}`; "
+                f"where it is `shmetrics run` that makes it, give that {flags_for(found, dims)}"
             )
         return segment
+
+
+def flags_for(found: Layout, wanted: Layout) -> str:
+    """The flags of `shmetrics run` that would have made the hub as it was wanted, and not as it was found."""
+    return " ".join(
+        f"--{name.replace('_', '-')} {getattr(wanted, name)}"
+        for name in ("window_size", "max_workers", "max_series")
+        if getattr(wanted, name) != getattr(found, name)
+    )
 
 
 def unlink(name: str, instance: int) -> bool:

@@ -43,7 +43,7 @@ def test_the_writes_in_c_are_there_where_they_can_be_compiled():
     assert native.IS_BUILT or not can_be, "it could be compiled; install this project again (pip install -e .)"
 
 
-@pytest.mark.parametrize(("setting", "used"), [("0", False), ("1", native.IS_BUILT), ("", False)])
+@pytest.mark.parametrize(("setting", "used"), [("0", False), ("1", native.IS_BUILT), ("", native.IS_BUILT)])
 def test_the_environment_says_whether_they_are_used(monkeypatch, setting, used):
     monkeypatch.setenv(native.VARIABLE, setting)
     assert native.is_used() is used

@@ -408,3 +408,11 @@ def test_unlink_leaves_the_files_of_other_users_alone(hub, make_guard, path):
     segment.unlink(hub.name, hub.instance)
     assert os.path.exists(path)
     assert os.path.exists(foreign)
+
+
+def test_a_hub_of_other_dimensions_is_refused_with_the_flags_that_would_make_it(hub_name):
+    segment.create(hub_name, SMALL).close()
+    wanted = layout.Layout(max_workers=SMALL.max_workers, window_size=1234, max_series=SMALL.max_series + 1)
+    flags = f"`shmetrics run` that makes it, give that --window-size 1234 --max-series {SMALL.max_series + 1}$"
+    with pytest.raises(HubLayoutError, match=flags):
+        segment.create_or_attach(hub_name, wanted)
