@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from shmetrics import exemplars
 from shmetrics.cells import Cells
 from shmetrics.families import Exemplar
-from shmetrics.folded import Areas, Rows, flaws
+from shmetrics.folded import NO_ROWS, Areas, Rows, flaws
 from shmetrics.layout import (
     BOARD,
     CLAIMED,
@@ -62,9 +62,6 @@ _FLOAT: Final = np.dtype(np.float64)
 _IDENTITY: Final = tuple(name for name in OWNER.names or () if OWNER[name].subdtype is None)
 _GARBAGE: Final = offset_of(OWNER, "collections") // 8
 """The first word of the counts, which are the last of an entry."""
-
-
-_NO_ROWS: Final = np.empty(0, RECORD)
 
 
 class Owner(NamedTuple):
@@ -237,7 +234,7 @@ class Copier:
             for hot, problem in zip(hots, problems, strict=True)
         ]
         rows = [
-            self._copy_ring(slot, first, hot.head) if first < hot.head else _NO_ROWS
+            self._copy_ring(slot, first, hot.head) if first < hot.head else NO_ROWS
             for slot, first, hot in zip(slots, firsts, hots, strict=True)
         ]
         return firsts, rows

@@ -16,6 +16,7 @@ from shmetrics.layout import FOLDED, MEASURES, RECORD, SECONDS, offset_of
 
 Rows = NDArray[np.void]
 """A one-dimensional array of ``layout.RECORD``."""
+NO_ROWS: Final = np.empty(0, RECORD)
 
 Areas = NDArray[np.void]
 """A one-dimensional array of ``layout.FOLDED``: one area after another."""

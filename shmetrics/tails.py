@@ -12,16 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmetrics import native, sketch
-from shmetrics.folded import Areas, Rows, all_valid, fill_measures, is_valid, whole_seconds
-from shmetrics.layout import FOLDED, MEASURES, RECORD, SECONDS, offset_of
+from shmetrics.folded import NO_ROWS, Areas, Rows, all_valid, fill_measures, is_valid, whole_seconds
+from shmetrics.layout import FOLDED, MEASURES, SECONDS, offset_of
 
 _WORDS: Final = FOLDED.itemsize // 8
 _SKETCHES: Final = offset_of(FOLDED, "sketch") // 8 + (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
 """In the words of an area, where the sketch of each measure starts."""
 _MOST_ERRORS: Final = 1 << 53
 """A cumulative count is taken for no more than that: no honest one comes near, and a thousand fit into 64 bits."""
-
-_NO_ROWS: Final = np.empty(0, RECORD)
 
 _Indices = NDArray[np.intp]
 
@@ -35,7 +33,7 @@ def add_tails(areas: Areas, tails: Sequence[Rows]) -> None:
         left = native.add_tails(areas, list(tails))
         if not left:
             return
-        tails = [tails[at] if at in left else _NO_ROWS for at in range(len(tails))]
+        tails = [tails[at] if at in left else NO_ROWS for at in range(len(tails))]
     counts = [len(tail) for tail in tails]
     if not any(counts):
         return

@@ -6,7 +6,7 @@ records are folded and which copy is good. So a SIGKILL at any instruction leave
 
 Until the first write in a process there is no slot: a module-level object made before a fork works in every child. And
 when no slot is to be had, the same code writes to a private slot of the same shape, whose records move to the shared
-one when it comes. Another (native) writer could stand behind `recorder.Recorder`, over the bytes of `layout`.
+one when it comes. Its path of a request is there once more in C (`native`).
 """
 
 import struct

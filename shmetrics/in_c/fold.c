@@ -151,7 +151,7 @@ static PyObject *add_rows(PyObject *self, PyObject *const *args, Py_ssize_t coun
     if (count == 2 && keywords == NULL && is_told()) {
         View words = {NULL, 0, NULL};
         Batch batch;
-        PyObject *name = name_of(&words_of_area), *area = name == NULL ? NULL : PyObject_GetAttr(args[0], name);
+        PyObject *area = attribute(args[0], &words_of_area);
         if (area == NULL)
             return NULL;
         view_set(&words, area, 'Q');
@@ -207,20 +207,13 @@ PyObject *use_fold(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywor
 static PyMethodDef methods[] = {
     METHOD("_add_rows", add_rows, "folded, rows", "Add records to an area. See `folded.Folded`."), {0}};
 
-static int nothing_held(PyObject *self, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(self));
-    return 0;
-}
-
-static void folding_dealloc(PyObject *self) {
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
+LIFETIME(folding, 0, NULL, 0)
 
 static PyType_Slot slots[] = {
-    {Py_tp_methods, methods}, {Py_tp_traverse, nothing_held}, {Py_tp_dealloc, folding_dealloc}, {0}};
+    {Py_tp_methods, methods},       {Py_tp_traverse, folding_traverse},
+    {Py_tp_clear, folding_clear},   {Py_tp_dealloc, folding_dealloc},
+    {0},
+};
 
 int add_fold(PyObject *module) {
     return add_type(module, "shmetrics._native.Folding", sizeof(PyObject), NULL, slots) == NULL ? -1 : 0;

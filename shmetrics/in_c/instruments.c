@@ -19,12 +19,13 @@ double *own_cells(Instrument *self, Writer *writer, Py_ssize_t least) {
 }
 
 Py_ssize_t bucket_cell(Instrument *self, double value) {
-    Py_ssize_t low = 0, high = self->count;
     if (self->limits == NULL)
         return 0;
+    const double *limits = (const double *) PyBytes_AS_STRING(self->limits);
+    Py_ssize_t low = 0, high = self->count;
     while (low < high) {
         Py_ssize_t middle = (low + high) / 2;
-        if (self->limits[middle] < value)
+        if (limits[middle] < value)
             low = middle + 1;
         else
             high = middle;
@@ -130,14 +131,16 @@ static PyObject *bounds_get(Instrument *self, void *Py_UNUSED(name)) {
 /* Kept as C has numbers, too: a float of Python's is on a cache line of its own. */
 static int bounds_set(Instrument *self, PyObject *bounds, void *Py_UNUSED(name)) {
     Py_ssize_t count = bounds != NULL && PyTuple_CheckExact(bounds) ? PyTuple_GET_SIZE(bounds) : 0;
-    double *limits = count ? PyMem_New(double, (size_t) count) : NULL;
-    for (Py_ssize_t each = 0; limits != NULL && each < count; each++)
-        if (!as_double(PyTuple_GET_ITEM(bounds, each), &limits[each])) {
-            PyMem_Free(limits);
-            limits = NULL;
-        }
-    PyMem_Free(self->limits);
-    self->limits = limits;
+    PyObject *limits = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t) sizeof(double));
+    if (limits == NULL)
+        return -1;
+    double *numbers = (double *) PyBytes_AS_STRING(limits);
+    int are_all = count > 0;
+    for (Py_ssize_t each = 0; are_all && each < count; each++)
+        are_all = as_double(PyTuple_GET_ITEM(bounds, each), &numbers[each]);
+    if (!are_all)
+        Py_CLEAR(limits);
+    Py_XSETREF(self->limits, limits);
     self->count = count;
     Py_XSETREF(self->bounds, Py_XNewRef(bounds));
     return 0;
@@ -145,23 +148,7 @@ static int bounds_set(Instrument *self, PyObject *bounds, void *Py_UNUSED(name))
 
 VIEW(in_catalog, Instrument, in_catalog, 'Q')
 
-static int instrument_traverse(PyObject *self, visitproc visit, void *arg) {
-    return visit_held(self, 4, &((Instrument *) self)->in_catalog, 1, visit, arg);
-}
-
-static int instrument_clear(PyObject *self) {
-    let_go(self, 4, &((Instrument *) self)->in_catalog, 1);
-    return 0;
-}
-
-static void instrument_dealloc(PyObject *self) {
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    instrument_clear(self);
-    PyMem_Free(((Instrument *) self)->limits);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
+LIFETIME(instrument, 5, &((Instrument *) self)->in_catalog, 1)
 
 static PyMethodDef methods[] = {
     METHOD("_add", add, "cell, amount", "Add to a cell. See `instruments.Instrument`."),

@@ -54,14 +54,14 @@ void let_go(PyObject *self, int objects, View *views, int count) {
         view_set(views, NULL, '\0');
 }
 
-PyObject *name_of(Name *name) {
-    if (name->name == NULL)
-        name->name = PyUnicode_InternFromString(name->text);
-    return name->name;
+PyObject *attribute(void *self, Name *name) {
+    if (name->name == NULL && (name->name = PyUnicode_InternFromString(name->text)) == NULL)
+        return NULL;
+    return PyObject_GetAttr(self, name->name);
 }
 
 PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
-    PyObject *name = name_of(method), *bound = name == NULL ? NULL : PyObject_GetAttr(self, name);
+    PyObject *bound = attribute(self, method);
     if (bound == NULL)
         return NULL;
     PyObject *result = PyObject_Vectorcall(bound, args, (size_t) count, keywords);

@@ -8,7 +8,9 @@ It calls what its source has, whatever that is, in the order in which the method
 PyTypeObject *RequestType;
 static PyObject *current; /* the context variable that holds the innermost span */
 static Name begin_slowly = {"_begin_slowly", NULL}, finish_slowly = {"_finish_slowly", NULL};
-static PyObject *clock_, *enter, *complete, *kinds, *recorder, *zero; /* names, and 0.0 */
+static Name clock_ = {"clock", NULL}, enter = {"enter", NULL}, complete = {"complete", NULL}, kinds = {"kinds", NULL},
+            recorder = {"recorder", NULL};
+static PyObject *zero, *one; /* 0.0 and 1 */
 
 static int request_init(Request *self, PyObject *args, PyObject *keywords) {
     PyObject *source, *method, *path, *text = NULL, *clock = NULL, *start = NULL, *begin = NULL;
@@ -22,10 +24,10 @@ static int request_init(Request *self, PyObject *args, PyObject *keywords) {
     Py_XSETREF(self->route, PyUnicode_New(0, 0));
     self->done = 0;
     self->is_plain = 1;
-    PyObject *of = PyObject_GetAttr(source, recorder);
+    PyObject *of = attribute(source, &recorder);
     Py_XSETREF(self->recorder, of);
     if (of == NULL || (text = PyUnicode_FromFormat("%S %S", method, path)) == NULL ||
-        (clock = PyObject_GetAttr(source, clock_)) == NULL || (begin = PyObject_GetAttr(source, enter)) == NULL ||
+        (clock = attribute(source, &clock_)) == NULL || (begin = attribute(source, &enter)) == NULL ||
         (start = PyObject_CallNoArgs(clock)) == NULL)
         goto end;
     self->start = PyFloat_AsDouble(start);
@@ -72,13 +74,13 @@ slowly:
 /* As `HttpRequest.finish` of a request of which nothing is to be said but what its kind is. */
 static PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
     PyObject *found = NULL, *key = NULL, *kind = NULL, *clock = NULL, *end = NULL, *now = NULL, *elapsed = NULL,
-             *inference = NULL, *one = NULL, *result = NULL;
+             *inference = NULL, *result = NULL;
     if (self->done)
         Py_RETURN_NONE;
     if (count || keywords != NULL || !self->is_plain || self->source == NULL || self->method == NULL ||
         self->code == NULL || self->route == NULL || self->ticket == NULL)
         return slowly(self, &finish_slowly, args, count, keywords);
-    if ((found = PyObject_GetAttr(self->source, kinds)) == NULL ||
+    if ((found = attribute(self->source, &kinds)) == NULL ||
         (key = PyTuple_Pack(3, self->method, self->code, self->route)) == NULL)
         goto end;
     kind = PyDict_Check(found) ? PyDict_GetItemWithError(found, key) : NULL;
@@ -93,8 +95,8 @@ static PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, 
         goto end;
     }
     Py_INCREF(kind);
-    if ((clock = PyObject_GetAttr(self->source, clock_)) == NULL ||
-        (end = PyObject_GetAttr(self->source, complete)) == NULL || (now = PyObject_CallNoArgs(clock)) == NULL)
+    if ((clock = attribute(self->source, &clock_)) == NULL ||
+        (end = attribute(self->source, &complete)) == NULL || (now = PyObject_CallNoArgs(clock)) == NULL)
         goto end;
     if (self->done || !self->is_plain) { /* the clock's own code came in between, or a collection did */
         result = slowly(self, &finish_slowly, args, count, keywords);
@@ -104,8 +106,7 @@ static PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, 
     self->done = 1;
     elapsed = PyFloat_FromDouble(self->elapsed);
     inference = PyFloat_FromDouble(self->elapsed > 0.0 ? self->elapsed : 0.0);
-    one = PyLong_FromLong(1);
-    if (elapsed == NULL || inference == NULL || one == NULL)
+    if (elapsed == NULL || inference == NULL)
         goto end;
     PyObject *said[] = {self->ticket, now, inference, one, zero, zero, PyTuple_GET_ITEM(kind, 0), elapsed};
     result = PyObject_Vectorcall(end, said, 8, NULL);
@@ -118,7 +119,6 @@ end:
     Py_XDECREF(now);
     Py_XDECREF(elapsed);
     Py_XDECREF(inference);
-    Py_XDECREF(one);
     return result;
 }
 
@@ -151,15 +151,10 @@ static PyType_Slot slots[] = {
 };
 
 int add_request(PyObject *module) {
-    struct { PyObject **name; const char *text; } names[] = {
-        {&clock_, "clock"}, {&enter, "enter"}, {&complete, "complete"}, {&kinds, "kinds"}, {&recorder, "recorder"},
-    };
-    for (size_t each = 0; each < sizeof names / sizeof *names; each++)
-        if ((*names[each].name = PyUnicode_InternFromString(names[each].text)) == NULL)
-            return -1;
     zero = PyFloat_FromDouble(0.0);
+    one = PyLong_FromLong(1);
     RequestType = add_type(module, "shmetrics._native.HttpRequest", sizeof(Request), NULL, slots);
-    return RequestType == NULL || zero == NULL ? -1 : 0;
+    return RequestType == NULL || zero == NULL || one == NULL ? -1 : 0;
 }
 
 PyObject *use_context(PyObject *Py_UNUSED(module), PyObject *variable) {

@@ -83,13 +83,14 @@ void let_go(PyObject *self, int objects, View *views, int count);
      NAME "($self, " PARAMETERS ")\n--\n\n" DOC}
 #define OBJECT(NAME, TYPE, FIELD) {NAME, T_OBJECT_EX, offsetof(TYPE, FIELD), 0, NULL}
 
-/* The name of a method of Python's, which is called where that in C does nothing. */
+/* The name of an attribute, or of a method of Python's that is called where that in C does nothing. */
 typedef struct {
     const char *text;
-    PyObject *name;
+    PyObject *name; /* made when it is first wanted */
 } Name;
 
-PyObject *name_of(Name *name);
+/* A new reference, as `getattr` gives it. */
+PyObject *attribute(void *self, Name *name);
 
 /* Call the method in Python with the same arguments. */
 PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
@@ -153,10 +154,10 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyObject *writer, *clock, *cells, *bounds;
+    PyObject *limits; /* `bounds` as C has numbers, in a bytes object */
     View in_catalog;
     long long serial;
-    Py_ssize_t first, count;
-    double *limits; /* `bounds`, `count` of them */
+    Py_ssize_t first, count; /* of the cells its own begin at; of limits */
 } Instrument;
 
 typedef struct {
