@@ -40,6 +40,7 @@ NO_STEPS = {
     "reader.Reader.__init__": "before the first read",
     "copies.Copier.__init__": "before the first read",
     "segment.Segment.__del__": "where nobody closed",
+    "segment.flags_for": "words a message only",
     "catalog.Catalog.__init__": "before the first look",
     "board.Board.__init__": "before the first record",
     "board.requests_on": "looks at a copy",
