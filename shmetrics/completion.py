@@ -14,6 +14,7 @@ from shmetrics.board import BUSY_WORD, Board
 from shmetrics.exclusion import takes_token
 from shmetrics.folding import Folding
 from shmetrics.instruments import Histogram
+from shmetrics.layout import LABEL_BYTES
 from shmetrics.records import SHIFT, check_numbers, pack_into
 from shmetrics.slots import CACHE_HITS, CACHE_MISSES, ERRORS, HEAD
 from shmetrics.writer import Writer
@@ -89,7 +90,15 @@ def writer_class() -> type[RequestWriter]:
     return native.in_front("Writer", RequestWriter, board_class=board, folding_class=folding)
 
 
-native.tell("use_layout", head=HEAD, errors=ERRORS, cache_hits=CACHE_HITS, cache_misses=CACHE_MISSES, busy=BUSY_WORD)
+native.tell(
+    "use_layout",
+    head=HEAD,
+    errors=ERRORS,
+    cache_hits=CACHE_HITS,
+    cache_misses=CACHE_MISSES,
+    busy=BUSY_WORD,
+    label_bytes=LABEL_BYTES,
+)
 
 
 def _check(args: tuple[Any, ...]) -> None:

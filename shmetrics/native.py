@@ -9,6 +9,7 @@ Where there was no compiler when this package was installed, in interpreters wit
 """
 
 import os
+from collections.abc import Callable
 from functools import cache
 from types import MethodDescriptorType
 from typing import Any, Final, TypeVar, cast
@@ -27,6 +28,7 @@ IS_BUILT: Final = _native is not None
 """Whether there is one here."""
 
 _Class = TypeVar("_Class")
+_Callable = TypeVar("_Callable", bound=Callable[..., Any])
 
 
 def is_used() -> bool:
@@ -58,6 +60,11 @@ def add_tails(areas: Any, tails: list[Any]) -> list[int]:
 def in_front(name: str, python: type[_Class], **attributes: object) -> type[_Class]:
     """A class of Python's, with the methods of C's of that name before its own where C is used."""
     return _in_front(name, cast("Any", python), *attributes.items()) if is_used() else python
+
+
+def instead(name: str, python: _Callable) -> _Callable:
+    """What is called as Python's is: that of C's of that name where C is used."""
+    return cast("_Callable", getattr(_native, name)) if is_used() else python
 
 
 @cache

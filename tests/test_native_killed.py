@@ -7,6 +7,7 @@ import pytest
 from shmetrics import CustomMetrics, PerformanceMetrics, native
 from shmetrics.hub import View
 from shmetrics.slots import ERRORS
+from shmetrics.workers.http_metrics import source_class
 from tests.stepping import each_instruction
 
 pytestmark = pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here: see tests/test_native.py")
@@ -29,6 +30,7 @@ class Worker:
         self.depth = custom.gauge("depth", merge="sum").labels()
         self.seconds = custom.histogram("seconds", buckets=(1.0, 2.0)).labels()
         self.now = time.monotonic()
+        self.source = source_class()(self.metrics, lambda: self.now, None)
         self.view = View(self.metrics._attachment.segment)
         self.slot = self.metrics._attachment.segment.slots[0]
 
@@ -44,6 +46,11 @@ class Worker:
             writer.record(*OLD)
         writer.leave(writer.enter("/", self.now), self.now)  # the second that this is in has begun
         self.ticket = writer.enter("/", self.now)
+        self.request = self.source.request("GET", "/a")
+        writer.leave(self.request._ticket, self.now)
+        self.request._ticket, self.request._start = self.ticket, self.now - NEW[0]
+        self.request.code = 200
+        assert self.source.kinds["GET", 200, ""] == (None, False)
 
     def seen(self):
         """Requests, errors, the counter, the gauge, the histogram's sum and count, requests in flight."""
@@ -52,7 +59,8 @@ class Worker:
         (worker,) = snapshot.workers
         assert not worker.stale
         assert snapshot.health.corrupt == {}
-        assert {row[1:5] for row in worker.window.tolist()} <= {OLD, NEW}
+        assert {row[1:5] for row in worker.window.tolist()} <= {OLD, NEW, (NEW[0], 1.0, 0.0, 0.0)}
+        assert {request.label for request in worker.in_flight} <= {"/", "/b", "GET /b"}
         assert int(worker.folded.valid) == snapshot.counters.requests
         return (
             snapshot.counters.requests,
@@ -80,6 +88,11 @@ ACTS = {
         [(3, 3, 5.0, 4.0, 4.5, 3.0, 1), (3, 3, 5.0, 4.0, 6.25, 3.0, 1), (3, 3, 5.0, 4.0, 6.25, 4.0, 1)],
     ),
     "a request's begin": (lambda self: self.writer.enter("/b", self.now), [(3, 3, 3.0, 4.0, 4.5, 3.0, 2)]),
+    "a server's request begins": (lambda self: self.source.request("GET", "/b"), [(3, 3, 3.0, 4.0, 4.5, 3.0, 2)]),
+    "a server's request ends": (
+        lambda self: self.request.finish(),
+        [(4, 3, 3.0, 4.0, 4.5, 3.0, 1), (4, 3, 3.0, 4.0, 4.5, 3.0, 0)],
+    ),
     "a request's leaving": (lambda self: self.writer.leave(self.ticket, self.now), [(3, 3, 3.0, 4.0, 4.5, 3.0, 0)]),
     "a request's end: the record, the duration's sum, its bucket, the board": (
         lambda self: self.writer.complete(self.ticket, self.now, *NEW, self.seconds, 1.75),

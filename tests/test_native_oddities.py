@@ -1,5 +1,8 @@
 """The writes in C meet what nearly never is: they do then what those in Python do, and never take the process along."""
 
+from collections import Counter
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -8,7 +11,7 @@ from shmetrics.board import Board
 from shmetrics.folded import Folded
 from shmetrics.folding import Folding
 from shmetrics.layout import BOARD, RECORD
-from shmetrics.workers.http_metrics import HttpMetrics, HttpSource
+from shmetrics.workers.http_metrics import HttpMetrics, Kinds, source_class
 
 WAYS = [
     "0",
@@ -40,14 +43,22 @@ def metrics():
 
 
 @pytest.fixture
-def make_request(monkeypatch, metrics):
+def make_source(monkeypatch, metrics):
+    def make(way, clock=lambda: 1.0):
+        monkeypatch.setenv(native.VARIABLE, way)
+        return source_class()(metrics, clock, HttpMetrics(metrics, (0.5, 1.0)))
+
+    return make
+
+
+@pytest.fixture
+def make_request(make_source, metrics):
     """A request of a known kind."""
 
     def make(way, clock=lambda: 1.0):
-        monkeypatch.setenv(native.VARIABLE, way)
-        source = HttpSource(metrics, clock, HttpMetrics(metrics, (0.5, 1.0)))
+        source = make_source(way, clock)
         for _ in range(2):
-            request = source.request(source, "GET", "/")
+            request = source.request("GET", "/")
             request.code = 200
             if not metrics.recorder.committed:
                 request.finish()
@@ -182,3 +193,68 @@ def test_a_time_that_cannot_be_is_folded_as_in_python(monkeypatch, time, then):
         areas.append(Folded())
         kind._add_rows(kind.__new__(kind), areas[-1], rows)
     assert areas[0].area.tobytes() == areas[1].area.tobytes()
+
+
+# A source of requests that somebody has meddled with ------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here")
+@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("name", ["clock", "enter", "complete", "kinds", "request_class"])
+def test_an_attribute_of_a_source_that_is_something_else_is_an_error_as_in_python(make_source, name, thing):
+    said = []
+    for way in ("0", "1"):
+        source = make_source(way)
+        begun = source.request("GET", "/")
+        begun.code = 200
+        setattr(source, name, THINGS[thing]())
+        told = [outcome(source.request, "GET", "/"), outcome(begun.finish)]
+        said.append([each[0] if type(each) is tuple else type(each).__name__ for each in told])
+    assert said[0] == said[1]
+
+
+@EACH_WAY
+@pytest.mark.parametrize("name", ["clock", "enter", "complete", "kinds", "recorder", "request_class"])
+def test_a_source_that_lacks_something_says_what(make_source, way, name):
+    source = make_source(way)
+    begun = source.request("GET", "/")
+    delattr(source, name)
+    action = begun.finish if name in {"complete", "kinds"} else partial(source.request, "GET", "/")
+    with pytest.raises(AttributeError, match=name):
+        action()
+
+
+@EACH_WAY
+@pytest.mark.parametrize("path", ["/ä/1", "/" + 80 * "x", "/a\0b", "", 56 * "é"], ids="ABCDE")
+@pytest.mark.parametrize("method", ["GET", "", 60 * "M", "Ä"], ids="ABCD")
+def test_a_path_is_shown_as_the_board_would_show_it(make_source, metrics, way, method, path):
+    source = make_source(way)
+    source.request("GET", "/").finish()
+    source.request(method, path)
+    metrics.recorder.enter(f"{method} {path}")
+    ((first, second),) = (worker.in_flight for worker in metrics.snapshot().workers)
+    assert first.label == second.label
+
+
+@EACH_WAY
+def test_the_kind_of_the_request_before_is_not_taken_for_another(make_source, metrics, way):
+    source = make_source(way)
+    wanted = []
+    for method, code, route in [
+        ("GET", 200, "/a"),
+        ("GET", 200, "/a"),
+        ("GET", 200, "/b"),
+        ("GET", 404, "/b"),
+        ("PUT", 404, "/b"),
+        ("PUT", 404, "/b"),
+    ]:
+        request = source.request(method, "/")
+        request.code, request.route = code, route
+        request.finish()
+        wanted.append((method, str(code), route))
+    source.kinds = Kinds(None)
+    request = source.request("PUT", "/")
+    request.code, request.route = 404, "/b"
+    request.finish()
+    found = {each.labels: each.count for each in metrics.snapshot().families[0].series}
+    assert found == Counter(wanted)

@@ -17,8 +17,10 @@ from __future__ import annotations  # those of a function within another are mad
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Final
 
+from shmetrics import native
 from shmetrics.metrics import PerformanceMetrics
 from shmetrics.workers.asgi_websocket import (
     Application,
@@ -56,6 +58,7 @@ class MetricsMiddleware(HttpMiddleware):
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
         self._raises: bool | None = None
+        self._receiver, self._sender = native.instead("Receiver", partial), native.instead("Sender", partial)
         self._websockets = WebSocketMetrics(metrics, clock) if http_metrics else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,42 +69,14 @@ class MetricsMiddleware(HttpMiddleware):
         if (self._skips or REQUEST_KEY in scope) and self._passes(scope.get(REQUEST_KEY), scope["path"]):
             await self._app(scope, receive, send)
             return
-        request = scope[REQUEST_KEY] = self._source.request(self._source, scope["method"], scope["path"])
+        request = scope[REQUEST_KEY] = self._source.request(scope["method"], scope["path"])
         if self._raises is None:
             self._raises = _raises(scope)
-        app, raises = self._app, self._raises
-
-        async def measured_receive() -> Message:
-            """Hand the application what the client sent."""
-            message = await receive()
-            if message["type"] == "http.disconnect" and not request.done:
-                request.aborted = DISCONNECT
-            return message
-
-        def measured_send(message: Message) -> Awaitable[None]:
-            """Hand the server what the application sends. A response is recorded before its last part is on its way.
-
-            So what a client has got is counted, even when this process is killed at that very moment.
-            """
-            kind = message["type"]
-            if kind == "http.response.start":
-                if not request.code:
-                    request.code = message["status"]
-                if not request.route:
-                    request.route = route_of_scope(scope)
-            elif kind in _BODY:
-                if not message.get("more_body", False):
-                    if request.first_byte is not None and message.get("body"):
-                        request.sent()
-                    request.finish()
-                    return send(message)
-                if message.get("body"):
-                    request.sent()
-            return _watched(send, message, request) if raises else send(message)
-
+        measured_receive = self._receiver(receive_measured, request, receive)
+        measured_send = self._sender(send_measured, request, scope, send, self._raises)
         request.begin()
         try:
-            await app(scope, measured_receive, measured_send)
+            await self._app(scope, measured_receive, measured_send)
         except BaseException as error:
             _end(request, scope, error)
             raise
@@ -118,6 +93,36 @@ class MetricsMiddleware(HttpMiddleware):
         if kind == "lifespan":
             self.metrics.claim()  # now, so that no request waits for the slot
         await self._app(scope, receive, send)
+
+
+async def receive_measured(request: HttpRequest, receive: Receive) -> Message:
+    """Hand the application what the client sent."""
+    message = await receive()
+    if message["type"] == "http.disconnect" and not request.done:
+        request.aborted = DISCONNECT
+    return message
+
+
+def send_measured(request: HttpRequest, scope: Scope, send: Send, raises: bool, message: Message, /) -> Awaitable[None]:
+    """Hand the server what the application sends. A response is recorded before its last part is on its way.
+
+    So what a client has got is counted, even when this process is killed at that very moment.
+    """
+    kind = message["type"]
+    if kind == "http.response.start":
+        if not request.code:
+            request.code = message["status"]
+        if not request.route:
+            request.route = route_of_scope(scope)
+    elif kind in _BODY:
+        if not message.get("more_body", False):
+            if request.first_byte is not None and message.get("body"):
+                request.sent()
+            request.finish()
+            return send(message)
+        if message.get("body"):
+            request.sent()
+    return _watched(send, message, request) if raises else send(message)
 
 
 async def _watched(send: Send, message: Message, request: HttpRequest) -> None:

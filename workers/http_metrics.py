@@ -73,7 +73,7 @@ class HttpMiddleware:
             raise TypeError(f"a middleware records in PerformanceMetrics, not in {metrics!r}; wanted "
                             f"MetricsMiddleware(app, PerformanceMetrics())")  # fmt: skip
         self.metrics = metrics
-        self._source = HttpSource(metrics, clock, HttpMetrics(metrics, buckets) if http_metrics else None)
+        self._source = source_class()(metrics, clock, HttpMetrics(metrics, buckets) if http_metrics else None)
         self._skipped = PathFilter(skip_paths)
         self._skips = bool(skip_paths)
 
@@ -116,8 +116,16 @@ class HttpSource(Source):
         super().__init__(metrics.recorder, clock)
         self.http = http
         self.kinds = Kinds(http)
-        self.request: type[HttpRequest] = native.in_front("HttpRequest", HttpRequest)
-        """What measures one of them."""
+        self.request_class = native.in_front("HttpRequest", HttpRequest)
+
+    def request(self, method: str, path: str) -> "HttpRequest":
+        """A request has begun: what measures it."""
+        return self.request_class(self, method, path)
+
+
+def source_class() -> type[HttpSource]:
+    """Where HTTP requests are recorded: in C, where that could be compiled and is used."""
+    return native.in_front("HttpSource", HttpSource)
 
 
 class HttpRequest(RequestMeasurement):

@@ -61,7 +61,7 @@ class MetricsMiddleware(HttpMiddleware):
             path = path.encode("latin-1", "replace").decode("utf-8", "replace")
         if (self._skips or REQUEST_KEY in environ) and self._passes(environ.get(REQUEST_KEY), path):
             return self._app(environ, start_response)
-        request = environ[REQUEST_KEY] = self._source.request(self._source, method, path)
+        request = environ[REQUEST_KEY] = self._source.request(method, path)
 
         def measured_start_response(
             status: str, headers: list[tuple[str, str]], exc_info: Any = None

@@ -13,6 +13,8 @@ static int is_ready(Board *self, double now) {
            self->free != NULL && PyList_CheckExact(self->free);
 }
 
+static int is_ascii(PyObject *text) { return PyUnicode_CheckExact(text) && PyUnicode_IS_COMPACT_ASCII(text); }
+
 /* The time of a change: the argument after the first, or what the clock says. 1, or 0 for neither, or -1: it raised. */
 static int time_of(Board *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords, double *now) {
     if (keywords != NULL || count < 1 || count > 2)
@@ -22,7 +24,46 @@ static int time_of(Board *self, PyObject *const *args, Py_ssize_t count, PyObjec
     return as_double(args[1], now);
 }
 
-static PyObject *enter(Board *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
+/* A free place, whose label is of so many bytes, where a request can enter now; -1 where that is left to Python. */
+static Py_ssize_t free_place(Board *self, double now, Py_ssize_t size) {
+    if (!is_ready(self, now) || memory_of(&self->labels) == NULL || self->shown == NULL ||
+        !PyList_CheckExact(self->shown) || self->tickets == NULL || Py_TYPE(self->tickets)->tp_iternext == NULL)
+        return -1;
+    Py_ssize_t free = PyList_GET_SIZE(self->free);
+    Py_ssize_t place = free ? as_index(PyList_GET_ITEM(self->free, free - 1), PyList_GET_SIZE(self->shown)) : -1;
+    return place < self->starts.count && (place + 1) * size <= self->labels.count ? place : -1;
+}
+
+/* The next ticket, for the place that is the last of the free ones; NULL: it raised. */
+static PyObject *take_place(Board *self) {
+    PyObject *ticket = Py_TYPE(self->tickets)->tp_iternext(self->tickets);
+    if (ticket == NULL) {
+        if (!PyErr_Occurred())
+            PyErr_SetNone(PyExc_StopIteration);
+        return NULL;
+    }
+    Py_ssize_t last = PyList_GET_SIZE(self->free) - 1;
+    PyObject *spot = PyList_GET_ITEM(self->free, last);
+    if (PyDict_SetItem(self->open, ticket, spot) < 0) {
+        Py_DECREF(ticket);
+        return NULL;
+    }
+    Py_SET_SIZE(self->free, last); /* as list.pop does it, but for giving memory back */
+    Py_DECREF(spot);
+    return ticket;
+}
+
+/* Its label stands there: from here on it shows. */
+static void show(Board *self, Py_ssize_t place, double now) {
+    double *starts = self->starts.start, *words = self->words.start;
+    store(&starts[place], now);
+    if (self->busy >= 0.0) {
+        self->busy -= now;
+        store(&words[BUSY], self->busy);
+    }
+}
+
+PyObject *board_enter(Board *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
     double now;
     int told = time_of(self, args, count, keywords, &now);
     if (told < 0)
@@ -32,41 +73,43 @@ static PyObject *enter(Board *self, PyObject *const *args, Py_ssize_t count, PyO
     PyObject *text = PyDict_GetItemWithError(self->texts, args[0]); /* first: it may run a label's own comparison */
     if (text == NULL && PyErr_Occurred())
         return NULL;
-    if (text == NULL || !PyBytes_CheckExact(text) || !is_ready(self, now) || memory_of(&self->labels) == NULL ||
-        self->shown == NULL || !PyList_CheckExact(self->shown) || self->tickets == NULL ||
-        Py_TYPE(self->tickets)->tp_iternext == NULL)
+    if (text == NULL || !PyBytes_CheckExact(text))
         goto slowly;
-    double *starts = self->starts.start, *words = self->words.start;
-    char *labels = self->labels.start;
-    Py_ssize_t free = PyList_GET_SIZE(self->free);
-    if (free == 0)
+    Py_ssize_t size = PyBytes_GET_SIZE(text), place = free_place(self, now, size);
+    if (place < 0)
         goto slowly;
-    PyObject *spot = PyList_GET_ITEM(self->free, free - 1);
-    Py_ssize_t place = as_index(spot, PyList_GET_SIZE(self->shown)), size = PyBytes_GET_SIZE(text);
-    if (place < 0 || place >= self->starts.count || (place + 1) * size > self->labels.count)
-        goto slowly;
-    PyObject *ticket = Py_TYPE(self->tickets)->tp_iternext(self->tickets);
-    if (ticket == NULL) {
-        if (!PyErr_Occurred())
-            PyErr_SetNone(PyExc_StopIteration);
+    PyObject *ticket = take_place(self);
+    if (ticket == NULL)
         return NULL;
-    }
-    if (PyDict_SetItem(self->open, ticket, spot) < 0 || PyList_SetSlice(self->free, free - 1, free, NULL) < 0) {
-        Py_DECREF(ticket);
-        return NULL;
-    }
     if (PyList_GET_ITEM(self->shown, place) != text) {
-        memcpy(labels + place * size, PyBytes_AS_STRING(text), size);
+        memcpy((char *) self->labels.start + place * size, PyBytes_AS_STRING(text), size);
         PyList_SetItem(self->shown, place, Py_NewRef(text));
     }
-    store(&starts[place], now);
-    if (self->busy >= 0.0) {
-        self->busy -= now;
-        store(&words[BUSY], self->busy);
-    }
+    show(self, place, now);
     return ticket;
 slowly:
     return slowly(self, &enter_slowly, args, count, keywords);
+}
+
+/* The label is put together where it is shown, and not remembered: of paths there is no end. */
+PyObject *enter_request(Board *self, PyObject *method, PyObject *path, double now) {
+    Py_ssize_t place = free_place(self, now, LABEL_BYTES);
+    if (place < 0 || !is_ascii(method) || !is_ascii(path) || PyUnicode_GET_LENGTH(method) >= LABEL_BYTES)
+        return NULL;
+    PyObject *ticket = take_place(self);
+    if (ticket == NULL)
+        return NULL;
+    char *label = (char *) self->labels.start + place * LABEL_BYTES;
+    Py_ssize_t first = PyUnicode_GET_LENGTH(method), rest = LABEL_BYTES - first - 1,
+               second = PyUnicode_GET_LENGTH(path) < rest ? PyUnicode_GET_LENGTH(path) : rest;
+    memcpy(label, PyUnicode_DATA(method), first);
+    label[first] = ' ';
+    memcpy(label + first + 1, PyUnicode_DATA(path), second);
+    memset(label + first + 1 + second, 0, rest - second);
+    if (PyList_GET_ITEM(self->shown, place) != Py_None)
+        PyList_SetItem(self->shown, place, Py_NewRef(Py_None));
+    show(self, place, now);
+    return ticket;
 }
 
 int leave(Board *self, PyObject *ticket, double now) {
@@ -106,7 +149,7 @@ VIEW(words, Board, words, 'd')
 LIFETIME(board, 7, &((Board *) self)->starts, 3)
 
 static PyMethodDef methods[] = {
-    METHOD("enter", enter, "label='', now=None", "Show a request on the board; returns its ticket. See `board.Board`."),
+    METHOD("enter", board_enter, "label='', now=None", "Show a request on the board; returns its ticket. See `board.Board`."),
     METHOD("leave", board_leave, "ticket, now=None", "Take a request off the board. See `board.Board`."),
     {0},
 };

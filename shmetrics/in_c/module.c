@@ -13,7 +13,7 @@ order, are those of `writer`, `completion`, `board` and `instruments`.
 
 #include "writes.h"
 
-Py_ssize_t HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, BUSY;
+Py_ssize_t HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, BUSY, LABEL_BYTES;
 
 PyObject *view_get(View *view, const char *name) {
     if (view->object == NULL)
@@ -93,15 +93,17 @@ PyTypeObject *add_type(PyObject *module, const char *name, size_t size, PyTypeOb
 }
 
 static PyObject *use_layout(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
-    static char *names[] = {"head", "errors", "cache_hits", "cache_misses", "busy", NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$nnnnn", names, &HEAD, &ERRORS, &CACHE_HITS, &CACHE_MISSES, &BUSY))
+    static char *names[] = {"head", "errors", "cache_hits", "cache_misses", "busy", "label_bytes", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$nnnnnn", names, &HEAD, &ERRORS, &CACHE_HITS, &CACHE_MISSES, &BUSY,
+                                     &LABEL_BYTES))
         return NULL;
     Py_RETURN_NONE;
 }
 
 static PyMethodDef functions[] = {
     {"use_layout", (PyCFunction) (void (*)(void)) use_layout, METH_VARARGS | METH_KEYWORDS,
-     "Say which words of a slot, and which of a board, are meant: their indexes, once and before anything is written."},
+     "Say which words of a slot, and which of a board, are meant, by their indexes, and how many bytes a label has: once, "
+     "and before anything is written."},
     {"use_fold", (PyCFunction) (void (*)(void)) use_fold, METH_VARARGS | METH_KEYWORDS,
      "Say what a folded area is like, and how a bucket is found: once, and before anything is folded."},
     {"add_tails", (PyCFunction) (void (*)(void)) add_tails, METH_FASTCALL,
@@ -116,7 +118,7 @@ static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "shmetrics._native", NUL
 PyMODINIT_FUNC PyInit__native(void) {
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && (add_board(module) < 0 || add_writer(module) < 0 || add_instruments(module) < 0 ||
-                           add_request(module) < 0 || add_fold(module) < 0 || add_calls(module) < 0))
+                           add_source(module) < 0 || add_request(module) < 0 || add_asgi(module) < 0 || add_fold(module) < 0 || add_calls(module) < 0))
         Py_CLEAR(module);
     return module;
 }

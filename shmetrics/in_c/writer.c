@@ -72,36 +72,49 @@ slowly:
     return slowly(self, &add_slowly, args, count, keywords);
 }
 
-static PyObject *complete(Writer *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
-    double measures[4], duration = 0.0, *cells = NULL;
+int complete(Writer *self, PyObject *ticket, double now, const double measures[4], PyObject *durations,
+             double duration) {
+    double *cells = NULL;
     Py_ssize_t bucket = 0;
-    if (count != 8 || keywords != NULL || !PyFloat_CheckExact(args[1]) || self->board == NULL)
-        goto slowly;
-    double now = PyFloat_AS_DOUBLE(args[1]);
-    for (int each = 0; each < 4; each++)
-        if (!as_double(args[2 + each], &measures[each]))
-            goto slowly;
-    if (args[6] != Py_None) {
-        if (!PyObject_TypeCheck(args[6], InstrumentType) || !as_double(args[7], &duration))
-            goto slowly;
-        bucket = bucket_cell((Instrument *) args[6], duration);
-        cells = bucket ? own_cells((Instrument *) args[6], self, bucket + 1) : NULL;
+    if (self->board == NULL)
+        return 0;
+    if (durations != Py_None) {
+        if (!PyObject_TypeCheck(durations, InstrumentType))
+            return 0;
+        bucket = bucket_cell((Instrument *) durations, duration);
+        cells = bucket ? own_cells((Instrument *) durations, self, bucket + 1) : NULL;
         if (cells == NULL)
-            goto slowly;
+            return 0;
     }
     Record *record = next_record(self);
     if (record == NULL)
-        goto slowly;
+        return 0;
     commit_record(self, record, now, measures);
     if (cells != NULL)
         add_two(cells, duration, bucket, 1.0);
-    if (!PyObject_TypeCheck(self->board, BoardType) || !leave((Board *) self->board, args[0], now)) {
-        PyObject *left = slowly(self->board, &leave_slowly, args, 2, NULL);
-        if (left == NULL)
-            return NULL;
-        Py_DECREF(left);
+    if (PyObject_TypeCheck(self->board, BoardType) && leave((Board *) self->board, ticket, now))
+        return 1;
+    PyObject *left = NULL, *then = PyFloat_FromDouble(now);
+    if (then != NULL) {
+        PyObject *args[] = {ticket, then};
+        left = slowly(self->board, &leave_slowly, args, 2, NULL);
+        Py_DECREF(then);
     }
-    return end_write(self);
+    Py_XDECREF(left);
+    return left == NULL ? -1 : 1;
+}
+
+PyObject *writer_complete(Writer *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
+    double measures[4], duration = 0.0;
+    if (count != 8 || keywords != NULL || !PyFloat_CheckExact(args[1]) ||
+        (args[6] != Py_None && !as_double(args[7], &duration)))
+        goto slowly;
+    for (int each = 0; each < 4; each++)
+        if (!as_double(args[2 + each], &measures[each]))
+            goto slowly;
+    int completed = complete(self, args[0], PyFloat_AS_DOUBLE(args[1]), measures, args[6], duration);
+    if (completed)
+        return completed < 0 ? NULL : end_write(self);
 slowly:
     return slowly(self, &complete_slowly, args, count, keywords);
 }
@@ -128,7 +141,7 @@ static PyMethodDef methods[] = {
     METHOD("record", record, "inference_time, batch_size=1, preprocessing_time=0.0, quantization_time=0.0",
            "Commit one record. See `writer.Writer`."),
     METHOD("add", add, "word, amount", "Add to a counter. See `writer.Writer`."),
-    METHOD("complete", complete,
+    METHOD("complete", writer_complete,
            "ticket, now, inference_time, batch_size, preprocessing_time, quantization_time, durations, duration",
            "Commit one record, count a duration, and take the request off the board. See `completion.RequestWriter`."),
     {0},

@@ -83,6 +83,14 @@ void let_go(PyObject *self, int objects, View *views, int count);
      NAME "($self, " PARAMETERS ")\n--\n\n" DOC}
 #define OBJECT(NAME, TYPE, FIELD) {NAME, T_OBJECT_EX, offsetof(TYPE, FIELD), 0, NULL}
 
+/* What a bound method of C's is bound to, if it is that very function, of an object of that type; NULL otherwise. */
+static inline PyObject *bound_to(PyObject *method, PyTypeObject *type, const void *function) {
+    if (method == NULL || !PyCFunction_Check(method) || (const void *) PyCFunction_GET_FUNCTION(method) != function)
+        return NULL;
+    PyObject *self = PyCFunction_GET_SELF(method);
+    return self != NULL && PyObject_TypeCheck(self, type) ? self : NULL;
+}
+
 /* The name of an attribute, or of a method of Python's that is called where that in C does nothing. */
 typedef struct {
     const char *text;
@@ -162,20 +170,30 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
+    PyObject *recorder, *clock, *enter, *complete, *kinds, *request_class;
+    PyObject *board, *writer; /* those that `enter` and `complete` are the methods of, where these are C's */
+    PyObject *of, *method, *code, *route, *kind; /* what the last request was: see `kind_of` */
+} Source;
+
+typedef struct {
+    PyObject_HEAD
     PyObject *source, *recorder, *before, *ticket, *method, *code, *route, *first_byte;
+    PyObject *said; /* its __dict__, which hardly any request needs */
     double start, elapsed;
     char done, is_plain;
 } Request;
 
 extern PyTypeObject *BoardType, *WriterType, *InstrumentType, *RequestType;
 
-/* Words of a slot, and the busy word of a board: from `layout`, by `use_layout`. */
-extern Py_ssize_t HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, BUSY;
+/* Words of a slot, the busy word of a board, and the bytes of a label: from `layout`, by `use_layout`. */
+extern Py_ssize_t HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, BUSY, LABEL_BYTES;
 
 int add_board(PyObject *module);
 int add_writer(PyObject *module);
 int add_instruments(PyObject *module);
+int add_source(PyObject *module);
 int add_request(PyObject *module);
+int add_asgi(PyObject *module);
 int add_fold(PyObject *module);
 int add_calls(PyObject *module);
 PyObject *use_context(PyObject *module, PyObject *variable);
@@ -183,9 +201,28 @@ PyObject *use_fold(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *add_tails(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *use_calls(PyObject *module, PyObject *args, PyObject *keywords);
 
+/* Show a request as ``METHOD PATH``; NULL without an exception where that is left to Python. */
+PyObject *enter_request(Board *board, PyObject *method, PyObject *path, double now);
+
 /* Take a request off the board; whether it did. */
 int leave(Board *board, PyObject *ticket, double now);
 extern Name leave_slowly;
+
+/* The functions behind two methods, by which these are known again. */
+PyObject *board_enter(Board *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
+PyObject *writer_complete(Writer *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
+
+/* A request's end, but for what others queued meanwhile: 1, or 0 where it is left to Python, or -1: it raised. */
+int complete(Writer *writer, PyObject *ticket, double now, const double measures[4], PyObject *durations,
+             double duration);
+
+/* What requests of this one's kind have in common; NULL, with or without an exception, where it is not known yet. */
+PyObject *kind_of(Source *source, Request *request);
+
+/* A request that came by HTTP has begun: a new one of the class. */
+PyObject *new_request(PyTypeObject *type, Source *source, PyObject *method, PyObject *path);
+PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
+extern PyTypeObject *SourceType;
 
 /* Whether no write of this process is under way: see `exclusion`. */
 static inline int has_token(Writer *writer) { return writer->token != NULL && PyList_GET_SIZE(writer->token) == 1; }

@@ -5,6 +5,7 @@ import asyncio
 from shmetrics import CustomMetrics
 
 PATIENCE = 30.0
+ASGI = {"version": "3.0", "spec_version": "2.3"}  # as uvicorn has it
 
 
 def start(status=200):
@@ -16,7 +17,7 @@ def part(body=b"", more_body=None):
 
 
 def scope_of(path="/", method="GET", **more):
-    return {"type": "http", "method": method, "path": path, "headers": [], **more}
+    return {"type": "http", "asgi": ASGI, "method": method, "path": path, "headers": [], **more}
 
 
 class Client:

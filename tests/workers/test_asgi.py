@@ -26,6 +26,8 @@ from tests.workers.bare_asgi import (
     totals,
 )
 
+pytestmark = pytest.mark.usefixtures("written_in")
+
 
 @pytest.fixture
 def wrap(metrics, clock):

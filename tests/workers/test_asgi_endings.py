@@ -24,6 +24,8 @@ from tests.workers.bare_asgi import (
     totals,
 )
 
+pytestmark = pytest.mark.usefixtures("written_in")
+
 
 @pytest.fixture
 def wrap(metrics, clock):
@@ -146,7 +148,7 @@ def test_a_server_that_says_so_by_an_oserror_is_understood(wrap, metrics, dying_
             await super().send(message)
 
     with pytest.raises(BrokenPipeError, match="gone"):
-        asyncio.run(Broken().serve(wrap(replying(*STREAM))))
+        asyncio.run(Broken().serve(wrap(replying(*STREAM)), scope_of(asgi={"spec_version": "2.4"})))
     assert totals(metrics) == (1, 0)
     assert aborted(metrics) == {("GET", "", "disconnect"): 1}
 

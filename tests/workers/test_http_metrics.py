@@ -9,6 +9,8 @@ from shmetrics import PerformanceMetrics
 from shmetrics.workers import asgi, wsgi
 from shmetrics.workers.http_metrics import DURATION, HTTP_BUCKETS, HttpMetrics, HttpRequest, HttpSource, Kinds
 
+pytestmark = pytest.mark.usefixtures("written_in")
+
 MIDDLEWARES = pytest.mark.parametrize("middleware", [asgi.MetricsMiddleware, wsgi.MetricsMiddleware])
 
 

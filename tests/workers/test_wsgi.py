@@ -10,6 +10,8 @@ import pytest
 from shmetrics import PerformanceMetrics
 from shmetrics.workers.wsgi import ENVIRON_KEY, MetricsMiddleware
 
+pytestmark = pytest.mark.usefixtures("written_in")
+
 PLAIN = [("Content-Type", "text/plain")]
 
 

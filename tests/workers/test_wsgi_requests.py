@@ -12,6 +12,8 @@ from shmetrics.workers.wsgi import MetricsMiddleware
 from tests.processes import in_forked_child, run_in_threads
 from tests.workers.bare_asgi import aborted, counts, in_flight, recorded, series, totals
 
+pytestmark = pytest.mark.usefixtures("written_in")
+
 
 @pytest.fixture
 def wrap(metrics, clock):
