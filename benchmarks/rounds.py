@@ -12,25 +12,26 @@ from shmetrics.benchmarks.calls import Work
 from shmetrics.benchmarks.progress import Progress, silent
 
 _Found = TypeVar("_Found")
+_Name = TypeVar("_Name")
 
 QUANTILES: Final = (0.5, 0.9, 0.99, 0.999)
 """Of the single call."""
 
 
 def interleaved(
-    turns: Mapping[str, Callable[[], _Found]],
+    turns: Mapping[_Name, Callable[[], _Found]],
     rounds: int,
     seed: int,
     progress: Progress = silent,
     *,
     before: Callable[[], object] | None = None,
-    group: Callable[[str], object] = id,
-) -> dict[str, list[_Found]]:
+    group: Callable[[_Name], object] = id,
+) -> dict[_Name, list[_Found]]:
     """What each turn gave in each round. ``before`` is called before each round. Whoever needs it has warmed up.
 
     ``group``: turns of which this is the same, given their names, follow one another, since they will be compared.
     """
-    found: dict[str, list[_Found]] = {name: [] for name in turns}
+    found: dict[_Name, list[_Found]] = {name: [] for name in turns}
     draw = random.Random(seed)
     for done in range(rounds):
         if before is not None:
@@ -41,10 +42,10 @@ def interleaved(
     return found
 
 
-def _order(names: list[str], draw: random.Random, group: Callable[[str], object]) -> list[str]:
+def _order(names: list[_Name], draw: random.Random, group: Callable[[_Name], object]) -> list[_Name]:
     """An order of the names, and of their groups."""
     shuffled = draw.sample(names, len(names))
-    groups: dict[object, list[str]] = {}
+    groups: dict[object, list[_Name]] = {}
     for name in shuffled:
         groups.setdefault(group(name), []).append(name)
     return [name for members in groups.values() for name in members]

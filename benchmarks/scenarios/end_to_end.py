@@ -1,13 +1,17 @@
 """What measuring costs a server: requests a second of trivial applications, and their P99, with nothing and with peers.
 
 All servers of one application run at the same time, each with one worker, and wrk loads them in turn, in an order that
-is drawn for each round; so what else the machine does falls on all. A ratio is the median of the rounds' ratios. The
-processor time that a request takes is steadier than the rate, of which wrk's own share is part.
+is drawn for each round; so what else the machine does falls on all. Servers that are the same differ by some per cent
+for as long as they live, by where their memory happens to lie; so there are several of each, and a round's figure is
+their mean. "Nothing, again" is a second set of those with nothing: how far off it is cannot be told here. A ratio is
+the median of the rounds' ratios. The processor time that a request takes is steadier than the rate, of which wrk's own
+share is part.
 """
 
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from statistics import fmean
 from typing import Any, Final
 
 from shmetrics.benchmarks.comparing import over_rounds, paired
@@ -15,13 +19,14 @@ from shmetrics.benchmarks.figures import Claim, Column, Figure, Table, at_least
 from shmetrics.benchmarks.peers import OURS, needs
 from shmetrics.benchmarks.progress import Progress, part
 from shmetrics.benchmarks.rounds import interleaved
-from shmetrics.benchmarks.servers import KINDS, Server, lacking, serving
+from shmetrics.benchmarks.servers import KINDS, Load, Server, lacking, serving
 from shmetrics.cli.options import UsageError, add_count, add_text
 
 SUMMARY: Final = "requests a second of trivial applications behind gunicorn and uvicorn, measured and not"
 NOTHING: Final = "nothing"
 MEASURED_BY: Final = {
     NOTHING: ("", "os"),
+    "nothing, again": ("", "os"),
     OURS: ("shmetrics", "shmetrics"),
     "prometheus_client multiprocess": ("prometheus", "prometheus_client"),
     "OpenTelemetry": ("otel", "opentelemetry.instrumentation"),
@@ -35,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Which servers."""
     add_text(parser, "--servers", f"of {', '.join(KINDS)} (default: all of them, or one if --quick)", "SERVER,...")
     add_count(parser, "--seconds", 1, "of load, for each turn")
+    add_count(parser, "--each", None, "servers of each kind that are the same (default: 3, or 1 if --quick)")
 
 
 @contextmanager
@@ -60,6 +66,7 @@ def run(state: list[str], options: argparse.Namespace, progress: Progress) -> di
         "servers_missing": {kind: lacking(kind) for kind in state if kind not in found},
         "rounds": _rounds(options),
         "seconds": options.seconds,
+        "each": _each(options),
         "servers": found,
     }
 
@@ -69,25 +76,37 @@ def _rounds(options: argparse.Namespace) -> int:
     return rounds
 
 
+def _each(options: argparse.Namespace) -> int:
+    each: int = options.each or (1 if options.quick else 3)
+    return each
+
+
 def _loaded(
     kind: str, names: list[str], options: argparse.Namespace, progress: Progress
 ) -> dict[str, dict[str, list[float]]]:
-    seconds = options.seconds
+    seconds, each = options.seconds, _each(options)
     with ExitStack() as stack:
-        servers: Mapping[str, Server] = {
-            name: stack.enter_context(serving(kind, MEASURED_BY[name][0])) for name in names
+        servers: Mapping[tuple[str, int], Server] = {
+            (name, at): stack.enter_context(serving(kind, MEASURED_BY[name][0])) for at in range(each) for name in names
         }
         for server in servers.values():  # to warm up
             server.load(seconds)
-        turns = {name: (lambda server=server: server.load(seconds)) for name, server in servers.items()}
-        loads = interleaved(turns, _rounds(options), options.seed, progress)
+        turns = {which: (lambda server=server: server.load(seconds)) for which, server in servers.items()}
+        loads = interleaved(turns, _rounds(options), options.seed, progress, group=_set)
+    return {name: _means([loads[name, at] for at in range(each)]) for name in names}
+
+
+def _set(which: tuple[str, int]) -> int:
+    """One server of each: these follow one another."""
+    return which[1]
+
+
+def _means(loads: list[list[Load]]) -> dict[str, list[float]]:
+    """Of each round, over the servers that are the same."""
     return {
-        name: {
-            "rate": [load.rate for load in each],
-            "p99": [load.p99 for load in each],
-            "cpu": [load.cpu for load in each],
-        }
-        for name, each in loads.items()
+        "rate": [fmean(load.rate for load in round_) for round_ in zip(*loads, strict=True)],
+        "p99": [fmean(load.p99 for load in round_) for round_ in zip(*loads, strict=True)],
+        "cpu": [fmean(load.cpu for load in round_) for round_ in zip(*loads, strict=True)],
     }
 
 
@@ -96,7 +115,7 @@ def report(results: dict[str, Any]) -> list[Figure]:
     figures: list[Figure] = []
     notes = tuple(f"not compared: {name}; {command}" for name, command in results["missing"].items())
     for kind, loads in results["servers"].items():
-        figures.append(_table(kind, loads, notes))
+        figures.append(_table(kind, results["each"], loads, notes))
     for kind, loads in results["servers"].items():
         figures.append(at_least(_claim(kind), LEAST, paired(loads[OURS]["rate"], loads[NOTHING]["rate"])))
     for kind, command in results["servers_missing"].items():
@@ -120,7 +139,7 @@ _COLUMNS: Final = (
 )
 
 
-def _table(kind: str, loads: Mapping[str, Mapping[str, list[float]]], notes: tuple[str, ...]) -> Table:
+def _table(kind: str, each: int, loads: Mapping[str, Mapping[str, list[float]]], notes: tuple[str, ...]) -> Table:
     rows = []
     without = loads[NOTHING]
     for name, load in loads.items():
@@ -131,4 +150,4 @@ def _table(kind: str, loads: Mapping[str, Mapping[str, list[float]]], notes: tup
         ).median
         rate, p99 = over_rounds(load["rate"]).median, over_rounds([1e3 * each for each in load["p99"]]).median
         rows.append((name, rate, kept.median, kept.low, kept.high, p99, cpu, added))
-    return Table(f"{kind}: one worker, and wrk", _COLUMNS, tuple(rows), notes)
+    return Table(f"{kind}: {each} of each, one worker, and wrk", _COLUMNS, tuple(rows), notes)
