@@ -216,15 +216,15 @@ def yes_or_no(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"its variable must be 1 or 0, yes or no, true or false, on or off, not {text!r}")
 
 
-def positive(text: str) -> float:
-    """A number above zero, and no more than the system can sleep."""
+def positive(text: str, most: float = _LONGEST) -> float:
+    """A number above zero; unless given, no more than the system can sleep."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0.0 < number <= _LONGEST:
+    if not 0.0 < number <= most:
         raise argparse.ArgumentTypeError(
-            f"a flag or its variable must be a number above 0 and at most {_LONGEST:.0e}, not {text!r}"
+            f"a flag or its variable must be a number above 0 and at most {most:g}, not {text!r}"
         )
     return number
 

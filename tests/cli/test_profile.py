@@ -271,8 +271,10 @@ def test_a_terminal_shows_how_far_it_is(hub_name, monkeypatch, capsys):
         (("--worker", "-1"), "must be the number of a slot, or all"),
         (("--worker", "x"), "must be the number of a slot, or all"),
         (("--rate", "0"), "above 0"),
-        (("--rate", "1001"), "must be 1 to 1000 looks a second"),
-        (("--seconds", "3601"), "at most 3600 seconds"),
+        (("--rate", "0.5"), "must be 1 look a second or more"),
+        (("--rate", "1001"), "above 0 and at most 1000"),
+        (("--seconds", "3601"), "above 0 and at most 3600"),
+        (("--seconds", "0"), "above 0 and at most 3600"),
         (("--format", "svg"), "text, collapsed, speedscope, html"),
     ],
 )
