@@ -214,6 +214,8 @@ class RequestMeasurement(Span):
         source = self._source
         clock, complete = source.clock, source.complete
         now = clock()
+        if self.done:
+            return  # another thread has finished it since, or the clock's own code
         self.elapsed = elapsed = now - self._start
         self.done = True  # it may stay what is innermost in its context: what is done is passed over
         if self.is_plain:

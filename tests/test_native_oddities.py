@@ -1,5 +1,7 @@
 """The writes in C meet what nearly never is: they do then what those in Python do, and never take the process along."""
 
+import gc
+import itertools
 from collections import Counter
 from functools import partial
 
@@ -11,7 +13,8 @@ from shmetrics.board import Board
 from shmetrics.folded import Folded
 from shmetrics.folding import Folding
 from shmetrics.layout import BOARD, RECORD
-from shmetrics.workers.http_metrics import HttpMetrics, Kinds, source_class
+from shmetrics.workers.asgi import send_measured
+from shmetrics.workers.http_metrics import HttpMetrics, Kind, Kinds, source_class
 
 WAYS = [
     "0",
@@ -258,3 +261,243 @@ def test_the_kind_of_the_request_before_is_not_taken_for_another(make_source, me
     request.finish()
     found = {each.labels: each.count for each in metrics.snapshot().families[0].series}
     assert found == Counter(wanted)
+
+
+class Meddling:
+    """Calls something when it is compared, counted on or let go of."""
+
+    def __init__(self, action, equals=False, hashed=0):
+        self.action, self.equals, self.hashed = action, equals, hashed
+
+    def __hash__(self):
+        return self.hashed
+
+    def __eq__(self, other):
+        self.action()
+        return self.equals
+
+    def __del__(self):
+        action, self.action = self.action, lambda: None
+        action()
+
+
+MEDDLINGS = {
+    "no places": lambda board: board._free.clear(),
+    "no list of places": lambda board: setattr(board, "_free", None),
+    "nothing open": lambda board: setattr(board, "_open", None),
+    "no starts": lambda board: setattr(board, "_starts", None),
+    "no words": lambda board: setattr(board, "_words", None),
+    "no labels shown": lambda board: setattr(board, "_shown", []),
+    "no texts": lambda board: board._texts.clear(),
+    "another request": lambda board: board.enter("/"),
+}
+
+
+def standing(board):
+    """What a board says of itself, as far as it can."""
+    starts = None if board._starts is None else [at for at, start in enumerate(board._starts.tolist()) if start]
+    return board._open and sorted(map(repr, board._open.items())), starts, board._free and len(board._free)
+
+
+@pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here")
+@pytest.mark.parametrize("meddle", MEDDLINGS.values(), ids=MEDDLINGS)
+@pytest.mark.parametrize("tickets", ["iterator", "counted"])
+def test_tickets_that_meddle_with_the_board_do_the_same_as_in_python(make_board, meddle, tickets):
+    class Number(int):
+        def __radd__(self, other):
+            self.then()
+            return other + 1
+
+    said = []
+    for way in ("0", "1"):
+        board, left = make_board(way), [None]
+
+        def then(board=board, left=left):
+            if left:
+                left.pop()
+                meddle(board)
+
+        def numbers(then=then):
+            number = 100
+            while True:
+                then()
+                number += 1
+                yield number
+
+        Number.then = staticmethod(then)
+        board._tickets = numbers() if tickets == "iterator" else itertools.count(100, Number(1))
+        said.append([outcome(board.enter, "/"), standing(board)])
+    assert said[0][0][:1] == said[1][0][:1] if type(said[0][0]) is tuple else said[0][0] == said[1][0]
+    assert said[0][1] == said[1][1]
+
+
+@EACH_WAY
+def test_a_ticket_that_compares_itself_with_one_that_meddles_is_harmless(make_board, way):
+    board = make_board(way)
+    ticket = board.enter("/")
+    board._open[Meddling(board._free.clear, hashed=ticket + 1)] = 1
+    assert board.enter("/") == ticket + 1
+    board._free[:] = [5, 6]
+    assert board.enter("/") == ticket + 2
+
+
+@EACH_WAY
+def test_a_label_that_meddles_when_it_is_let_go_of_is_harmless(make_board, way):
+    board = make_board(way)
+    board._shown[:] = [Meddling(lambda: setattr(board, "_starts", None)) for _ in board._shown]
+    outcome(board.enter, "/")
+    assert len(board._open) <= 1
+
+
+@EACH_WAY
+@pytest.mark.parametrize("name", ["_source", "_ticket"])
+def test_a_clock_that_takes_from_its_request_what_it_needs_is_harmless(make_source, way, name):
+    requests = []
+
+    def clock():
+        if requests:
+            setattr(requests[0], name, None)
+        return 1.0
+
+    source = make_source(way, clock)
+    requests.append(source.request("GET", "/"))
+    requests[0].code = 200
+    del source
+    outcome(requests[0].finish)
+    assert requests[0].done
+
+
+@EACH_WAY
+@pytest.mark.parametrize("name", ["enter", "complete", "kinds", "recorder"])
+def test_a_clock_that_takes_from_its_source_what_it_needs_is_harmless(make_source, way, name):
+    taken = []
+
+    def clock():
+        if taken:
+            taken.pop()
+            delattr(source, name)
+        return 1.0
+
+    source = make_source(way, clock)
+    begun = source.request("GET", "/")
+    begun.code = 200
+    taken.append(name)
+    if name in {"enter", "recorder"}:
+        assert source.request("GET", "/").done is False
+    else:
+        begun.finish()
+        assert begun.done
+
+
+@EACH_WAY
+def test_a_status_that_finishes_others_when_it_is_let_go_of_is_counted_right(make_source, metrics, way):
+    def finish(method, code, route):
+        request = source.request(method, "/")
+        request.code, request.route = code, route
+        request.finish()
+
+    source = make_source(way)
+    for kind in (("GET", 404, "/a"), ("GET", 404, "/b"), ("POST", 201, "/x"), ("POST", 201, "/b")):
+        finish(*kind)
+    odd = Meddling(lambda: finish("POST", 201, "/x"), hashed=7)
+    source.kinds["GET", odd, "/a"] = Kind(None, False)
+    finish("GET", odd, "/a")
+    source.kinds.pop(("GET", odd, "/a"))
+    del odd
+    finish("GET", 404, "/b")
+    for _ in range(3):
+        finish("POST", 201, "/b")
+    gc.collect()
+    found = {each.labels: each.count for each in metrics.snapshot().families[0].series}
+    assert found == {
+        ("GET", "404", "/a"): 1,
+        ("GET", "404", "/b"): 2,
+        ("POST", "201", "/x"): 2,
+        ("POST", "201", "/b"): 4,
+    }
+
+
+@EACH_WAY
+def test_what_overrides_a_request_or_its_source_is_heeded(make_source, metrics, way):
+    made = make_source(way)
+    said = []
+
+    class Request(made.request_class):
+        def __init__(self, *args):
+            super().__init__(*args)
+            said.append("begun")
+
+        def finish(self):
+            said.append("finished")
+            super().finish()
+
+    class Source(type(made)):
+        clock = property(lambda self: said.append("clock") or (lambda: 1.0), lambda self, clock: None)
+
+    source = Source(metrics, None, None)
+    source.request_class = Request
+    request = source.request("GET", "/")
+    send = native.instead("Sender", partial)(send_measured, request, {}, said.append, False)
+    send({"type": "http.response.body"})
+    assert [each for each in said if each != "clock"] == ["begun", "finished", {"type": "http.response.body"}]
+    assert "clock" in said
+    plain = made.request("GET", "/")
+    plain.finish = partial(said.append, "its own")
+    native.instead("Sender", partial)(send_measured, plain, {}, said.append, False)({"type": "http.response.body"})
+    assert said[-2] == "its own"
+
+
+class Interrupt(BaseException):
+    """As KeyboardInterrupt is one."""
+
+
+@EACH_WAY
+def test_an_interrupt_while_a_message_is_looked_at_is_not_lost(make_source, way):
+    def interrupt():
+        raise Interrupt
+
+    request, sent, key = make_source(way).request("GET", "/"), [], Meddling(lambda: None, hashed=hash("type"))
+    send = native.instead("Sender", partial)(send_measured, request, {}, sent.append, False)
+    message = {key: 1, "type": "http.response.start", "status": 200}
+    key.action = interrupt
+    with pytest.raises(Interrupt):
+        send(message)
+    key.action = lambda: None
+    assert sent == []
+
+
+@EACH_WAY
+def test_what_a_scope_says_of_its_request_meanwhile_stands(make_source, way):
+    request = make_source(way).request("GET", "/")
+    scope = {Meddling(lambda: setattr(request, "code", "odd"), hashed=hash("route")): 1}
+    native.instead("Sender", partial)(send_measured, request, scope, print, False)(
+        {"type": "http.response.start", "status": 200}
+    )
+    next(iter(scope)).action = lambda: None
+    assert request.code == "odd"
+
+
+@EACH_WAY
+def test_senders_within_senders_without_end_are_an_error(make_source, way):
+    request = make_source(way).request("GET", "/")
+    send = list
+    for _ in range(20_000):
+        send = native.instead("Sender", partial)(send_measured, request, {}, send, False)
+    with pytest.raises(RecursionError):
+        send({"type": "http.response.start", "status": 200})
+
+
+@EACH_WAY
+def test_kinds_that_find_their_own_are_asked(make_source, metrics, way):
+    class Own(Kinds):
+        def __getitem__(self, key):
+            asked.append(key)
+            return super().__getitem__(key)
+
+    source, asked = make_source(way), []
+    source.kinds = Own(source.http)
+    for _ in range(3):
+        request = source.request("GET", "/")
+        request.code = 200
+        request.finish()
+    assert asked == 3 * [("GET", 200, "")]

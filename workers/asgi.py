@@ -58,7 +58,7 @@ class MetricsMiddleware(HttpMiddleware):
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
         self._raises: bool | None = None
-        self._receiver, self._sender = native.instead("Receiver", partial), native.instead("Sender", partial)
+        self._sender = native.instead("Sender", partial)
         self._websockets = WebSocketMetrics(metrics, clock) if http_metrics else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +72,7 @@ class MetricsMiddleware(HttpMiddleware):
         request = scope[REQUEST_KEY] = self._source.request(scope["method"], scope["path"])
         if self._raises is None:
             self._raises = _raises(scope)
-        measured_receive = self._receiver(receive_measured, request, receive)
+        measured_receive = partial(receive_measured, request, receive)
         measured_send = self._sender(send_measured, request, scope, send, self._raises)
         request.begin()
         try:

@@ -3,6 +3,7 @@
 #include "writes.h"
 
 PyTypeObject *BoardType;
+static PyTypeObject *CountType; /* itertools.count, of which tickets are drawn */
 static Name enter_slowly = {"_enter_slowly", NULL};
 Name leave_slowly = {"_leave_slowly", NULL};
 
@@ -27,44 +28,48 @@ static int time_of(Board *self, PyObject *const *args, Py_ssize_t count, PyObjec
 /* A free place, whose label is of so many bytes, where a request can enter now; -1 where that is left to Python. */
 static Py_ssize_t free_place(Board *self, double now, Py_ssize_t size) {
     if (!is_ready(self, now) || memory_of(&self->labels) == NULL || self->shown == NULL ||
-        !PyList_CheckExact(self->shown) || self->tickets == NULL || Py_TYPE(self->tickets)->tp_iternext == NULL)
+        !PyList_CheckExact(self->shown) || self->tickets == NULL || !Py_IS_TYPE(self->tickets, CountType))
         return -1;
     Py_ssize_t free = PyList_GET_SIZE(self->free);
     Py_ssize_t place = free ? as_index(PyList_GET_ITEM(self->free, free - 1), PyList_GET_SIZE(self->shown)) : -1;
     return place < self->starts.count && (place + 1) * size <= self->labels.count ? place : -1;
 }
 
-/* The next ticket, for the place that is the last of the free ones; NULL: it raised. */
-static PyObject *take_place(Board *self) {
-    PyObject *ticket = Py_TYPE(self->tickets)->tp_iternext(self->tickets);
-    if (ticket == NULL) {
-        if (!PyErr_Occurred())
-            PyErr_SetNone(PyExc_StopIteration);
+/* A ticket, and the place that is free when it is drawn: counting may run others' code, whose numbers may be counted.
+NULL without an exception where that is left to Python. */
+static PyObject *draw_ticket(Board *self, double now, Py_ssize_t size, Py_ssize_t *place) {
+    if (free_place(self, now, size) < 0)
         return NULL;
-    }
-    Py_ssize_t last = PyList_GET_SIZE(self->free) - 1;
-    PyObject *spot = PyList_GET_ITEM(self->free, last);
-    if (PyDict_SetItem(self->open, ticket, spot) < 0) {
-        Py_DECREF(ticket);
-        return NULL;
-    }
-    Py_SET_SIZE(self->free, last); /* as list.pop does it, but for giving memory back */
-    Py_DECREF(spot);
+    PyObject *ticket = CountType->tp_iternext(self->tickets);
+    if (ticket != NULL && (!PyLong_CheckExact(ticket) || (*place = free_place(self, now, size)) < 0))
+        Py_CLEAR(ticket);
     return ticket;
 }
 
-/* Its label stands there: from here on it shows. */
-static void show(Board *self, Py_ssize_t place, double now) {
-    double *starts = self->starts.start, *words = self->words.start;
-    store(&starts[place], now);
-    if (self->busy >= 0.0) {
+/* Show the request of this ticket at this place, where its label stands already, which `shown` is kept of. In Python's
+order: what others see comes before anything by which other code may come in. */
+static PyObject *take_place(Board *self, PyObject *ticket, Py_ssize_t place, PyObject *shown, double now) {
+    PyObject *before = PyList_GET_ITEM(self->shown, place), *open = Py_NewRef(self->open);
+    Py_ssize_t last = PyList_GET_SIZE(self->free) - 1;
+    PyObject *spot = PyList_GET_ITEM(self->free, last);
+    Py_SET_SIZE(self->free, last); /* as list.pop does it, but for giving memory back */
+    PyList_SET_ITEM(self->shown, place, Py_NewRef(shown));
+    store((double *) self->starts.start + place, now);
+    if (PyDict_SetItem(open, ticket, spot) < 0)
+        Py_CLEAR(ticket);
+    else if (self->busy >= 0.0 && memory_of(&self->words) != NULL && BUSY < self->words.count) {
         self->busy -= now;
-        store(&words[BUSY], self->busy);
+        store((double *) self->words.start + BUSY, self->busy);
     }
+    Py_DECREF(spot);
+    Py_DECREF(open);
+    Py_XDECREF(before);
+    return ticket;
 }
 
 PyObject *board_enter(Board *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
     double now;
+    Py_ssize_t place;
     int told = time_of(self, args, count, keywords, &now);
     if (told < 0)
         return NULL;
@@ -75,28 +80,27 @@ PyObject *board_enter(Board *self, PyObject *const *args, Py_ssize_t count, PyOb
         return NULL;
     if (text == NULL || !PyBytes_CheckExact(text))
         goto slowly;
-    Py_ssize_t size = PyBytes_GET_SIZE(text), place = free_place(self, now, size);
-    if (place < 0)
-        goto slowly;
-    PyObject *ticket = take_place(self);
-    if (ticket == NULL)
-        return NULL;
-    if (PyList_GET_ITEM(self->shown, place) != text) {
-        memcpy((char *) self->labels.start + place * size, PyBytes_AS_STRING(text), size);
-        PyList_SetItem(self->shown, place, Py_NewRef(text));
+    Py_INCREF(text);
+    Py_ssize_t size = PyBytes_GET_SIZE(text);
+    PyObject *ticket = draw_ticket(self, now, size, &place);
+    if (ticket != NULL) {
+        if (PyList_GET_ITEM(self->shown, place) != text)
+            memcpy((char *) self->labels.start + place * size, PyBytes_AS_STRING(text), size);
+        ticket = take_place(self, ticket, place, text, now);
     }
-    show(self, place, now);
-    return ticket;
+    Py_DECREF(text);
+    if (ticket != NULL || PyErr_Occurred())
+        return ticket;
 slowly:
     return slowly(self, &enter_slowly, args, count, keywords);
 }
 
 /* The label is put together where it is shown, and not remembered: of paths there is no end. */
 PyObject *enter_request(Board *self, PyObject *method, PyObject *path, double now) {
-    Py_ssize_t place = free_place(self, now, LABEL_BYTES);
-    if (place < 0 || !is_ascii(method) || !is_ascii(path) || PyUnicode_GET_LENGTH(method) >= LABEL_BYTES)
+    Py_ssize_t place;
+    if (!is_ascii(method) || !is_ascii(path) || PyUnicode_GET_LENGTH(method) >= LABEL_BYTES)
         return NULL;
-    PyObject *ticket = take_place(self);
+    PyObject *ticket = draw_ticket(self, now, LABEL_BYTES, &place);
     if (ticket == NULL)
         return NULL;
     char *label = (char *) self->labels.start + place * LABEL_BYTES;
@@ -106,10 +110,7 @@ PyObject *enter_request(Board *self, PyObject *method, PyObject *path, double no
     label[first] = ' ';
     memcpy(label + first + 1, PyUnicode_DATA(path), second);
     memset(label + first + 1 + second, 0, rest - second);
-    if (PyList_GET_ITEM(self->shown, place) != Py_None)
-        PyList_SetItem(self->shown, place, Py_NewRef(Py_None));
-    show(self, place, now);
-    return ticket;
+    return take_place(self, ticket, place, Py_None, now);
 }
 
 int leave(Board *self, PyObject *ticket, double now) {
@@ -178,6 +179,11 @@ static PyType_Slot slots[] = {
 };
 
 int add_board(PyObject *module) {
+    PyObject *itertools = PyImport_ImportModule("itertools");
+    CountType = itertools == NULL ? NULL : (PyTypeObject *) PyObject_GetAttrString(itertools, "count");
+    Py_XDECREF(itertools);
+    if (CountType == NULL)
+        return -1;
     BoardType = add_type(module, "shmetrics._native.Board", sizeof(Board), NULL, slots);
     return BoardType == NULL ? -1 : 0;
 }

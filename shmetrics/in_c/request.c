@@ -10,38 +10,45 @@ static PyObject *current; /* the context variable that holds the innermost span 
 static Name begin_slowly = {"_begin_slowly", NULL}, finish_slowly = {"_finish_slowly", NULL};
 static PyObject *empty, *zero, *one; /* "", 0.0 and 1 */
 
-/* What the board has it as; where that is left to Python, or to another recorder, by its `enter`. */
-static PyObject *ticket_of(Source *source, PyObject *method, PyObject *path, double now) {
-    PyObject *ticket = source->board == NULL ? NULL : enter_request((Board *) source->board, method, path, now);
-    if (ticket != NULL || PyErr_Occurred())
-        return ticket;
-    PyObject *text = PyUnicode_FromFormat("%S %S", method, path), *start = PyFloat_FromDouble(now);
-    if (text != NULL && start != NULL) {
-        PyObject *shown[] = {text, start};
-        ticket = PyObject_Vectorcall(source->enter, shown, 2, NULL);
-    }
-    Py_XDECREF(text);
-    Py_XDECREF(start);
-    return ticket;
+/* As f"{method} {path}". */
+static PyObject *label_of(PyObject *method, PyObject *path) {
+    PyObject *first = PyObject_Format(method, NULL), *second = first == NULL ? NULL : PyObject_Format(path, NULL);
+    PyObject *label = second == NULL ? NULL : PyUnicode_FromFormat("%U %U", first, second);
+    Py_XDECREF(first);
+    Py_XDECREF(second);
+    return label;
 }
 
+/* A request that came by HTTP has begun. Its source has a clock and `enter`; a board where that is of one of C's. */
 PyObject *new_request(PyTypeObject *type, Source *source, PyObject *method, PyObject *path) {
-    if (source->recorder == NULL || source->clock == NULL || source->enter == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "a source has a recorder, a clock and enter");
-        return NULL;
-    }
+    PyObject *clock = Py_NewRef(source->clock), *enter = Py_NewRef(source->enter), *board = Py_XNewRef(source->board),
+             *label = NULL, *start = NULL; /* held, since the clock may be anything */
     Request *self = (Request *) type->tp_alloc(type, 0);
     if (self == NULL)
-        return NULL;
+        goto end;
     self->source = Py_NewRef(source);
-    self->recorder = Py_NewRef(source->recorder);
+    self->recorder = Py_XNewRef(source->recorder);
     self->method = Py_NewRef(method);
     self->code = Py_NewRef(empty);
     self->route = Py_NewRef(empty);
     self->is_plain = 1;
-    if (!read_clock(source->clock, &self->start) ||
-        (self->ticket = ticket_of(source, method, path, self->start)) == NULL)
+    if (!read_clock(clock, &self->start))
+        goto end;
+    if (board != NULL)
+        self->ticket = enter_request((Board *) board, method, path, self->start);
+    if (self->ticket == NULL && !PyErr_Occurred() && (label = label_of(method, path)) != NULL &&
+        (start = PyFloat_FromDouble(self->start)) != NULL) {
+        PyObject *shown[] = {label, start};
+        self->ticket = PyObject_Vectorcall(enter, shown, 2, NULL);
+    }
+end:
+    if (self != NULL && self->ticket == NULL)
         Py_CLEAR(self);
+    Py_DECREF(clock);
+    Py_DECREF(enter);
+    Py_XDECREF(board);
+    Py_XDECREF(label);
+    Py_XDECREF(start);
     return (PyObject *) self;
 }
 
@@ -72,18 +79,17 @@ slowly:
     return slowly(self, &begin_slowly, args, count, keywords);
 }
 
-/* Record it; where that is left to Python, or to another recorder, by the source's `complete`. */
-static PyObject *end(Request *self, Source *source, double now, PyObject *durations) {
-    Writer *writer = (Writer *) source->writer;
+/* Record it: by C where its source's `complete` is of a writer of C's, and else by that. */
+static PyObject *end(Request *self, PyObject *writer, PyObject *by, PyObject *ticket, double now, PyObject *durations) {
     double measures[4] = {self->elapsed > 0.0 ? self->elapsed : 0.0, 1.0, 0.0, 0.0};
-    int completed = writer == NULL ? 0 : complete(writer, self->ticket, now, measures, durations, self->elapsed);
+    int completed = writer == NULL ? 0 : complete((Writer *) writer, ticket, now, measures, durations, self->elapsed);
     if (completed)
-        return completed < 0 ? NULL : end_write(writer);
+        return completed < 0 ? NULL : end_write((Writer *) writer);
     PyObject *then = PyFloat_FromDouble(now), *inference = PyFloat_FromDouble(measures[0]),
              *elapsed = PyFloat_FromDouble(self->elapsed), *result = NULL;
     if (then != NULL && inference != NULL && elapsed != NULL) {
-        PyObject *said[] = {self->ticket, then, inference, one, zero, zero, durations, elapsed};
-        result = PyObject_Vectorcall(source->complete, said, 8, NULL);
+        PyObject *said[] = {ticket, then, inference, one, zero, zero, durations, elapsed};
+        result = PyObject_Vectorcall(by, said, 8, NULL);
     }
     Py_XDECREF(then);
     Py_XDECREF(inference);
@@ -93,32 +99,39 @@ static PyObject *end(Request *self, Source *source, double now, PyObject *durati
 
 /* As `HttpRequest.finish` of a request of which nothing is to be said but what its kind is. */
 PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
-    PyObject *kind, *result = NULL;
     Source *source = (Source *) self->source;
+    PyObject *kind = NULL, *clock = NULL, *by = NULL, *writer = NULL, *ticket = NULL, *result = NULL;
     double now;
     if (self->done)
         Py_RETURN_NONE;
     if (count || keywords != NULL || !self->is_plain || source == NULL || !PyObject_TypeCheck(source, SourceType) ||
-        source->clock == NULL || source->complete == NULL || source->kinds == NULL || self->method == NULL ||
-        self->code == NULL || self->route == NULL || self->ticket == NULL)
+        source->kinds == NULL || self->method == NULL || self->code == NULL || self->route == NULL)
         return slowly(self, &finish_slowly, args, count, keywords);
+    Py_INCREF(source); /* all is held, since a status may compare itself, and the clock be anything */
     if ((kind = kind_of(source, self)) == NULL && PyErr_Occurred())
-        return NULL;
-    if (kind == NULL || !PyTuple_Check(kind) || PyTuple_GET_SIZE(kind) != 2 || PyTuple_GET_ITEM(kind, 1) != Py_False) {
-        result = slowly(self, &finish_slowly, args, count, keywords);
         goto end;
-    }
-    if (!read_clock(source->clock, &now))
+    if (kind == NULL || !PyTuple_Check(kind) || PyTuple_GET_SIZE(kind) != 2 || PyTuple_GET_ITEM(kind, 1) != Py_False)
+        goto slowly;
+    if ((clock = Py_XNewRef(source->clock)) == NULL || (by = Py_XNewRef(source->complete)) == NULL)
+        goto slowly;
+    writer = Py_XNewRef(source->writer);
+    if (!read_clock(clock, &now))
         goto end;
-    if (self->done || !self->is_plain) { /* the clock's own code came in between, or a collection did */
-        result = slowly(self, &finish_slowly, args, count, keywords);
-        goto end;
-    }
+    if (self->done || !self->is_plain || (ticket = Py_XNewRef(self->ticket)) == NULL)
+        goto slowly; /* the clock's own code came in between, or a collection did */
     self->elapsed = now - self->start;
     self->done = 1;
-    result = end(self, source, now, PyTuple_GET_ITEM(kind, 0));
+    result = end(self, writer, by, ticket, now, PyTuple_GET_ITEM(kind, 0));
+    goto end;
+slowly:
+    result = slowly(self, &finish_slowly, args, count, keywords);
 end:
     Py_XDECREF(kind);
+    Py_XDECREF(clock);
+    Py_XDECREF(by);
+    Py_XDECREF(writer);
+    Py_XDECREF(ticket);
+    Py_DECREF(source);
     return result;
 }
 

@@ -5,9 +5,11 @@
 PyTypeObject *SourceType;
 static Name request_slowly = {"_request_slowly", NULL};
 
+/* Of a subclass of the class that `native.in_front` made Python makes the objects, which may have more to do then. */
 static PyObject *request(Source *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
     PyTypeObject *type = (PyTypeObject *) self->request_class;
-    if (count != 2 || keywords != NULL || type == NULL || !PyType_Check(type) || !PyType_IsSubtype(type, RequestType))
+    if (count != 2 || keywords != NULL || type == NULL || !PyType_Check(type) || type->tp_base != RequestType ||
+        self->recorder == NULL || self->clock == NULL || self->enter == NULL)
         return slowly(self, &request_slowly, args, count, keywords);
     return new_request(type, self, args[0], args[1]);
 }
@@ -18,26 +20,39 @@ static int is_same(PyObject *text, PyObject *other) {
                              PyUnicode_Compare(text, other) == 0);
 }
 
-/* Most requests are of the kind that the one before was. A status is the same object then, as small numbers are. */
+/* Whether it is a dict, or of a class next to it that has no idea of its own of what it contains. */
+static int is_plain_dict(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    return type == &PyDict_Type || (type->tp_base == &PyDict_Type && type->tp_dict != NULL &&
+                                    PyDict_GetItemString(type->tp_dict, "__getitem__") == NULL);
+}
+
+/* Most requests are of the kind that the one before was. A status is the same object then, as small numbers are. What
+a kind means never changes. The caller holds the source. */
 PyObject *kind_of(Source *self, Request *request) {
-    if (self->kind != NULL && self->of == self->kinds && self->code == request->code &&
+    PyObject *kinds = self->kinds, *kind;
+    if (self->kind != NULL && self->of == kinds && self->code == request->code &&
         is_same(self->method, request->method) && is_same(self->route, request->route))
         return Py_NewRef(self->kind);
-    PyObject *key = PyTuple_Pack(3, request->method, request->code, request->route), *kinds = self->kinds;
-    if (key == NULL)
+    if (!is_plain_dict(kinds))
         return NULL;
-    Py_INCREF(kinds);
-    PyObject *kind = PyDict_Check(kinds) ? PyDict_GetItemWithError(kinds, key) : NULL;
+    PyObject *said[] = {Py_NewRef(kinds), Py_NewRef(request->method), Py_NewRef(request->code),
+                        Py_NewRef(request->route), NULL};
+    PyObject *key = PyTuple_Pack(3, said[1], said[2], said[3]);
+    kind = said[4] = key == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(kinds, key));
     if (kind != NULL) {
         Py_INCREF(kind);
-        PyObject *last[] = {kinds, PyTuple_GET_ITEM(key, 0), PyTuple_GET_ITEM(key, 1), PyTuple_GET_ITEM(key, 2), kind};
         PyObject **kept[] = {&self->of, &self->method, &self->code, &self->route, &self->kind};
-        for (int each = 0; each < 5; each++)
-            Py_XSETREF(*kept[each], Py_NewRef(last[each]));
-    } else if (PyErr_ExceptionMatches(PyExc_TypeError))
+        for (int each = 0; each < 5; each++) { /* all of them before any is let go of, which may run others' code */
+            PyObject *before = *kept[each];
+            *kept[each] = said[each];
+            said[each] = before;
+        }
+    } else if (key != NULL && PyErr_ExceptionMatches(PyExc_TypeError))
         PyErr_Clear(); /* what cannot be a key is the application's own idea of a status, or of a route */
-    Py_DECREF(kinds);
-    Py_DECREF(key);
+    for (int each = 0; each < 5; each++)
+        Py_XDECREF(said[each]);
+    Py_XDECREF(key);
     return kind;
 }
 

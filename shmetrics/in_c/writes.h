@@ -219,7 +219,6 @@ int complete(Writer *writer, PyObject *ticket, double now, const double measures
 /* What requests of this one's kind have in common; NULL, with or without an exception, where it is not known yet. */
 PyObject *kind_of(Source *source, Request *request);
 
-/* A request that came by HTTP has begun: a new one of the class. */
 PyObject *new_request(PyTypeObject *type, Source *source, PyObject *method, PyObject *path);
 PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
 extern PyTypeObject *SourceType;
