@@ -1,9 +1,7 @@
 """The writes in C: they store what those in Python store, in the same order, and leave to these what they cannot do."""
 
-import contextlib
 import gc
 import inspect
-import itertools
 import os
 import random
 import shutil
@@ -11,8 +9,6 @@ import signal
 import sysconfig
 import threading
 import weakref
-from functools import partial
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -25,7 +21,6 @@ from shmetrics.hub import View
 from shmetrics.instruments import KINDS, class_of
 from shmetrics.layout import BOARD_SIZE, FOLD_BATCH, FOLDED, Layout
 from shmetrics.slots import CACHE_HITS, CACHE_MISSES, ERRORS
-from shmetrics.workers.asgi import send_measured
 from shmetrics.workers.http_metrics import DURATION, HttpMetrics, HttpRequest, source_class
 from tests.conftest import FakeClock
 from tests.processes import in_forked_child, run_in_threads
@@ -444,97 +439,3 @@ def test_in_strict_mode_records_are_fenced_and_so_those_of_python(monkeypatch, m
 def test_a_compiled_part_of_another_version_is_told_with_the_remedy():
     with pytest.raises(ImportError, match=r"of another version \(.*no_such_function.*\); install it again: pip "):
         native.tell("no_such_function")
-
-
-# What an ASGI application sends ---------------------------------------------------------------------------------------
-
-
-class Odd(str):
-    """Text of its own class."""
-
-    __slots__ = ()
-
-
-SCOPES = [
-    {},
-    {"route": None},
-    {"path_template": "/{id}"},
-    {"route": type("Route", (), {"path_format": "/items/{id}"})()},
-]
-STATUSES = [200, 404, 503, "200", None, 10**30]
-BODIES = [{}, {"body": b""}, {"body": b"x"}]
-MORE = [{}, {"more_body": False}, {"more_body": True}, {"more_body": 0}, {"more_body": "yes"}]
-TYPES = ["http.response.start", "http.response.body", Odd("http.response.start"), "http.response.pathsend", "other", 3]
-
-
-def messages(draw):
-    """Endless messages; most are what applications send."""
-    while True:
-        kind = draw.choice(TYPES[:2] * 8 + TYPES)
-        message = {"type": kind, **draw.choice(BODIES), **draw.choice(MORE[:2] * 3 + MORE)}
-        if kind in TYPES[:1] and draw.random() < 0.95:
-            message["status"] = draw.choice(STATUSES[:1] * 5 + STATUSES)
-        yield draw.choice([message] * 30 + [MappingProxyType(message), {}, None])
-
-
-@compiled
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("raises", [False, True, 0])
-def test_whatever_an_application_sends_is_understood_the_same_and_passed_on(monkeypatch, raises, seed):
-    said = []
-    for way in ("0", "1"):
-        monkeypatch.setenv(native.VARIABLE, way)
-        clock, draw = FakeClock(), random.Random(seed)
-        with PerformanceMetrics() as metrics:
-            source = source_class()(metrics, clock, HttpMetrics(metrics, (0.5, 1.0)))
-            for _ in range(200):
-                request = source.request("GET", "/a")
-                scope, passed = dict(draw.choice(SCOPES)), []
-                send = native.instead("Sender", partial)(send_measured, request, scope, passed.append, raises)
-                for message in itertools.islice(messages(draw), draw.randrange(1, 5)):
-                    try:
-                        sent = send(message)
-                    except Exception as error:  # noqa: BLE001  whatever it is, the other way raises the same
-                        said.append((way, type(error), str(error)))
-                    else:
-                        with contextlib.suppress(StopIteration, AttributeError, TypeError):
-                            sent.send(None)
-                    clock.now += 0.1
-                    said.append((way, request.code, request.route, request.first_byte, request.done, len(passed)))
-                request.finish()
-                said.append((way, passed))
-            statistics = metrics.get_statistics()
-            said.append((way, *(statistics[key] for key in ("total_requests", "total_errors", "avg_inference_time"))))
-    half = len(said) // 2
-    assert [each[1:] for each in said[:half]] == [each[1:] for each in said[half:]]
-
-
-@compiled
-def test_a_sender_says_what_it_wants(monkeypatch):
-    monkeypatch.setenv(native.VARIABLE, "1")
-    bind = native.instead("Sender", partial)
-    for wrong in ((), (print,), (print,) * 6):
-        with pytest.raises(TypeError, match="wanted a function and 4 arguments"):
-            bind(*wrong)
-    with pytest.raises(TypeError, match="wanted a function"):
-        bind(print, 1, 2, 3, 4, sep="")
-    send = bind(lambda *args: args, 1, 2, 3, 4)
-    for wrong in ({"args": (1, 2)}, {"args": ()}, {"args": (1,), "more": 1}):
-        with pytest.raises(TypeError, match="takes one argument, a message"):
-            send(*wrong.pop("args"), **wrong)
-    assert send("x") == (1, 2, 3, 4, "x")
-
-
-@compiled
-def test_a_sender_is_collected_with_the_circle_that_it_is_in(monkeypatch):
-    monkeypatch.setenv(native.VARIABLE, "1")
-
-    class Thing:
-        pass
-
-    thing = Thing()
-    thing.send = native.instead("Sender", partial)(print, thing, {"of": thing}, thing, thing)
-    gone = weakref.ref(thing)
-    del thing
-    gc.collect()
-    assert gone() is None

@@ -447,46 +447,6 @@ def test_what_overrides_a_request_or_its_source_is_heeded(make_source, metrics, 
     assert said[-2] == "its own"
 
 
-class Interrupt(BaseException):
-    """As KeyboardInterrupt is one."""
-
-
-@EACH_WAY
-def test_an_interrupt_while_a_message_is_looked_at_is_not_lost(make_source, way):
-    def interrupt():
-        raise Interrupt
-
-    request, sent, key = make_source(way).request("GET", "/"), [], Meddling(lambda: None, hashed=hash("type"))
-    send = native.instead("Sender", partial)(send_measured, request, {}, sent.append, False)
-    message = {key: 1, "type": "http.response.start", "status": 200}
-    key.action = interrupt
-    with pytest.raises(Interrupt):
-        send(message)
-    key.action = lambda: None
-    assert sent == []
-
-
-@EACH_WAY
-def test_what_a_scope_says_of_its_request_meanwhile_stands(make_source, way):
-    request = make_source(way).request("GET", "/")
-    scope = {Meddling(lambda: setattr(request, "code", "odd"), hashed=hash("route")): 1}
-    native.instead("Sender", partial)(send_measured, request, scope, print, False)(
-        {"type": "http.response.start", "status": 200}
-    )
-    next(iter(scope)).action = lambda: None
-    assert request.code == "odd"
-
-
-@EACH_WAY
-def test_senders_within_senders_without_end_are_an_error(make_source, way):
-    request = make_source(way).request("GET", "/")
-    send = list
-    for _ in range(20_000):
-        send = native.instead("Sender", partial)(send_measured, request, {}, send, False)
-    with pytest.raises(RecursionError):
-        send({"type": "http.response.start", "status": 200})
-
-
 @EACH_WAY
 def test_kinds_that_find_their_own_are_asked(make_source, metrics, way):
     class Own(Kinds):
