@@ -198,6 +198,22 @@ def test_a_time_that_cannot_be_is_folded_as_in_python(monkeypatch, time, then):
     assert areas[0].area.tobytes() == areas[1].area.tobytes()
 
 
+@EACH_WAY
+def test_a_request_that_is_finished_while_its_clock_is_read_counts_once(make_request, metrics, way):
+    begun = []
+
+    def clock():
+        if begun:
+            begun.pop().finish()
+        return 1.0
+
+    request = make_request(way, clock)
+    before = metrics.get_statistics()["total_requests"]
+    begun.append(request)
+    request.finish()
+    assert metrics.get_statistics()["total_requests"] == before + 1
+
+
 # A source of requests that somebody has meddled with ------------------------------------------------------------------
 
 
