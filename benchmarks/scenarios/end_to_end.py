@@ -11,6 +11,7 @@ share is part.
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from statistics import fmean
 from typing import Any, Final
 
@@ -103,11 +104,9 @@ def _set(which: tuple[str, int]) -> int:
 
 def _means(loads: list[list[Load]]) -> dict[str, list[float]]:
     """Of each round, over the servers that are the same."""
-    return {
-        "rate": [fmean(load.rate for load in round_) for round_ in zip(*loads, strict=True)],
-        "p99": [fmean(load.p99 for load in round_) for round_ in zip(*loads, strict=True)],
-        "cpu": [fmean(load.cpu for load in round_) for round_ in zip(*loads, strict=True)],
-    }
+    rounds = list(zip(*loads, strict=True))
+    names = (field.name for field in fields(Load))
+    return {name: [fmean(getattr(load, name) for load in of_round) for of_round in rounds] for name in names}
 
 
 def report(results: dict[str, Any]) -> list[Figure]:
@@ -144,10 +143,10 @@ def _table(kind: str, each: int, loads: Mapping[str, Mapping[str, list[float]]],
     without = loads[NOTHING]
     for name, load in loads.items():
         kept = paired(load["rate"], without["rate"])
-        cpu = over_rounds([1e6 * each for each in load["cpu"]]).median
+        cpu = over_rounds([1e6 * cpu for cpu in load["cpu"]]).median
         added = over_rounds(
             [1e6 * (one - other) for one, other in zip(load["cpu"], without["cpu"], strict=True)]
         ).median
-        rate, p99 = over_rounds(load["rate"]).median, over_rounds([1e3 * each for each in load["p99"]]).median
+        rate, p99 = over_rounds(load["rate"]).median, over_rounds([1e3 * p99 for p99 in load["p99"]]).median
         rows.append((name, rate, kept.median, kept.low, kept.high, p99, cpu, added))
     return Table(f"{kind}: {each} of each, one worker, and wrk", _COLUMNS, tuple(rows), notes)

@@ -183,7 +183,7 @@ typedef struct {
     char done, is_plain;
 } Request;
 
-extern PyTypeObject *BoardType, *WriterType, *InstrumentType, *RequestType;
+extern PyTypeObject *BoardType, *WriterType, *InstrumentType, *SourceType, *RequestType;
 
 /* Words of a slot, the busy word of a board, and the bytes of a label: from `layout`, by `use_layout`. */
 extern Py_ssize_t HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, BUSY, LABEL_BYTES;
@@ -219,9 +219,9 @@ int complete(Writer *writer, PyObject *ticket, double now, const double measures
 /* What requests of this one's kind have in common; NULL, with or without an exception, where it is not known yet. */
 PyObject *kind_of(Source *source, Request *request);
 
+/* What `request.c` has for sources, and for senders. */
 PyObject *new_request(PyTypeObject *type, Source *source, PyObject *method, PyObject *path);
 PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
-extern PyTypeObject *SourceType;
 
 /* Whether no write of this process is under way: see `exclusion`. */
 static inline int has_token(Writer *writer) { return writer->token != NULL && PyList_GET_SIZE(writer->token) == 1; }
