@@ -3,6 +3,7 @@
 They take what those take, and are typed where these are.
 """
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -13,6 +14,7 @@ def use_context(variable: ContextVar[Span | None], /) -> None: ...
 def use_fold(
     *,
     valid: int,
+    invalid: int,
     errors: int,
     sum: int,
     min: int,
@@ -27,12 +29,19 @@ def use_fold(
     buckets: int,
     end: int,
     surely_valid: int,
+    most_records: int,
     latest: float,
+    largest_sum: float,
     shift: int,
     lowest: memoryview[Any],
     upper: memoryview[Any],
 ) -> None: ...
 def use_calls(*, variable: ContextVar[Any], call: type, nested: type, most_spent: int) -> None: ...
+def doubtful(areas: Any, folded_records: list[int], now: float, /) -> list[int]: ...
+def add_areas(merged: Any, areas: Any, which: list[int], /) -> None: ...
+def fill_measures(table: Any, parts: list[Any], /) -> int | None: ...
+def moments(values: Any, /) -> tuple[float, float, float, float]: ...
+def written(numbers: list[float], others: Mapping[float, str], /) -> list[str]: ...
 def add_tails(areas: Any, tails: list[Any], /) -> list[int]: ...
 
 class Board: ...

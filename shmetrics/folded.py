@@ -43,23 +43,32 @@ So a record is valid if none of its measures has more than these; nor can three 
 
 native.tell(
     "use_fold",
-    **{name: at for name, at in AT.items() if name != "invalid"},
+    **AT,
     seconds=SECONDS,
     buckets=sketch.SIZE,
     end=FOLDED.itemsize // 8,
     surely_valid=int(SURELY_VALID),
+    most_records=_MOST_RECORDS,
     latest=LATEST,
+    largest_sum=_LARGEST_SUM,
     shift=sketch.CELL_SHIFT,
     lowest=sketch.LOWEST.data,
     upper=sketch.UPPER.data,
 )
 
 
-def fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> None:
-    """Put the measures of all rows of `parts`, n together, into `table`, shape (len(MEASURES), n).
+def fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> bool:
+    """Put the measures of all rows of `parts`, n together, into `table`, shape (len(MEASURES), n): whether all are valid.
 
     Nonsense in gives nonsense out, and is filtered as such. Never warns.
     """
+    most = native.fill_measures(table, list(parts)) if native.is_used() else None
+    if most is None:
+        _fill_measures(table, parts)
+    return (most is not None and most <= SURELY_VALID) or _all_valid(table)
+
+
+def _fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> None:
     if parts:
         for at, name in enumerate(MEASURES[:_RAW]):
             np.concatenate([rows[name] for rows in parts], out=table[at])
@@ -92,7 +101,7 @@ def is_valid(measures: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(((measures >= 0.0) & (measures < LIMIT)).all(axis=0))
 
 
-def all_valid(measures: NDArray[np.float64]) -> bool:
+def _all_valid(measures: NDArray[np.float64]) -> bool:
     """Whether every column is valid. NaN makes min and max NaN, and every comparison with NaN is false."""
     return bool(measures.min(initial=0.0) >= 0.0 and measures.max(initial=0.0) < LIMIT)
 
@@ -264,7 +273,9 @@ def merge(areas: Areas, which: Sequence[int] | None = None) -> Folded:
     merged = Folded()
     is_chosen = np.zeros(len(areas), np.bool_)
     is_chosen[slice(None) if which is None else which] = True
-    if is_chosen.any():
+    if native.is_used():
+        native.add_areas(merged.area, _together(areas), np.flatnonzero(is_chosen).tolist())
+    elif is_chosen.any():
         with np.errstate(all="ignore"):
             _add_areas(merged, areas, is_chosen)
     return merged
@@ -292,6 +303,11 @@ def _add_areas(merged: Folded, areas: Areas, is_chosen: NDArray[np.bool_]) -> No
     np.max(areas["latency_max"][chosen], axis=0, where=current, initial=0.0, out=merged.latency_max)
 
 
+def _together(areas: Areas) -> Areas:
+    """These areas as C takes them: numpy leaves out what is between them where it joins arrays."""
+    return np.ascontiguousarray(areas, FOLDED)
+
+
 def flaw(area: Any, folded_records: int, now: float) -> str | None:
     """What is impossible about an area that claims to hold `folded_records` at the monotonic time `now`, or None.
 
@@ -301,7 +317,20 @@ def flaw(area: Any, folded_records: int, now: float) -> str | None:
 
 
 def flaws(areas: Areas, folded_records: Sequence[int], now: float) -> dict[int, str]:
-    """`flaw` of many areas at once, one of `folded_records` for each: by index, those that have one."""
+    """`flaw` of many areas at once, one of `folded_records` for each: by index, those that have one.
+
+    C says which may have one, mostly none, and Python which that is.
+    """
+    if not native.is_used():
+        return _flaws(areas, folded_records, now)
+    which = native.doubtful(_together(areas), list(folded_records), now)
+    if not which:
+        return {}
+    found = _flaws(areas[which], [folded_records[at] for at in which], now)
+    return {which[at]: what for at, what in found.items()}
+
+
+def _flaws(areas: Areas, folded_records: Sequence[int], now: float) -> dict[int, str]:
     found: dict[int, str] = {}
 
     def note(wrong: Any, what: str) -> None:

@@ -10,7 +10,7 @@ Where there was no compiler when this package was installed, in interpreters wit
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import MethodDescriptorType
 from typing import Any, Final, TypeVar, cast
@@ -56,6 +56,31 @@ def tell(function: str, *args: object, **facts: object) -> None:
 def add_tails(areas: Any, tails: list[Any]) -> list[int]:
     """Add to each area its records; the indices of those to which nothing was added. Only where `is_used`."""
     return _native.add_tails(areas, tails)
+
+
+def doubtful(areas: Any, folded_records: list[int], now: float) -> list[int]:
+    """The indices of those areas that may have a flaw: see `folded.flaws`. Only where `is_used`."""
+    return _native.doubtful(areas, folded_records, now)
+
+
+def add_areas(merged: Any, areas: Any, which: list[int]) -> None:
+    """Add those of these areas to an empty one: see `folded.merge`. Only where `is_used`."""
+    _native.add_areas(merged, areas, which)
+
+
+def fill_measures(table: Any, parts: list[Any]) -> int | None:
+    """Fill a table with measures: the largest bits of one, or None where Python has to. Only where `is_used`."""
+    return _native.fill_measures(table, parts)
+
+
+def moments(values: Any) -> tuple[float, float, float, float]:
+    """Mean, standard deviation, least and largest of contiguous valid numbers, one at least. Only where `is_used`."""
+    return _native.moments(values)
+
+
+def written(numbers: list[float], others: Mapping[float, str]) -> list[str]:
+    """Numbers as `exporters.prometheus.forms` has them; `others`, which it says, for those that are large."""
+    return _native.written(numbers, others)
 
 
 def in_front(name: str, python: type[_Class], **attributes: object) -> type[_Class]:

@@ -17,7 +17,7 @@ from shmetrics import sketch
 from shmetrics.folded import Folded
 from shmetrics.layout import FOLDED, MEASURES, SECONDS
 from shmetrics.snapshot import Generation, Snapshot, WorkerSnapshot
-from shmetrics.window import Window, Windows
+from shmetrics.window import Window, Windows, moments
 
 PERCENTILES: Final = (50, 95, 99)
 CURRENT_SECONDS: Final = 5.0
@@ -321,13 +321,14 @@ def _window_figures(window: Window, *, detailed: bool, percentiles: bool) -> Sta
         if not detailed and measure not in _BASIC_MEASURES:
             continue
         values = window.measures[row] if window.count else np.zeros(1)
-        arranged = _arranged(values[None, :])
-        figures[f"avg_{measure}"] = float(values.mean())
+        mean, deviation, least, largest = moments(values)
+        arranged = values[None, :] if least == largest else _arranged(values[None, :])
+        figures[f"avg_{measure}"] = mean
         figures[f"median_{measure}"] = float(arranged[0, (len(values) - 1) // 2 : len(values) // 2 + 1].mean())
         if detailed:
-            figures[f"min_{measure}"] = float(values.min())
-            figures[f"max_{measure}"] = float(values.max())
-            figures[f"std_{measure}"] = float(values.std())
+            figures[f"min_{measure}"] = least
+            figures[f"max_{measure}"] = largest
+            figures[f"std_{measure}"] = deviation
         if percentiles:
             for name, (value,) in zip(_NAMES[measure], _percentiles(arranged), strict=True):
                 figures[name] = value

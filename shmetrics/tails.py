@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmetrics import native, sketch
-from shmetrics.folded import NO_ROWS, Areas, Rows, all_valid, fill_measures, is_valid, whole_seconds
+from shmetrics.folded import NO_ROWS, Areas, Rows, fill_measures, is_valid, whole_seconds
 from shmetrics.layout import FOLDED, MEASURES, SECONDS, offset_of
 
 _WORDS: Final = FOLDED.itemsize // 8
@@ -40,9 +40,9 @@ def add_tails(areas: Areas, tails: Sequence[Rows]) -> None:
     with np.errstate(all="ignore"):  # rows and areas may be hostile
         whose = np.repeat(np.arange(len(areas)), counts)
         measures = np.empty((len(MEASURES), len(whose)))
-        fill_measures(measures, tails)
+        are_valid = fill_measures(measures, tails)
         times, errors = (np.concatenate([tail[name] for tail in tails]) for name in ("time", "errors"))
-        if not all_valid(measures):
+        if not are_valid:
             good = is_valid(measures)
             areas["invalid"] += np.bincount(whose[~good], minlength=len(areas)).astype(np.uint64)
             whose, measures, times, errors = whose[good], measures[:, good], times[good], errors[good]

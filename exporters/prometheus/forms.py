@@ -10,6 +10,7 @@ from typing import Final
 
 from prometheus_client.core import Exemplar, Metric, Sample
 
+from shmetrics import native
 from shmetrics.exporters.prometheus.names import go_float
 
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -72,6 +73,8 @@ def has_form(family: Metric) -> bool:
 
 def written(numbers: Iterable[float]) -> list[str]:
     """Samples' numbers, as both formats have them."""
+    if native.is_used():
+        return native.written(list(numbers), _written)
     return [_written[each] if each else repr(float(each)) for each in numbers]
 
 

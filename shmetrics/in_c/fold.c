@@ -1,4 +1,5 @@
-/* `folded` and `tails`, in C: records are added to an area, as long as all of them are valid.
+/* `folded` and `tails`, in C: records are added to an area, as long as all of them are valid; areas are looked at whether
+they can be right, and added to one another.
 
 What numpy takes for it is mostly the way there: see docs/performance.md.
 */
@@ -10,10 +11,10 @@ static Name add_rows_slowly = {"_add_rows_slowly", NULL}, words_of_area = {"_wor
 
 /* From `layout`, `folded` and `sketch`, by `use_fold`. Words of an area, and what a measure's bits are at most. */
 static struct {
-    Py_ssize_t valid, errors, sum, min, max, sketch, second, requests, second_errors, latency_sum, latency_max;
+    Py_ssize_t valid, invalid, errors, sum, min, max, sketch, second, requests, second_errors, latency_sum, latency_max;
     Py_ssize_t seconds, buckets, end;
-    unsigned long long surely_valid;
-    double latest;
+    unsigned long long surely_valid, most_records;
+    double latest, largest_sum;
     int shift;
 } at;
 static View lowest, upper; /* of `sketch.bucket_index`: the bucket of each cell's least value, and the bounds */
@@ -189,15 +190,141 @@ PyObject *add_tails(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize
     return left;
 }
 
+/* Whether all of these are numbers that sums and extremes can be. */
+static int are_plausible(const double *numbers, Py_ssize_t count) {
+    int are = 1;
+    for (Py_ssize_t each = 0; each < count; each++)
+        are &= numbers[each] >= 0.0 && numbers[each] <= at.largest_sum;
+    return are;
+}
+
+/* Whether an area can be right that is to hold so many records: as `folded.flaws`, which then finds nothing. */
+static int can_be_right(const uint64_t *words, uint64_t known, double now) {
+    const double *reals = (const double *) words;
+    uint64_t valid = words[at.valid], invalid = words[at.invalid];
+    if (valid > at.most_records || invalid > at.most_records || valid + invalid != known)
+        return 0;
+    for (int each = 0; each < MEASURES; each++) {
+        const uint64_t *buckets = words + at.sketch + each * at.buckets;
+        uint64_t total = 0, bits = 0;
+        for (Py_ssize_t bucket = 0; bucket < at.buckets; bucket++) {
+            total += buckets[bucket];
+            bits |= buckets[bucket];
+        }
+        if (total != valid || bits >= 2 * at.most_records || reals[at.min + each] > reals[at.max + each])
+            return 0;
+    }
+    if (!are_plausible(reals + at.sum, MEASURES) || !are_plausible(reals + at.min, MEASURES) ||
+        !are_plausible(reals + at.max, MEASURES) || !are_plausible(reals + at.latency_sum, at.seconds) ||
+        !are_plausible(reals + at.latency_max, at.seconds) || !(now >= 0.0 && now <= at.latest))
+        return 0;
+    uint64_t last = (uint64_t) (now + 1.0);
+    int is_beyond = 0;
+    for (Py_ssize_t place = 0; place < at.seconds; place++)
+        is_beyond |= words[at.second + place] > last || words[at.requests + place] > known ||
+                     words[at.second_errors + place] > words[at.errors];
+    return !is_beyond;
+}
+
+/* Words of area number `index` of a buffer of them; NULL for one that is not in it. */
+static uint64_t *area_in(const Py_buffer *areas, Py_ssize_t index) {
+    Py_ssize_t size = at.end * (Py_ssize_t) sizeof(uint64_t);
+    return size > 0 && index >= 0 && index < areas->len / size ? (uint64_t *) areas->buf + index * at.end : NULL;
+}
+
+/* `doubtful(areas, folded_records, now)`: the indices of the areas that may have a flaw. */
+static PyObject *doubtful(PyObject *Py_UNUSED(module), PyObject *args) {
+    Py_buffer areas;
+    PyObject *known;
+    double now;
+    if (!PyArg_ParseTuple(args, "y*O!d", &areas, &PyList_Type, &known, &now))
+        return NULL;
+    PyObject *found = PyList_New(0);
+    for (Py_ssize_t each = 0; found != NULL && each < PyList_GET_SIZE(known); each++) {
+        const uint64_t *words = area_in(&areas, each);
+        Py_ssize_t count = as_index(PyList_GET_ITEM(known, each), PY_SSIZE_T_MAX);
+        if (words != NULL && count >= 0 && can_be_right(words, (uint64_t) count, now))
+            continue;
+        PyObject *index = PyLong_FromSsize_t(each);
+        if (index == NULL || PyList_Append(found, index) < 0)
+            Py_CLEAR(found);
+        Py_XDECREF(index);
+    }
+    PyBuffer_Release(&areas);
+    return found;
+}
+
+/* As numpy's: what is no number stays. */
+static inline double lesser(double one, double other) { return one < other || isnan(one) ? one : other; }
+static inline double greater(double one, double other) { return one > other || isnan(one) ? one : other; }
+
+/* Add an area to what others came to: as `folded.merge`. */
+static void add_area(uint64_t *restrict merged, const uint64_t *restrict words) {
+    double *sums = (double *) merged;
+    const double *reals = (const double *) words;
+    if (words[at.valid] > 0) {
+        int is_first = merged[at.valid] == 0;
+        for (int each = 0; each < MEASURES; each++) {
+            Py_ssize_t sum = at.sum + each, least = at.min + each, most = at.max + each;
+            sums[sum] = is_first ? reals[sum] : sums[sum] + reals[sum];
+            sums[least] = is_first ? reals[least] : lesser(sums[least], reals[least]);
+            sums[most] = is_first ? reals[most] : greater(sums[most], reals[most]);
+        }
+        for (Py_ssize_t bucket = at.sketch; bucket < at.sketch + MEASURES * at.buckets; bucket++)
+            merged[bucket] += words[bucket];
+    }
+    merged[at.valid] += words[at.valid];
+    merged[at.invalid] += words[at.invalid];
+    merged[at.errors] += words[at.errors];
+    for (Py_ssize_t place = 0; place < at.seconds; place++) {
+        Py_ssize_t second = at.second + place, requests = at.requests + place, errors = at.second_errors + place;
+        Py_ssize_t latency = at.latency_sum + place, largest = at.latency_max + place;
+        if (words[second] < merged[second])
+            continue;
+        if (words[second] > merged[second]) {
+            merged[second] = words[second];
+            merged[requests] = merged[errors] = 0;
+            sums[latency] = sums[largest] = 0.0;
+        }
+        merged[requests] += words[requests];
+        merged[errors] += words[errors];
+        sums[latency] += reals[latency];
+        sums[largest] = greater(sums[largest], reals[largest]);
+    }
+}
+
+/* `add_areas(merged, areas, which)`: add those areas to an empty one. */
+static PyObject *add_areas(PyObject *Py_UNUSED(module), PyObject *args) {
+    Py_buffer merged, areas;
+    PyObject *which;
+    if (!PyArg_ParseTuple(args, "w*y*O!", &merged, &areas, &PyList_Type, &which))
+        return NULL;
+    uint64_t *target = area_in(&merged, 0);
+    for (Py_ssize_t each = 0; each < PyList_GET_SIZE(which); each++) {
+        const uint64_t *words = area_in(&areas, as_index(PyList_GET_ITEM(which, each), PY_SSIZE_T_MAX));
+        if (target == NULL || words == NULL) {
+            PyErr_SetString(PyExc_IndexError, "there is no such area");
+            break;
+        }
+        add_area(target, words);
+    }
+    PyBuffer_Release(&areas);
+    PyBuffer_Release(&merged);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
 PyObject *use_fold(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
-    static char *names[] = {"valid",        "errors",      "sum",         "min",     "max",     "sketch", "second",
-                            "requests",     "second_errors", "latency_sum", "latency_max", "seconds", "buckets", "end",
-                            "surely_valid", "latest",      "shift",       "lowest",  "upper",   NULL};
+    static char *names[] = {"valid",        "invalid",      "errors",        "sum",         "min",
+                            "max",          "sketch",       "second",        "requests",    "second_errors",
+                            "latency_sum",  "latency_max",  "seconds",       "buckets",     "end",
+                            "surely_valid", "most_records", "latest",        "largest_sum", "shift",
+                            "lowest",       "upper",        NULL};
     PyObject *cells, *bounds;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$nnnnnnnnnnnnnnKdiOO", names, &at.valid, &at.errors, &at.sum,
-                                     &at.min, &at.max, &at.sketch, &at.second, &at.requests, &at.second_errors,
-                                     &at.latency_sum, &at.latency_max, &at.seconds, &at.buckets, &at.end,
-                                     &at.surely_valid, &at.latest, &at.shift, &cells, &bounds))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$nnnnnnnnnnnnnnnKKddiOO", names, &at.valid, &at.invalid,
+                                     &at.errors, &at.sum, &at.min, &at.max, &at.sketch, &at.second, &at.requests,
+                                     &at.second_errors, &at.latency_sum, &at.latency_max, &at.seconds, &at.buckets,
+                                     &at.end, &at.surely_valid, &at.most_records, &at.latest, &at.largest_sum,
+                                     &at.shift, &cells, &bounds))
         return NULL;
     view_set(&lowest, cells, 'l');
     view_set(&upper, bounds, 'd');
@@ -215,6 +342,14 @@ static PyType_Slot slots[] = {
     {0},
 };
 
+static PyMethodDef functions[] = {
+    {"doubtful", doubtful, METH_VARARGS,
+     "The indices of those areas that may have a flaw, as areas of so many records each. See `folded`."},
+    {"add_areas", add_areas, METH_VARARGS, "Add those areas of these indices to an empty one. See `folded`."},
+    {0},
+};
+
 int add_fold(PyObject *module) {
-    return add_type(module, "shmetrics._native.Folding", sizeof(PyObject), NULL, slots) == NULL ? -1 : 0;
+    PyTypeObject *type = add_type(module, "shmetrics._native.Folding", sizeof(PyObject), NULL, slots);
+    return type == NULL ? -1 : PyModule_AddFunctions(module, functions);
 }

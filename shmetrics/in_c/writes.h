@@ -196,6 +196,8 @@ int add_request(PyObject *module);
 int add_asgi(PyObject *module);
 int add_fold(PyObject *module);
 int add_calls(PyObject *module);
+int add_window(PyObject *module);
+int add_numbers(PyObject *module);
 PyObject *use_context(PyObject *module, PyObject *variable);
 PyObject *use_fold(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *add_tails(PyObject *module, PyObject *const *args, Py_ssize_t count);
