@@ -146,8 +146,9 @@ class Copier:
         shown = self._copy_exemplars(slots)
         fence()
         hots = self._copy_hot(slots)
+        capacity = segment.layout.capacity
         problems = [
-            hot_flaw(hot, segment.layout.capacity) if state in (FREE, CLAIMED) else f"its state is {state}"
+            hot_flaw(hot, capacity) if state == CLAIMED or state == FREE else f"its state is {state}"
             for state, hot in zip(states, hots, strict=True)
         ]
         firsts, rows = self._copy_rows(slots, hots, problems)
@@ -163,7 +164,7 @@ class Copier:
         found: list[SlotCopy | str] = []
         for at, slot in enumerate(slots):
             state, generation, hot, first = states[at], generations[at], hots[at], firsts[at]
-            is_lapped = first <= heads[at] - segment.layout.capacity
+            is_lapped = first <= heads[at] - capacity
             problem = problems[at] or impossible.get(at)
             if state == FREE and generation != retired[at]:
                 found.append(HALF_CLAIMED)
@@ -197,7 +198,7 @@ class Copier:
     def _copy_hot(self, slots: list[int]) -> list[Hot]:
         """The hot words, the commit words first: then the counters count no less than the records do."""
         words = (HEAD, FOLD, ERRORS, CACHE_HITS, CACHE_MISSES, DROPPED, UNCOUNTED)
-        return [Hot(*values) for values in zip(*(self._words[slots, word].tolist() for word in words), strict=True)]
+        return list(map(Hot._make, zip(*(self._words[slots, word].tolist() for word in words), strict=True)))
 
     def _copy_part(self, slots: list[int], start: int, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
         """Private copies of `count` elements from a word on: shape (len(slots), count)."""

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 
 from shmetrics.board import Busy, busy_of, crowd_of, requests_on
-from shmetrics.copies import Owner, SlotCopy
+from shmetrics.copies import SlotCopy
 from shmetrics.exemplars import INFERENCE_TIME, slowest
 from shmetrics.folded import merge
-from shmetrics.layout import GENERATIONS
 from shmetrics.reader import HubCopy
 from shmetrics.series import families
 from shmetrics.slots import LINGER
-from shmetrics.snapshot import Counters, Generation, Health, Snapshot, WorkerSnapshot, added
+from shmetrics.snapshot import Counters, Health, Snapshot, WorkerSnapshot, added
 from shmetrics.tails import add_tails
 from shmetrics.texts import printable
 
@@ -117,7 +116,8 @@ def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
         before = Counters(window_start, errors, hits, misses)
     last_seen = max(_time(owner.heartbeat, now), _time(rows.item(-1)[0], now) if len(rows) else 0.0)
     ended_at = _time(owner.ended_at, now) or None
-    return WorkerSnapshot(
+    worker = object.__new__(WorkerSnapshot)
+    worker.__dict__.update(  # its constructor sets field by field, past its own lock: three times as long
         slot=copy.slot,
         generation=copy.generation,
         alive=alive,
@@ -138,16 +138,9 @@ def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
         crowd=0 if copy.board is None else crowd_of(copy.board),
         busy=_NEVER_BUSY if copy.board is None else busy_of(copy.board),
         cells=copy.cells,
-        garbage=_garbage(owner),
+        garbage_counts=owner.garbage if max(owner.garbage) < _MOST else [],
     )
-
-
-def _garbage(owner: Owner) -> tuple[Generation, ...]:
-    counts, n = owner.garbage, GENERATIONS
-    if max(counts) >= _MOST:
-        return ()
-    seconds = [nanoseconds / 1e9 for nanoseconds in counts[3 * n :]]
-    return tuple(map(Generation, counts[:n], counts[n : 2 * n], counts[2 * n : 3 * n], seconds))
+    return worker
 
 
 def _as_stale(worker: WorkerSnapshot, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:

@@ -106,10 +106,11 @@ def read_hot(words: Words) -> Hot:
 
 def hot_flaw(hot: Hot, capacity: int) -> str | None:
     """What is impossible about the hot words of a slot, or None."""
-    if not hot.folded <= hot.head <= hot.folded + capacity:
-        return f"its commit word is {hot.head}, but {hot.folded} records are folded and the ring holds {capacity}"
-    counters = (hot.head, hot.errors, hot.cache_hits, hot.cache_misses, hot.dropped, hot.uncounted)
-    return "a counter is out of range" if max(counters) >= _MOST_EVENTS else None
+    head, fold, *counters = hot
+    folded = fold >> 1
+    if not folded <= head <= folded + capacity:
+        return f"its commit word is {head}, but {folded} records are folded and the ring holds {capacity}"
+    return "a counter is out of range" if max(head, *counters) >= _MOST_EVENTS else None
 
 
 @dataclass

@@ -4,8 +4,9 @@ Everything that computes (statistics, trends, alerts, exporters) is a function o
 forged ones, runs without any lock or guard, and gives the same answer in every process.
 """
 
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,11 +17,11 @@ from shmetrics.board import Busy, RequestInFlight
 from shmetrics.cells import Cells
 from shmetrics.families import Exemplar, Family
 from shmetrics.folded import Folded, Rows
+from shmetrics.layout import GENERATIONS
 from shmetrics.obituary import Obituary
 
 
-@dataclass(frozen=True)
-class Counters:
+class Counters(NamedTuple):
     """Counts that only ever grow."""
 
     requests: int = 0
@@ -29,20 +30,13 @@ class Counters:
     cache_misses: int = 0
     dropped: int = 0
 
-    def __add__(self, other: "Counters") -> "Counters":
-        return Counters(
-            self.requests + other.requests,
-            self.errors + other.errors,
-            self.cache_hits + other.cache_hits,
-            self.cache_misses + other.cache_misses,
-            self.dropped + other.dropped,
-        )
+    def __add__(self, other: "Counters") -> "Counters":  # type: ignore[override]  # they add up
+        return Counters(*map(operator.add, self, other))
 
 
 def added(counters: Sequence[Counters]) -> Counters:
     """The sum of them all."""
-    names = [each.name for each in fields(Counters)]
-    return Counters(*[sum([getattr(each, name) for each in counters]) for name in names])
+    return Counters(*map(sum, zip(*counters, strict=True)))
 
 
 class Usage(NamedTuple):
@@ -57,15 +51,17 @@ class Usage(NamedTuple):
     """R, S, D, T, ...: as proc(5) has it."""
 
 
-class Generation(NamedTuple):
-    """What the garbage collections of one generation of objects came to, since the worker attached or was forked."""
+class Garbage(NamedTuple):
+    """What a worker's garbage collections came to, since it attached or was forked: of each generation of objects, the
+    youngest first; nothing where it cannot be believed.
+    """
 
-    collections: int
-    collected: int
+    collections: list[int]
+    collected: list[int]
     """Objects that were freed."""
-    uncollectable: int
+    uncollectable: list[int]
     """Objects that could not be."""
-    seconds: float
+    seconds: list[float]
     """Spent in them; 0.0 where nobody asked for it (`garbage`)."""
 
 
@@ -105,13 +101,20 @@ class WorkerSnapshot:
     """Its busy time; not known where it shows no requests on its board."""
     cells: Cells = field(default_factory=lambda: np.empty(0))
     """What it has of custom metrics: see `cells`."""
-    garbage: tuple[Generation, ...] = ()
-    """Up to its last fold, the youngest generation first; nothing where it cannot be believed."""
+    garbage_counts: list[int] = field(default_factory=list)
+    """Those of `garbage` one after another, with nanoseconds for seconds."""
 
     @property
     def in_flight_count(self) -> int:
         """Requests that it is serving."""
         return len(self.in_flight) + self.crowd
+
+    @property
+    def garbage(self) -> Garbage:
+        """Its garbage collections, up to its last fold."""
+        counts, n = self.garbage_counts, GENERATIONS
+        seconds = [nanoseconds / 1e9 for nanoseconds in counts[3 * n :]]
+        return Garbage(counts[:n], counts[n : 2 * n], counts[2 * n : 3 * n], seconds)
 
     @cached_property
     def folded(self) -> Folded:

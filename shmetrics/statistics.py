@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shmetrics import sketch
 from shmetrics.folded import Folded
 from shmetrics.layout import FOLDED, MEASURES, SECONDS
-from shmetrics.snapshot import Generation, Snapshot, WorkerSnapshot
+from shmetrics.snapshot import Garbage, Snapshot, WorkerSnapshot
 from shmetrics.window import Window, Windows, moments
 
 PERCENTILES: Final = (50, 95, 99)
@@ -204,18 +204,12 @@ def _worker_row(
         ],
         "window_count": count,
         "stale": worker.stale,
-        **_garbage(worker),
+        **dict(zip(_GARBAGE, worker.garbage, strict=True)),
         **times,
     }
 
 
-_GARBAGE: Final = tuple(f"gc_{name}" for name in Generation._fields)
-
-
-def _garbage(worker: WorkerSnapshot) -> dict[str, list[float]]:
-    """What its garbage collections came to: of each figure a list, one for each generation."""
-    columns = zip(*worker.garbage, strict=True) if worker.garbage else [()] * len(_GARBAGE)
-    return dict(zip(_GARBAGE, map(list, columns), strict=True))
+_GARBAGE: Final = tuple(f"gc_{name}" for name in Garbage._fields)
 
 
 def _inference_times(windows: Windows, *, percentiles: bool) -> list[Statistics]:

@@ -89,7 +89,7 @@ def worker(rows=(), *, window_size=100, counters=None, **fields):
         claimed_at=NOW - 500.0,
         last_seen=float(rows["time"][-1]) if len(rows) else NOW - 500.0,
         ended_at=None,
-        counters=replace(_counters_at(rows), **(counters or {})),
+        counters=_counters_at(rows)._replace(**(counters or {})),
         area=folded_of(rows).area,
         window=window,
         before_window=_counters_at(before),

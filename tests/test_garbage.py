@@ -11,7 +11,7 @@ import pytest
 from shmetrics import PerformanceMetrics, garbage, settings, slots
 from shmetrics.hub import View
 from shmetrics.layout import FOLD_BATCH, OWNER, offset_of
-from shmetrics.snapshot import Generation
+from shmetrics.snapshot import Garbage
 from shmetrics.writer import Writer
 from tests.processes import START_METHODS, alarm_handled_by, run_in_processes
 
@@ -68,18 +68,18 @@ def test_collections_are_shown_by_generation_at_the_first_record_at_folds_and_at
     writer = Writer(segment)
     gc.collect(0)
     writer.record(0.001)
-    assert [each.collections for each in shown(segment)] == [1, 0, 0]
+    assert shown(segment).collections == [1, 0, 0]
     litter(5)
     gc.collect(1)
     gc.collect(1)
-    assert [each.collections for each in shown(segment)] == [1, 0, 0], "a record costs what it did"
+    assert shown(segment).collections == [1, 0, 0], "a record costs what it did"
     fold(writer)
-    assert [each.collections for each in shown(segment)] == [1, 2, 0]
-    assert shown(segment)[1].collected == 5
+    assert shown(segment).collections == [1, 2, 0]
+    assert shown(segment).collected[1] == 5
     gc.collect()
     writer.close()
-    assert [each.collections for each in shown(segment)] == [1, 2, 1]
-    assert [each.seconds for each in shown(segment)] == [0.0] * 3
+    assert shown(segment).collections == [1, 2, 1]
+    assert shown(segment).seconds == [0.0] * 3
 
 
 def test_a_successor_in_the_slot_counts_its_own(make_segment, quiet):
@@ -87,10 +87,10 @@ def test_a_successor_in_the_slot_counts_its_own(make_segment, quiet):
     with contextlib.closing(Writer(segment)) as first:
         gc.collect()
         first.record(0.001)
-        assert shown(segment)[OLDEST].collections == 1
+        assert shown(segment).collections[OLDEST] == 1
     with contextlib.closing(Writer(segment)) as second:
         second.record(0.001)
-        assert shown(segment)[OLDEST].collections == 0
+        assert shown(segment).collections[OLDEST] == 0
 
 
 def _collect_twice(metrics, _index):
@@ -157,9 +157,9 @@ def test_where_it_is_asked_for_collections_are_timed_once_however_many_hubs_ther
     litter(1000)
     gc.collect()
     fold(first)
-    youngest, middle, oldest = shown(segment)
-    assert 0.0 < oldest.seconds < 60.0
-    assert (youngest.seconds, middle.seconds) == (0.0, 0.0)
+    youngest, middle, oldest = shown(segment).seconds
+    assert 0.0 < oldest < 60.0
+    assert (youngest, middle) == (0.0, 0.0)
     first.close()
     second.close()
 
@@ -201,7 +201,7 @@ def test_counts_that_cannot_be_are_not_shown_and_the_worker_is(make_segment, fie
     fold(writer)
     at = offset_of(segment.layout.slot, "owner") + offset_of(OWNER, field) + 8
     slots.words_of(segment, 0)[at // 8] = value
-    assert shown(segment) == ()
+    assert shown(segment) == Garbage([], [], [], [])
     fleet = View(segment).snapshot()
     assert (fleet.counters.requests, fleet.health.corrupt) == (FOLD_BATCH + 1, {})
 
@@ -211,8 +211,4 @@ def test_what_the_words_say_is_what_is_shown(make_segment):
     Writer(segment).record(0.001)
     for field, numbers in zip(FIELDS, np.arange(12).reshape(4, 3), strict=True):
         segment.slots["owner"][field][0] = numbers
-    assert shown(segment) == (
-        Generation(0, 3, 6, 9e-9),
-        Generation(1, 4, 7, 10e-9),
-        Generation(2, 5, 8, 11e-9),
-    )
+    assert shown(segment) == Garbage([0, 1, 2], [3, 4, 5], [6, 7, 8], [9e-9, 10e-9, 11e-9])

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.ready import Ready, remembered
 from shmetrics.resources import process_figures
-from shmetrics.snapshot import Generation, Snapshot, WorkerSnapshot
+from shmetrics.snapshot import Snapshot, WorkerSnapshot
 from shmetrics.statistics import recent_rates
 
 _LABELS: Final = ("worker", "generation")
@@ -40,6 +40,9 @@ _GAUGES: Final = {
     "open_fds": ("Open file descriptors of the process.", ""),
 }
 """By the name behind the prefix: the help text and the unit."""
+
+_GARBAGE: Final = ("gc_collections", "gc_objects_collected", "gc_objects_uncollectable", "gc_seconds")
+"""As `snapshot.Garbage` has them."""
 
 _Values = dict[tuple[int, ...], float]
 """By worker, or by worker and generation."""
@@ -81,19 +84,13 @@ def _busy(workers: Sequence[WorkerSnapshot], now: float, prefix: str) -> Iterato
 
 def _garbage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]:
     """Of each generation; the seconds only where the worker measures them."""
-    for field, name in (
-        ("collections", "gc_collections"),
-        ("collected", "gc_objects_collected"),
-        ("uncollectable", "gc_objects_uncollectable"),
-        ("seconds", "gc_seconds"),
-    ):
-        at = Generation._fields.index(field)
-        values: _Values = {
-            (worker.slot, number): each[at]
-            for worker in workers
-            if field != "seconds" or any(each.seconds for each in worker.garbage)
-            for number, each in enumerate(worker.garbage)
-        }
+    found: list[_Values] = [{} for _ in _GARBAGE]
+    for worker in workers:
+        garbage = worker.garbage
+        for values, counts in zip(found, garbage if any(garbage.seconds) else garbage[:-1], strict=False):
+            for number, count in enumerate(counts):
+                values[worker.slot, number] = count
+    for name, values in zip(_GARBAGE, found, strict=True):
         yield _counter(prefix, name, values, labels=_LABELS)
 
 

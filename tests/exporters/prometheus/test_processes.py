@@ -8,7 +8,6 @@ import pytest
 from shmetrics import PerformanceMetrics
 from shmetrics.board import Busy, RequestInFlight
 from shmetrics.process import start_ticks
-from shmetrics.snapshot import Generation
 from shmetrics.statistics import worker_rows
 from tests.exporters.prometheus import Still, read, value
 from tests.forge import NOW, fleet, obituary, random_records, worker
@@ -79,9 +78,10 @@ def test_a_successor_in_the_slot_has_the_same_series_created_later():
 
 
 def test_garbage_collections_are_shown_by_generation_and_their_seconds_where_they_are_known():
-    known = (Generation(90, 40, 0, 0.5), Generation(9, 30, 0, 0.25), Generation(1, 20, 3, 0.0))
-    unknown = tuple(each._replace(seconds=0.0) for each in known)
-    samples = read(Still(fleet(worker(garbage=known), worker(slot=1, garbage=unknown), worker(slot=2))))
+    known = [90, 9, 1, 40, 30, 20, 0, 0, 3, 500_000_000, 250_000_000, 0]
+    unknown = [*known[:9], 0, 0, 0]
+    workers = worker(garbage_counts=known), worker(slot=1, garbage_counts=unknown), worker(slot=2)
+    samples = read(Still(fleet(*workers)))
 
     def shown(name, slot):
         wanted = f"shmetrics_worker_gc_{name}_total"
