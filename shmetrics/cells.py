@@ -226,7 +226,7 @@ class Plan:
         merged[self._first] = np.where(there, self._serial, 0.0)
         with np.errstate(invalid="ignore", over="ignore"):
             # Most cells are added up, so all are: to choose them first would take longer.
-            merged[self._added] = rows.sum(axis=0, where=valid[:, self._series])[self._added]
+            merged[self._added] = self._sums(rows, valid)[self._added]
             for rule, function, neutral in ((Rule.MIN, np.minimum, np.inf), (Rule.MAX, np.maximum, -np.inf)):
                 cells, of = self._at[rule], self._of[rule]
                 if len(cells):
@@ -239,6 +239,15 @@ class Plan:
                 merged[newest] = times.max(axis=0)
                 merged[newest + 1] = np.where(merged[newest] > 0.0, rows[latest, newest + 1], 0.0)
         return merged
+
+    def _sums(self, rows: Cells, valid: NDArray[np.bool_]) -> Cells:
+        """The sum of each cell over the rows in which its series is `valid`."""
+        whole = valid.all(axis=1)
+        if (whole != valid.any(axis=1)).any():
+            sums: Cells = rows.sum(axis=0, where=valid[:, self._series])
+        else:  # mostly every series of a worker is there, and none in the retired area: a quarter of the time
+            sums = (rows if whole.all() else rows[whole]).sum(axis=0)
+        return sums
 
     def padded(self, cells: Cells) -> Cells:
         """A worker's cells, cut or filled up to `extent`; as they are where that is their length."""

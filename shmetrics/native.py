@@ -78,6 +78,11 @@ def moments(values: Any) -> tuple[float, float, float, float]:
     return _native.moments(values)
 
 
+def recent_rates(areas: list[Any], lifetimes: list[float], now: float) -> list[tuple[float, float, float]]:
+    """Of each area of a worker so many seconds old the `statistics.RecentRates`. Only where `is_used`."""
+    return _native.recent_rates(areas, lifetimes, now)
+
+
 def written(numbers: list[float], others: Mapping[float, str]) -> list[str]:
     """Numbers as `exporters.prometheus.forms` has them; `others`, which it says, for those that are large."""
     return _native.written(numbers, others)

@@ -20,6 +20,8 @@ from shmetrics.snapshot import Usage, WorkerSnapshot
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_FIELDS: Final = 22
+"""Of `stat_fields`, up to the resident memory."""
 _BETWEEN_SIZES: Final = 10.0
 _SIZES: Final = 60
 _LEAST_SIZES: Final = 12
@@ -132,7 +134,7 @@ def process_figures(worker: WorkerSnapshot) -> ProcessFigures | None:
 
 def _stat_of(worker: WorkerSnapshot) -> list[bytes] | None:
     """The `stat_fields` of a worker's process; None when they are of another, or there is none to see."""
-    fields = stat_fields(f"/proc/{worker.pid}/stat")
+    fields = stat_fields(f"/proc/{worker.pid}/stat", _FIELDS)
     return None if fields is None or int(fields[19]) != worker.start_ticks else fields
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shmetrics import sketch
-from shmetrics.folded import Folded
+from shmetrics import native, sketch
+from shmetrics.folded import AT, LATEST, Folded
 from shmetrics.layout import FOLDED, MEASURES, SECONDS
 from shmetrics.snapshot import Garbage, Snapshot, WorkerSnapshot
 from shmetrics.window import Window, Windows, moments
@@ -36,6 +36,17 @@ _NAMES: Final = {measure: tuple(f"p{percent}_{measure}" for percent in PERCENTIL
 _BASIC_MEASURES: Final = ("inference_time", "total_time", "batch_size")
 
 Statistics = dict[str, Any]
+
+native.tell(
+    "use_seconds",
+    **{name: AT[name] for name in ("second", "requests", "latency_sum")},
+    seconds=SECONDS,
+    end=FOLDED.itemsize // 8,
+    recent=_RECENT,
+    current=CURRENT_SECONDS,
+    busy=BUSY_SECONDS,
+    minute=BUSY_MINUTE,
+)
 
 
 def statistics(
@@ -257,6 +268,9 @@ def recent_rates(workers: Sequence[WorkerSnapshot], now: float) -> list[RecentRa
 
 def _recently(workers: Sequence[WorkerSnapshot], now: float) -> list[RecentRates]:
     """What the records of each worker say."""
+    if native.is_used() and 0.0 <= now < LATEST:
+        areas, ages = [worker.area for worker in workers], [now - worker.claimed_at for worker in workers]
+        return list(map(RecentRates._make, native.recent_rates(areas, ages, now)))
     seconds = math.floor(now) - np.arange(_RECENT)
     ages = np.flatnonzero(seconds >= 0)  # a machine may have booted just now
     at = seconds[ages] % SECONDS

@@ -170,10 +170,10 @@ class TestProcessFigures:
         known = worker_of(stopped_child.pid)
         real = module.stat_fields
 
-        def end_first(path, **options):
+        def end_first(path, *wanted):
             stopped_child.kill()
             stopped_child.wait()
-            return real(path, **options)
+            return real(path, *wanted)
 
         monkeypatch.setattr(module, "stat_fields", end_first)
         assert process_figures(known) is None

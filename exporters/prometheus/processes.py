@@ -6,7 +6,7 @@ is.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -44,39 +44,46 @@ _GAUGES: Final = {
 _GARBAGE: Final = ("gc_collections", "gc_objects_collected", "gc_objects_uncollectable", "gc_seconds")
 """As `snapshot.Garbage` has them."""
 
-_Values = dict[tuple[int, ...], float]
-"""By worker, or by worker and generation."""
+_Keys = tuple[tuple[int, ...], ...]
+"""Of which worker each number is, or of which worker and generation."""
 
 
 def families(snapshot: Snapshot, epoch: float, prefix: str) -> Iterator[Metric]:
     """A sample for each live worker in each. ``epoch``: the wall time of the monotonic clock's zero, in seconds."""
     prefix = f"{prefix}shmetrics_"
     workers = [worker for worker in snapshot.workers if worker.alive]
-    yield from _work(workers, snapshot.taken_at, epoch, f"{prefix}worker_")
-    yield from _busy(workers, snapshot.taken_at, prefix)
+    slots = _keys(workers)
+    yield from _work(workers, slots, snapshot.taken_at, epoch, f"{prefix}worker_")
+    yield from _busy(workers, slots, snapshot.taken_at, prefix)
     yield from _garbage(workers, f"{prefix}worker_")
     yield from _usage(workers, f"{prefix}worker_")
 
 
-def _work(workers: Sequence[WorkerSnapshot], now: float, epoch: float, prefix: str) -> Iterator[Metric]:
+def _keys(workers: Iterable[WorkerSnapshot]) -> _Keys:
+    return tuple([(worker.slot,) for worker in workers])
+
+
+def _work(
+    workers: Sequence[WorkerSnapshot], slots: _Keys, now: float, epoch: float, prefix: str
+) -> Iterator[Metric]:
     created = [float(math.floor(epoch + worker.claimed_at)) for worker in workers]
     oldest = [now - worker.in_flight[0].started_at if worker.in_flight else 0.0 for worker in workers]
     requests, errors = ([getattr(worker.counters, name) for worker in workers] for name in ("requests", "errors"))
-    yield _counter(prefix, "requests_total", _by_slot(workers, requests), created)
-    yield _counter(prefix, "errors_total", _by_slot(workers, errors), created)
-    yield _gauge(prefix, "in_flight_requests", _by_slot(workers, [worker.in_flight_count for worker in workers]))
-    yield _gauge(prefix, "oldest_in_flight_seconds", _by_slot(workers, oldest))
-    yield _gauge(prefix, "start_time_seconds", _by_slot(workers, created))
+    yield _counter(prefix, "requests_total", slots, requests, created)
+    yield _counter(prefix, "errors_total", slots, errors, created)
+    yield _gauge(prefix, "in_flight_requests", slots, [worker.in_flight_count for worker in workers])
+    yield _gauge(prefix, "oldest_in_flight_seconds", slots, oldest)
+    yield _gauge(prefix, "start_time_seconds", slots, created)
 
 
-def _busy(workers: Sequence[WorkerSnapshot], now: float, prefix: str) -> Iterator[Metric]:
+def _busy(workers: Sequence[WorkerSnapshot], slots: _Keys, now: float, prefix: str) -> Iterator[Metric]:
     """How busy each worker is, and all of them are on average: what to scale by."""
     rates = recent_rates(workers, now)
     for name, fractions, text in (
         ("busy_ratio", [each.busy_fraction for each in rates], "10 seconds"),
         ("busy_1m_ratio", [each.busy_fraction_1m for each in rates], "minute"),
     ):
-        yield _gauge(f"{prefix}worker_", name, _by_slot(workers, fractions))
+        yield _gauge(f"{prefix}worker_", name, slots, fractions)
         mean = sum(fractions) / len(fractions) if fractions else 0.0
         about = f"Mean part of the last {text} that a live worker served."
         yield GaugeMetricFamily(f"{prefix}{name}", about, value=mean, unit="ratio")
@@ -84,39 +91,34 @@ def _busy(workers: Sequence[WorkerSnapshot], now: float, prefix: str) -> Iterato
 
 def _garbage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]:
     """Of each generation; the seconds only where the worker measures them."""
-    found: list[_Values] = [{} for _ in _GARBAGE]
-    for worker in workers:
-        garbage = worker.garbage
-        for values, counts in zip(found, garbage if any(garbage.seconds) else garbage[:-1], strict=False):
-            for number, count in enumerate(counts):
-                values[worker.slot, number] = count
-    for name, values in zip(_GARBAGE, found, strict=True):
-        yield _counter(prefix, name, values, labels=_LABELS)
+    known = [(worker.slot, worker.garbage) for worker in workers]
+    timed = [(slot, garbage) for slot, garbage in known if any(garbage.seconds)]
+    for at, name in enumerate(_GARBAGE):
+        shown = timed if name == "gc_seconds" else known
+        keys = tuple([(slot, number) for slot, garbage in shown for number in range(len(garbage.collections))])
+        numbers = [number for _, garbage in shown for number in garbage[at]]
+        yield _counter(prefix, name, keys, numbers, labels=_LABELS)
 
 
 def _usage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]:
     """What the kernel knows; a worker whose process cannot be seen from here (another PID namespace) has no sample."""
-    looks = [(worker.slot, process_figures(worker)) for worker in workers]
-    seen = {(slot,): figures for slot, figures in looks if figures is not None}
-    yield _counter(prefix, "cpu_seconds_total", {key: figures.cpu_seconds for key, figures in seen.items()})
-    for field, name in (
-        ("rss_bytes", "resident_memory_bytes"),
-        ("virtual_bytes", "virtual_memory_bytes"),
-        ("threads", "threads"),
-        ("open_fds", "open_fds"),
-    ):
-        known: _Values = {key: value for key, figures in seen.items() if (value := getattr(figures, field)) is not None}
-        yield _gauge(prefix, name, known)
-
-
-def _by_slot(workers: Sequence[WorkerSnapshot], values: Sequence[float]) -> _Values:
-    return {(worker.slot,): value for worker, value in zip(workers, values, strict=True)}
+    looks = [(worker, process_figures(worker)) for worker in workers]
+    seen = [(worker, figures) for worker, figures in looks if figures is not None]
+    slots = _keys(worker for worker, _ in seen)
+    yield _counter(prefix, "cpu_seconds_total", slots, [figures.cpu_seconds for _, figures in seen])
+    yield _gauge(prefix, "resident_memory_bytes", slots, [figures.rss_bytes for _, figures in seen])
+    yield _gauge(prefix, "virtual_memory_bytes", slots, [figures.virtual_bytes for _, figures in seen])
+    yield _gauge(prefix, "threads", slots, [figures.threads for _, figures in seen])
+    counted = [(worker, figures.open_fds) for worker, figures in seen if figures.open_fds is not None]
+    slots = _keys(worker for worker, _ in counted)
+    yield _gauge(prefix, "open_fds", slots, [count for _, count in counted])
 
 
 def _counter(
     prefix: str,
     name: str,
-    values: _Values,
+    keys: _Keys,
+    numbers: Sequence[float],
     created: Sequence[float] | None = None,
     labels: Sequence[str] = _LABELS[:1],
 ) -> Metric:
@@ -125,22 +127,22 @@ def _counter(
     def build() -> Metric:
         text, unit = _COUNTERS[name]
         family = CounterMetricFamily(prefix + name, text, labels=labels, unit=unit)
-        for at, (key, value) in enumerate(values.items()):
+        for at, (key, value) in enumerate(zip(keys, numbers, strict=True)):
             family.add_metric(list(map(str, key)), value, None if created is None else created[at])
         return family
 
-    numbers: Sequence[float] = list(values.values())
+    shown = numbers
     if created is not None:
-        numbers = [number for both in zip(numbers, created, strict=True) for number in both]
-    return Ready(remembered((_counter, prefix, name, tuple(values)), build), written(numbers), build)
+        shown = [number for both in zip(numbers, created, strict=True) for number in both]
+    return Ready(remembered((_counter, prefix, name, keys), build), written(shown), build)
 
 
-def _gauge(prefix: str, name: str, values: _Values) -> Metric:
+def _gauge(prefix: str, name: str, keys: _Keys, numbers: Sequence[float]) -> Metric:
     def build() -> Metric:
         text, unit = _GAUGES[name]
         family = GaugeMetricFamily(prefix + name, text, labels=_LABELS[:1], unit=unit)
-        for key, value in values.items():
+        for key, value in zip(keys, numbers, strict=True):
             family.add_metric(list(map(str, key)), value)
         return family
 
-    return Ready(remembered((_gauge, prefix, name, tuple(values)), build), written(values.values()), build)
+    return Ready(remembered((_gauge, prefix, name, keys), build), written(numbers), build)
