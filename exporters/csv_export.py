@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from shmetrics.families import Definition, Series
 from shmetrics.folded import is_valid, measures_of
 from shmetrics.layout import MEASURES
+from shmetrics.percentiles import PERCENTILES
 from shmetrics.resources import Resources
 from shmetrics.snapshot import Snapshot, Usage, WorkerSnapshot
-from shmetrics.statistics import PERCENTILES, Statistics, comprehensive
+from shmetrics.statistics import Statistics, comprehensive
 
 _KINDS: Final = ("avg", "median", "min", "max", "std", *(f"p{percent}" for percent in PERCENTILES))
 _LIFETIME: Final = tuple(f"lifetime_p{percent}" for percent in PERCENTILES)

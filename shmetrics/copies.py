@@ -12,13 +12,14 @@ slot before the next step is, in the order that it has for a single one: what li
 longer, a millisecond or so, and a slot that changes in it is copied again by itself.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shmetrics import exemplars
+from shmetrics import exemplars, native
 from shmetrics.cells import Cells
 from shmetrics.families import Exemplar
 from shmetrics.folded import NO_ROWS, Areas, Rows, flaws
@@ -119,6 +120,7 @@ class Copier:
             (dims.max_workers, dims.slot.itemsize // 8), np.uint64, segment.memory, dims.slots_offset
         )
         """Every slot as 8-byte words; numpy loads each element of a column whole."""
+        self._is_native = native.is_used()
         self._start = {part: offset_of(dims.slot, part) // 8 for part in ("board", "folded", "cells", "exemplars")}
 
     def used(self) -> list[int]:
@@ -148,14 +150,16 @@ class Copier:
         hots = self._copy_hot(slots)
         capacity = segment.layout.capacity
         problems = [
-            hot_flaw(hot, capacity) if state == CLAIMED or state == FREE else f"its state is {state}"
+            hot_flaw(hot, capacity) if state in (FREE, CLAIMED) else f"its state is {state}"
             for state, hot in zip(states, hots, strict=True)
         ]
         firsts, rows = self._copy_rows(slots, hots, problems)
         fence()
         heads = self._words[slots, HEAD].tolist()
         now = self._clock()
-        impossible = _rows_flaws(rows, now) | _areas_flaws(areas, [hot.folded for hot in hots], now)
+        impossible = _rows_flaws([latest for _, latest in rows], now) | _areas_flaws(
+            areas, [hot.folded for hot in hots], now
+        )
         fence()
         has_changed = (self._versions(slots) != before).any(axis=0).tolist()
         has_board = np.any(boards.view(np.uint64), axis=1).tolist()
@@ -183,7 +187,7 @@ class Copier:
                         hot=hot,
                         area=areas[at, ...],
                         first=first,
-                        rows=rows[at],
+                        rows=rows[at][0],
                         board=boards[at, 0] if has_board[at] else None,
                         cells=cells[at],
                         exemplars=shown[at],
@@ -224,8 +228,10 @@ class Copier:
             for slot, has in zip(slots, has_any, strict=True)
         ]
 
-    def _copy_rows(self, slots: list[int], hots: list[Hot], problems: list[str | None]) -> tuple[list[int], list[Rows]]:
-        """Of each slot the number of the first row that is wanted, and all rows from there on.
+    def _copy_rows(
+        self, slots: list[int], hots: list[Hot], problems: list[str | None]
+    ) -> tuple[list[int], list[tuple[Rows, float]]]:
+        """Of each slot the number of the first row that is wanted, and all rows from there on as `_copy_ring` has them.
 
         None where there is a problem.
         """
@@ -235,22 +241,25 @@ class Copier:
             for hot, problem in zip(hots, problems, strict=True)
         ]
         rows = [
-            self._copy_ring(slot, first, hot.head) if first < hot.head else NO_ROWS
+            self._copy_ring(slot, first, hot.head) if first < hot.head else (NO_ROWS, -math.inf)
             for slot, first, hot in zip(slots, firsts, hots, strict=True)
         ]
         return firsts, rows
 
-    def _copy_ring(self, slot: int, first: int, head: int) -> Rows:
-        """Rows `first` to `head`: in one piece or two."""
-        capacity, ring = self._segment.layout.capacity, self._words[slot, RING // 8 :]
+    def _copy_ring(self, slot: int, first: int, head: int) -> tuple[Rows, float]:
+        """Rows `first` to `head`, in one piece or two, and the latest of their times."""
+        segment, rows = self._segment, np.empty(head - first, RECORD)
+        capacity = segment.layout.capacity
+        if self._is_native:
+            return rows, native.copy_ring(segment.memory, segment.slot_offset(slot) + RING, capacity, first, rows)
+        ring = self._words[slot, RING // 8 :]
         start, count = (first & (capacity - 1)) * _ROW_WORDS, (head - first) * _ROW_WORDS
         upper = min(count, capacity * _ROW_WORDS - start)
-        rows = np.empty(head - first, RECORD)
         words: NDArray[np.uint64] = np.ndarray((count,), np.uint64, rows)
         words[:upper] = ring[start : start + upper]
         if upper < count:
             words[upper:] = ring[: count - upper]
-        return rows
+        return rows, float(np.fmax.reduce(rows["time"]))
 
 
 def _areas_flaws(areas: Areas, folded: list[int], now: float) -> dict[int, str]:
@@ -265,10 +274,6 @@ def _areas_flaws(areas: Areas, folded: list[int], now: float) -> dict[int, str]:
     return {some[at]: flaw for at, flaw in found.items()}
 
 
-def _rows_flaws(rows: list[Rows], now: float) -> dict[int, str]:
+def _rows_flaws(latest: list[float], now: float) -> dict[int, str]:
     """What is impossible about committed rows: one from the future would hide the seconds of all others."""
-    late = np.concatenate([part["time"] for part in rows]) > now + 1.0
-    if not late.any():
-        return {}
-    whose = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
-    return dict.fromkeys(whose[late].tolist(), "a record in its ring is from the future")
+    return {at: "a record in its ring is from the future" for at, time in enumerate(latest) if time > now + 1.0}

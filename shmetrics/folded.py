@@ -58,7 +58,7 @@ native.tell(
 
 
 def fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> bool:
-    """Put the measures of all rows of `parts`, n together, into `table`, shape (len(MEASURES), n): whether all are valid.
+    """Put the measures of all rows of `parts`, n together, into `table`, shape (len(MEASURES), n). Are all valid?
 
     Nonsense in gives nonsense out, and is filtered as such. Never warns.
     """

@@ -83,6 +83,16 @@ def recent_rates(areas: list[Any], lifetimes: list[float], now: float) -> list[t
     return _native.recent_rates(areas, lifetimes, now)
 
 
+def copy_ring(memory: Any, offset: int, capacity: int, first: int, rows: Any) -> float:
+    """Fill `rows` from a ring that is at `offset`: the latest of their times. Only where `is_used`."""
+    return _native.copy_ring(memory, offset, capacity, first, rows)
+
+
+def at_ranks(rows: Any, count: int, ranks: list[int]) -> bytearray:
+    """What `percentiles` wants of contiguous rows of so many numbers, as float64s. Only where `is_used`."""
+    return _native.at_ranks(rows, count, ranks)
+
+
 def written(numbers: list[float], others: Mapping[float, str]) -> list[str]:
     """Numbers as `exporters.prometheus.forms` has them; `others`, which it says, for those that are large."""
     return _native.written(numbers, others)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from shmetrics import native, sketch
 from shmetrics.folded import AT, LATEST, Folded
 from shmetrics.layout import FOLDED, MEASURES, SECONDS
+from shmetrics.percentiles import PERCENTILES
+from shmetrics.percentiles import percentiles as percentiles_of
 from shmetrics.snapshot import Garbage, Snapshot, WorkerSnapshot
 from shmetrics.window import Window, Windows, moments
 
-PERCENTILES: Final = (50, 95, 99)
 CURRENT_SECONDS: Final = 5.0
 """What `current_throughput` looks back over."""
 STABILITY_SECONDS: Final = 60
@@ -64,15 +65,15 @@ def statistics(
 def page_figures(snapshot: Snapshot) -> Statistics:
     """Those of `statistics` that a scrape shows: percentiles over the window, and the rates that are levels."""
     window = _windows(snapshot, None).union()
-    arranged = _arranged(window.measures if window.count else np.zeros((len(MEASURES), 1)))
+    found = percentiles_of(window.measures if window.count else np.zeros((len(MEASURES), 1)))
     seconds = PerSecond(snapshot.folded, snapshot.taken_at, snapshot.taken_at - snapshot.created_at)
     figures: Statistics = {
         "throughput": window.throughput,
         "current_throughput": seconds.rate(CURRENT_SECONDS),
         "peak_throughput": _peak(snapshot, seconds),
     }
-    for measure, percentiles in zip(MEASURES, zip(*_percentiles(arranged), strict=True), strict=True):
-        figures.update(zip(_NAMES[measure], percentiles, strict=True))
+    for measure, values in zip(MEASURES, zip(*found.each, strict=True), strict=True):
+        figures.update(zip(_NAMES[measure], values, strict=True))
     return figures
 
 
@@ -238,7 +239,7 @@ def _times_of(values: NDArray[np.float64], *, percentiles: bool) -> list[Statist
     names, columns = ["avg_inference_time"], [values.mean(axis=1).tolist()]
     if percentiles:
         names += _NAMES["inference_time"]
-        columns += _percentiles(np.sort(values))
+        columns += percentiles_of(values).each
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -269,8 +270,8 @@ def recent_rates(workers: Sequence[WorkerSnapshot], now: float) -> list[RecentRa
 def _recently(workers: Sequence[WorkerSnapshot], now: float) -> list[RecentRates]:
     """What the records of each worker say."""
     if native.is_used() and 0.0 <= now < LATEST:
-        areas, ages = [worker.area for worker in workers], [now - worker.claimed_at for worker in workers]
-        return list(map(RecentRates._make, native.recent_rates(areas, ages, now)))
+        areas, lifetimes = [worker.area for worker in workers], [now - worker.claimed_at for worker in workers]
+        return list(map(RecentRates._make, native.recent_rates(areas, lifetimes, now)))
     seconds = math.floor(now) - np.arange(_RECENT)
     ages = np.flatnonzero(seconds >= 0)  # a machine may have booted just now
     at = seconds[ages] % SECONDS
@@ -330,64 +331,17 @@ def _window_figures(window: Window, *, detailed: bool, percentiles: bool) -> Sta
             continue
         values = window.measures[row] if window.count else np.zeros(1)
         mean, deviation, least, largest = moments(values)
-        arranged = values[None, :] if least == largest else _arranged(values[None, :])
+        found = percentiles_of(values[None, :])
         figures[f"avg_{measure}"] = mean
-        figures[f"median_{measure}"] = float(arranged[0, (len(values) - 1) // 2 : len(values) // 2 + 1].mean())
+        figures[f"median_{measure}"] = found.medians[0]
         if detailed:
             figures[f"min_{measure}"] = least
             figures[f"max_{measure}"] = largest
             figures[f"std_{measure}"] = deviation
         if percentiles:
-            for name, (value,) in zip(_NAMES[measure], _percentiles(arranged), strict=True):
+            for name, (value,) in zip(_NAMES[measure], found.each, strict=True):
                 figures[name] = value
     return figures
-
-
-_LEAST_TO_SELECT: Final = 10_000
-"""Values of which it takes no longer to select those that percentiles want than to sort them all."""
-
-
-def _arranged(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A copy in which those values of each row are in their places that PERCENTILES look at, and that a median does."""
-    if rows.shape[1] < _LEAST_TO_SELECT:
-        return np.sort(rows)
-    arranged: NDArray[np.float64] = rows.copy()
-    for row in arranged:
-        if row[0] != row[-1] or (row != row[0]).any():  # a stage that nobody measures is all 0.0
-            _arrange(row)
-    return arranged
-
-
-def _arrange(row: NDArray[np.float64]) -> None:
-    """Put those values into their places, in place, and others anywhere.
-
-    To select one takes a quarter of a sort, and the next is among those that are above it. Where a percentile lies
-    between two, the upper of them is the least of those above the lower.
-    """
-    first = 0
-    for percent in PERCENTILES:
-        below = math.floor((len(row) - 1) * (percent / 100))
-        row[first:].partition(below - first)
-        above = row[below + 1 :]
-        least = above.argmin()
-        above[0], above[least] = above[least], above[0]
-        first = below + 2
-
-
-def _percentiles(rows: NDArray[np.float64]) -> list[list[float]]:
-    """Of each row, sorted or `_arranged`, each of PERCENTILES: to the bit what ``numpy.percentile`` (linear) gives.
-
-    numpy would select anew for each call. The formula is numpy's, including that it interpolates from the nearer end.
-    """
-    columns, last = [], rows.shape[1] - 1
-    for percent in PERCENTILES:
-        position = last * (percent / 100)
-        below = math.floor(position)
-        fraction = position - below
-        low, high = rows[:, below], rows[:, min(below + 1, last)]
-        step = high - low
-        columns.append((low + step * fraction if fraction < 0.5 else high - step * (1 - fraction)).tolist())
-    return columns
 
 
 def _ratio(part: int, whole: int) -> float:

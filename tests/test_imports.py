@@ -27,6 +27,7 @@ PURE = {
     "folded",
     "snapshot",
     "window",
+    "percentiles",
     "merge",
     "spent",
     "statistics",

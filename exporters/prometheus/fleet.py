@@ -12,8 +12,9 @@ from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.names import go_float
 from shmetrics.exporters.prometheus.ready import Ready, remembered
 from shmetrics.layout import MEASURES
+from shmetrics.percentiles import PERCENTILES
 from shmetrics.snapshot import Snapshot
-from shmetrics.statistics import PERCENTILES, Statistics, page_figures
+from shmetrics.statistics import Statistics, page_figures
 
 MEASURE_NAMES: Final = {
     "inference_time": ("inference_duration_seconds", "inference_window_duration_seconds", "Inference time", "seconds"),

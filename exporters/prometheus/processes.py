@@ -63,14 +63,12 @@ def _keys(workers: Iterable[WorkerSnapshot]) -> _Keys:
     return tuple([(worker.slot,) for worker in workers])
 
 
-def _work(
-    workers: Sequence[WorkerSnapshot], slots: _Keys, now: float, epoch: float, prefix: str
-) -> Iterator[Metric]:
+def _work(workers: Sequence[WorkerSnapshot], slots: _Keys, now: float, epoch: float, prefix: str) -> Iterator[Metric]:
     created = [float(math.floor(epoch + worker.claimed_at)) for worker in workers]
     oldest = [now - worker.in_flight[0].started_at if worker.in_flight else 0.0 for worker in workers]
     requests, errors = ([getattr(worker.counters, name) for worker in workers] for name in ("requests", "errors"))
-    yield _counter(prefix, "requests_total", slots, requests, created)
-    yield _counter(prefix, "errors_total", slots, errors, created)
+    yield _counter(prefix, "requests_total", slots, requests, created=created)
+    yield _counter(prefix, "errors_total", slots, errors, created=created)
     yield _gauge(prefix, "in_flight_requests", slots, [worker.in_flight_count for worker in workers])
     yield _gauge(prefix, "oldest_in_flight_seconds", slots, oldest)
     yield _gauge(prefix, "start_time_seconds", slots, created)
@@ -119,6 +117,7 @@ def _counter(
     name: str,
     keys: _Keys,
     numbers: Sequence[float],
+    *,
     created: Sequence[float] | None = None,
     labels: Sequence[str] = _LABELS[:1],
 ) -> Metric:
