@@ -54,11 +54,8 @@ def fate_of(pid: int, known_start_ticks: int) -> Fate:
     return Fate(is_running=False, exit_code=os.waitstatus_to_exitcode(int(fields[49])))
 
 
-def stat_fields(path: str, count: int = -1) -> list[bytes] | None:
-    """A process's ``stat`` (proc(5)) from its third field on, or None when there is none to see.
-
-    ``count``: how many are wanted; what comes behind them is one more then. All unless it is given.
-    """
+def stat_fields(path: str) -> list[bytes] | None:
+    """A process's ``stat`` (proc(5)) from its third field on, or None when there is none to see."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -70,7 +67,7 @@ def stat_fields(path: str, count: int = -1) -> list[bytes] | None:
     finally:
         os.close(descriptor)
     # The second field, the command in parentheses, may itself hold spaces and parentheses.
-    return stat[stat.rindex(b")") + 2 :].split(None, count)
+    return stat[stat.rindex(b")") + 2 :].split()
 
 
 def boot_id() -> str:

@@ -15,13 +15,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shmetrics import native
 from shmetrics.process import stat_fields
 from shmetrics.snapshot import Usage, WorkerSnapshot
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_FIELDS: Final = 22
-"""Of `stat_fields`, up to the resident memory."""
 _BETWEEN_SIZES: Final = 10.0
 _SIZES: Final = 60
 _LEAST_SIZES: Final = 12
@@ -43,18 +42,18 @@ class Resources:
         return [Usage() if look is None else look.usage for look in looks]
 
     def _look(self, worker: WorkerSnapshot) -> "_Look | None":
-        fields = _stat_of(worker) if worker.alive else None
-        if fields is None:
+        stat = _stat_of(worker) if worker.alive else None
+        if stat is None:
             return None
         key = (worker.pid, worker.start_ticks)
         last = self._last.get(key)
-        at, used = time.clock_gettime(time.CLOCK_BOOTTIME), _cpu_seconds(fields)  # start_ticks counts on it (proc(5))
+        at, used = time.clock_gettime(time.CLOCK_BOOTTIME), stat.cpu_seconds  # start_ticks counts on it (proc(5))
         elapsed = at - (worker.start_ticks / _TICKS_PER_SECOND if last is None else last.at)
         worked = max(0.0, used - (0.0 if last is None else last.cpu_seconds))
         percent = 100.0 * worked / elapsed if elapsed > 0.0 else 0.0
-        rss, history = _rss_bytes(fields), Memory() if last is None else last.memory
-        history.note(at, rss)
-        return _Look(key, at, used, history, Usage(percent, rss, history.growth, fields[0].decode()))
+        history = Memory() if last is None else last.memory
+        history.note(at, stat.rss_bytes)
+        return _Look(key, at, used, history, Usage(percent, stat.rss_bytes, history.growth, stat.state))
 
 
 class _Look(NamedTuple):
@@ -119,36 +118,56 @@ def process_figures(worker: WorkerSnapshot) -> ProcessFigures | None:
     """
     if not worker.alive:
         return None
-    open_fds = _open_fds(f"/proc/{worker.pid}/fd")
-    fields = _stat_of(worker)
+    open_fds = _open_fds(worker.pid)
+    stat = _stat_of(worker)
+    if stat is None:
+        return None
+    return ProcessFigures(stat.cpu_seconds, stat.rss_bytes, stat.virtual_bytes, stat.threads, open_fds)
+
+
+class _Stat(NamedTuple):
+    """Some of what ``/proc/<pid>/stat`` (proc(5)) says of a process."""
+
+    state: str
+    ticks: int
+    """User and system time."""
+    threads: int
+    start_ticks: int
+    virtual_bytes: int
+    pages: int
+    """Those that are resident."""
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time."""
+        return self.ticks / _TICKS_PER_SECOND
+
+    @property
+    def rss_bytes(self) -> int:
+        """Memory that is resident."""
+        return self.pages * _PAGE
+
+
+def _stat_of(worker: WorkerSnapshot) -> _Stat | None:
+    """What is said of a worker's process; None when that is of another, or there is none to see."""
+    found = _read_stat(worker.pid)
+    return found if found is not None and found.start_ticks == worker.start_ticks else None
+
+
+def _read_stat(pid: int) -> _Stat | None:
+    if native.is_used():
+        found = native.process_stat(pid)
+        return None if found is None else _Stat._make(found)
+    fields = stat_fields(f"/proc/{pid}/stat")
     if fields is None:
         return None
-    return ProcessFigures(
-        cpu_seconds=_cpu_seconds(fields),
-        rss_bytes=_rss_bytes(fields),
-        virtual_bytes=int(fields[20]),
-        threads=int(fields[17]),
-        open_fds=open_fds,
-    )
+    threads, _, start, virtual, pages = map(int, fields[17:22])
+    return _Stat(fields[0].decode(), int(fields[11]) + int(fields[12]), threads, start, virtual, pages)
 
 
-def _stat_of(worker: WorkerSnapshot) -> list[bytes] | None:
-    """The `stat_fields` of a worker's process; None when they are of another, or there is none to see."""
-    fields = stat_fields(f"/proc/{worker.pid}/stat", _FIELDS)
-    return None if fields is None or int(fields[19]) != worker.start_ticks else fields
-
-
-def _cpu_seconds(fields: list[bytes]) -> float:
-    """User and system time."""
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
-
-
-def _rss_bytes(fields: list[bytes]) -> int:
-    return int(fields[21]) * _PAGE
-
-
-def _open_fds(directory: str) -> int | None:
+def _open_fds(pid: int) -> int | None:
     """How many descriptors are in a ``/proc/<pid>/fd``; None where they cannot be counted."""
+    directory = f"/proc/{pid}/fd"
     try:
         known = os.stat(directory).st_size  # since Linux 6.2, and a fifth of the work
         return known or len(os.listdir(directory))

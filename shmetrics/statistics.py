@@ -331,7 +331,8 @@ def _window_figures(window: Window, *, detailed: bool, percentiles: bool) -> Sta
             continue
         values = window.measures[row] if window.count else np.zeros(1)
         mean, deviation, least, largest = moments(values)
-        found = percentiles_of(values[None, :])
+        # A stage that nobody measures is 0.0 throughout, and one value has the percentiles of many equal ones.
+        found = percentiles_of(values[None, : 1 if least == largest else None])
         figures[f"avg_{measure}"] = mean
         figures[f"median_{measure}"] = found.medians[0]
         if detailed:

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from shmetrics.evidence import Evidence, Finding, Rule, about
-from shmetrics.folded import LIMIT
-from shmetrics.layout import SECONDS
+from shmetrics.folded import LIMIT, fill_measures
+from shmetrics.layout import MEASURES, SECONDS
 from shmetrics.snapshot import WorkerSnapshot
 from shmetrics.statistics import BUSY_MINUTE, busy_fraction, rings
 from shmetrics.texts import duration, percent, size
@@ -79,7 +79,7 @@ class _LogLatency(NamedTuple):
     error: float
 
 
-_STAGES: Final = ("inference_time", "preprocessing_time", "quantization_time")
+_TOTAL_TIME: Final = MEASURES.index("total_time")
 
 
 def _log_latencies(workers: Sequence[WorkerSnapshot], since: float) -> list[_LogLatency]:
@@ -91,9 +91,9 @@ def _log_latencies(workers: Sequence[WorkerSnapshot], since: float) -> list[_Log
     if not parts:
         return []
     whose = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    times, *stages = (np.concatenate([part[name] for part in parts]) for name in ("time", *_STAGES))
-    with np.errstate(over="ignore", invalid="ignore"):
-        latency = stages[0] + stages[1] + stages[2]
+    times, measures = np.concatenate([part["time"] for part in parts]), np.empty((len(MEASURES), len(whose)))
+    fill_measures(measures, parts)
+    latency = measures[_TOTAL_TIME]
     good = (times > since) & (latency > 0.0) & (latency < LIMIT)
     if not good.all():
         whose, latency = whose[good], latency[good]

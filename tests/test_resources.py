@@ -15,6 +15,7 @@ from shmetrics.resources import Memory, Resources, growth_of, process_figures
 from shmetrics.snapshot import Usage
 from tests.forge import worker
 
+pytestmark = pytest.mark.usefixtures("written_in")
 NOTHING = Usage()
 BUSY_THEN_IDLE = """
 import sys, time
@@ -168,14 +169,14 @@ class TestProcessFigures:
     def test_a_process_that_ends_at_the_look_gives_nothing(self, stopped_child, monkeypatch):
         """It ends after its descriptors were counted; by the time its start is read, its pid may be another's."""
         known = worker_of(stopped_child.pid)
-        real = module.stat_fields
+        real = module._read_stat
 
-        def end_first(path, *wanted):
+        def end_first(pid):
             stopped_child.kill()
             stopped_child.wait()
-            return real(path, *wanted)
+            return real(pid)
 
-        monkeypatch.setattr(module, "stat_fields", end_first)
+        monkeypatch.setattr(module, "_read_stat", end_first)
         assert process_figures(known) is None
 
     @pytest.mark.parametrize("pid", [0, 2**22 + 1, 2**63, 2**64 - 1])

@@ -120,7 +120,7 @@ PyMODINIT_FUNC PyInit__native(void) {
     if (module != NULL && (add_board(module) < 0 || add_writer(module) < 0 || add_instruments(module) < 0 ||
                            add_source(module) < 0 || add_request(module) < 0 || add_asgi(module) < 0 || add_fold(module) < 0 || add_calls(module) < 0 ||
                            add_window(module) < 0 || add_numbers(module) < 0 || add_seconds(module) < 0 ||
-                           add_ranks(module) < 0 || add_rows_of_rings(module) < 0))
+                           add_ranks(module) < 0 || add_rows_of_rings(module) < 0 || add_process(module) < 0))
         Py_CLEAR(module);
     return module;
 }

@@ -201,6 +201,7 @@ int add_numbers(PyObject *module);
 int add_seconds(PyObject *module);
 int add_ranks(PyObject *module);
 int add_rows_of_rings(PyObject *module);
+int add_process(PyObject *module);
 PyObject *use_context(PyObject *module, PyObject *variable);
 PyObject *use_fold(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *add_tails(PyObject *module, PyObject *const *args, Py_ssize_t count);
