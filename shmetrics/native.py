@@ -83,11 +83,6 @@ def recent_rates(areas: list[Any], lifetimes: list[float], now: float) -> list[t
     return _native.recent_rates(areas, lifetimes, now)
 
 
-def process_stat(pid: int) -> tuple[str, int, int, int, int, int] | None:
-    """What `resources` wants of ``/proc/<pid>/stat``, or None where there is none to see. Only where `is_used`."""
-    return _native.process_stat(pid)
-
-
 def copy_ring(memory: Any, offset: int, capacity: int, first: int, rows: Any) -> float:
     """Fill `rows` from a ring that is at `offset`: the latest of their times. Only where `is_used`."""
     return _native.copy_ring(memory, offset, capacity, first, rows)

@@ -9,8 +9,8 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +37,13 @@ class Resources:
 
     def usages(self, workers: Sequence[WorkerSnapshot]) -> list[Usage]:
         """CPU and memory of each worker now; whoever is not among them is forgotten."""
-        looks = [self._look(worker) for worker in workers]
+        read = _stat_reader()
+        looks = [self._look(worker, read) for worker in workers]
         self._last = {look.key: look for look in looks if look is not None}
         return [Usage() if look is None else look.usage for look in looks]
 
-    def _look(self, worker: WorkerSnapshot) -> "_Look | None":
-        stat = _stat_of(worker) if worker.alive else None
+    def _look(self, worker: WorkerSnapshot, read: "_StatReader") -> "_Look | None":
+        stat = _stat_of(worker, read) if worker.alive else None
         if stat is None:
             return None
         key = (worker.pid, worker.start_ticks)
@@ -110,19 +111,22 @@ class ProcessFigures(NamedTuple):
     """None where they cannot be counted: no permission, or no descriptor left to count with."""
 
 
-def process_figures(worker: WorkerSnapshot) -> ProcessFigures | None:
-    """What the kernel says of a live worker's process now, or None. Keeps no memory of it; any thread may call.
+def process_figures(workers: Sequence[WorkerSnapshot]) -> list[ProcessFigures | None]:
+    """What the kernel says of the process of each live worker now, or None. Keeps no memory of it; any thread may call.
 
     The start time is read last. A pid is nobody else's while its process is there: whoever has it then, and started
     when the worker did, had it when the descriptors were counted too.
     """
-    if not worker.alive:
-        return None
-    open_fds = _open_fds(worker.pid)
-    stat = _stat_of(worker)
-    if stat is None:
-        return None
-    return ProcessFigures(stat.cpu_seconds, stat.rss_bytes, stat.virtual_bytes, stat.threads, open_fds)
+    found: list[ProcessFigures | None] = []
+    read = _stat_reader()
+    for worker in workers:
+        open_fds = _open_fds(worker.pid) if worker.alive else None
+        stat = _stat_of(worker, read) if worker.alive else None
+        if stat is None:
+            found.append(None)
+        else:
+            found.append(ProcessFigures(stat.cpu_seconds, stat.rss_bytes, stat.virtual_bytes, stat.threads, open_fds))
+    return found
 
 
 class _Stat(NamedTuple):
@@ -148,16 +152,23 @@ class _Stat(NamedTuple):
         return self.pages * _PAGE
 
 
-def _stat_of(worker: WorkerSnapshot) -> _Stat | None:
+_START: Final = _Stat._fields.index("start_ticks")
+_StatReader = Callable[[int], tuple[Any, ...] | None]
+"""What it gives are the fields of `_Stat`; None where there is no process to see."""
+
+
+def _stat_reader() -> _StatReader:
+    """The one in C where that is used, which is asked once for many looks."""
+    return native.instead("process_stat", _read_stat)
+
+
+def _stat_of(worker: WorkerSnapshot, read: _StatReader) -> _Stat | None:
     """What is said of a worker's process; None when that is of another, or there is none to see."""
-    found = _read_stat(worker.pid)
-    return found if found is not None and found.start_ticks == worker.start_ticks else None
+    found = read(worker.pid)
+    return _Stat._make(found) if found is not None and found[_START] == worker.start_ticks else None
 
 
 def _read_stat(pid: int) -> _Stat | None:
-    if native.is_used():
-        found = native.process_stat(pid)
-        return None if found is None else _Stat._make(found)
     fields = stat_fields(f"/proc/{pid}/stat")
     if fields is None:
         return None

@@ -35,6 +35,11 @@ def look(resources, worker):
     return resources.usages([worker])[0]
 
 
+def figures_of(worker):
+    """What the kernel says of one worker's process."""
+    return process_figures([worker])[0]
+
+
 def burn(seconds):
     """Use that much CPU."""
     until = time.process_time() + seconds
@@ -127,7 +132,7 @@ class TestProcessFigures:
 
     def test_they_are_those_of_the_process(self):
         burn(0.05)
-        figures = process_figures(worker_of(os.getpid()))
+        figures = figures_of(worker_of(os.getpid()))
         assert 0.05 <= figures.cpu_seconds <= time.process_time() + 0.1
         assert 2**20 < figures.rss_bytes < figures.virtual_bytes
         assert figures.threads == len(os.listdir("/proc/self/task"))
@@ -141,9 +146,9 @@ class TestProcessFigures:
 
         if old_kernel:
             monkeypatch.setattr(module.os, "stat", lambda *_arguments, **_options: NoSize)
-        before = process_figures(worker_of(os.getpid())).open_fds
+        before = figures_of(worker_of(os.getpid())).open_fds
         with open(os.devnull), open(os.devnull):
-            assert process_figures(worker_of(os.getpid())).open_fds == before + 2
+            assert figures_of(worker_of(os.getpid())).open_fds == before + 2
 
     def test_descriptors_that_cannot_be_counted_are_left_out(self, stopped_child, monkeypatch):
         """As where a process is another user's."""
@@ -155,39 +160,39 @@ class TestProcessFigures:
 
         real = os.stat
         monkeypatch.setattr(module.os, "stat", refused)
-        figures = process_figures(worker_of(stopped_child.pid))
+        figures = figures_of(worker_of(stopped_child.pid))
         assert figures.open_fds is None
         assert figures.rss_bytes > 0
 
     @pytest.mark.parametrize("shift", [-1, 1])
     def test_a_reused_pid_gives_nothing(self, shift):
-        assert process_figures(worker_of(os.getpid(), start_ticks=start_ticks("self") + shift)) is None
+        assert figures_of(worker_of(os.getpid(), start_ticks=start_ticks("self") + shift)) is None
 
     def test_a_worker_that_is_not_alive_gives_nothing(self):
-        assert process_figures(worker_of(os.getpid(), alive=False)) is None
+        assert figures_of(worker_of(os.getpid(), alive=False)) is None
 
     def test_a_process_that_ends_at_the_look_gives_nothing(self, stopped_child, monkeypatch):
         """It ends after its descriptors were counted; by the time its start is read, its pid may be another's."""
         known = worker_of(stopped_child.pid)
-        real = module._read_stat
+        read = module._stat_reader()
 
         def end_first(pid):
             stopped_child.kill()
             stopped_child.wait()
-            return real(pid)
+            return read(pid)
 
-        monkeypatch.setattr(module, "_read_stat", end_first)
-        assert process_figures(known) is None
+        monkeypatch.setattr(module, "_stat_reader", lambda: end_first)
+        assert figures_of(known) is None
 
     @pytest.mark.parametrize("pid", [0, 2**22 + 1, 2**63, 2**64 - 1])
     def test_a_hostile_pid_gives_nothing(self, pid):
-        assert process_figures(worker(pid=pid, start_ticks=1)) is None
+        assert figures_of(worker(pid=pid, start_ticks=1)) is None
 
     def test_no_descriptor_is_left_open(self, stopped_child):
-        process_figures(worker_of(stopped_child.pid))
+        figures_of(worker_of(stopped_child.pid))
         before = os.listdir("/proc/self/fd")
         for each in (worker_of(stopped_child.pid), worker(pid=os.getpid(), start_ticks=1)):
-            process_figures(each)
+            figures_of(each)
         assert os.listdir("/proc/self/fd") == before
 
 

@@ -18,6 +18,8 @@ _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _LARGE: Final = 1e6
 """From here on a number is written with an exponent, where it is no sooner in Python."""
 _MOST_REMEMBERED: Final = 1 << 14
+_MANY: Final = 16
+"""Numbers that are worth a look at whether C is used."""
 _TEXT_TYPES: Final = {
     "counter": ("_total", "counter"),
     "info": ("_info", "gauge"),
@@ -73,8 +75,9 @@ def has_form(family: Metric) -> bool:
 
 def written(numbers: Iterable[float]) -> list[str]:
     """Samples' numbers, as both formats have them."""
-    if native.is_used():
-        return native.written(list(numbers), _written)
+    numbers = list(numbers)
+    if len(numbers) >= _MANY and native.is_used():
+        return native.written(numbers, _written)
     return [_written[each] if each else repr(float(each)) for each in numbers]
 
 

@@ -100,7 +100,7 @@ def _garbage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]
 
 def _usage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]:
     """What the kernel knows; a worker whose process cannot be seen from here (another PID namespace) has no sample."""
-    looks = [(worker, process_figures(worker)) for worker in workers]
+    looks = zip(workers, process_figures(workers), strict=True)
     seen = [(worker, figures) for worker, figures in looks if figures is not None]
     slots = _keys(worker for worker, _ in seen)
     yield _counter(prefix, "cpu_seconds_total", slots, [figures.cpu_seconds for _, figures in seen])
