@@ -84,6 +84,7 @@ class TestAdding:
         assert not any(copy.area.tobytes())
 
 
+@pytest.mark.usefixtures("written_in")
 class TestMerging:
     """Areas of several workers become one."""
 
@@ -225,6 +226,7 @@ class TestPerSecondRing:
         assert flaw(folded.area, len(times), LATER) is None
 
 
+@pytest.mark.usefixtures("written_in")
 class TestFlaw:
     """What a hostile or damaged area is caught by, and that no honest one is."""
 

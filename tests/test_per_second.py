@@ -7,6 +7,7 @@ from shmetrics.layout import SECONDS
 from shmetrics.statistics import comprehensive, statistics
 from tests.forge import NOW, fleet, folded_of, records, worker
 
+pytestmark = pytest.mark.usefixtures("written_in")
 SECOND = int(NOW)
 """The second that has begun half a second ago."""
 

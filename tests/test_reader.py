@@ -22,6 +22,8 @@ from shmetrics.writer import Writer
 from tests.insisting import insist
 from tests.processes import in_forked_child
 
+pytestmark = pytest.mark.usefixtures("written_in")
+
 
 def _write_for_ever(name):
     """Rows carry a pattern: every measure follows from the inference time, so that a torn row shows."""

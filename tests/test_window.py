@@ -10,6 +10,7 @@ from shmetrics.layout import MEASURES
 from shmetrics.window import window_of
 from tests.forge import NOW, random_records, records, worker
 
+pytestmark = pytest.mark.usefixtures("written_in")
 BEFORE_NOW = NOW - np.arange(10.0)[::-1]
 """Ten records, one a second, the last of them now."""
 
