@@ -233,12 +233,12 @@ FOLD = {"Python": 1_280, "C": 650}
 are one function; what is left is the guard, and the record that finds no room.
 """
 SERIES = {"Python": 110, "C": 1}
-"""Of a page, for each further series, with the mean of counters and histograms: its numbers, one by one or all at once."""
+"""Of a page, for each further series, with the mean of counters and histograms: its numbers, one by one or at once."""
 READS = {
     "Python": {
         # Copies with their checks, merged as arrays. For each further worker its words, its areas and its rows.
         "snapshot": (11_500, 1_100),
-        # A sort for each measure, and a look-up for each key; for each further worker its rate, over the seconds it has.
+        # A sort for each measure, and a look-up for each key; for each further worker its rate over its seconds.
         "get_statistics": (19_500, 1_450),
     },
     "C": {

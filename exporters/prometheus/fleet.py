@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import Exemplar, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from shmetrics.exporters.prometheus.buckets import cumulative
 from shmetrics.exporters.prometheus.exemplars import by_bucket
 from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.names import go_float
-from shmetrics.exporters.prometheus.ready import Ready, remembered
+from shmetrics.exporters.prometheus.ready import Ready, counter, gauge, remembered
 from shmetrics.layout import MEASURES
 from shmetrics.percentiles import PERCENTILES
 from shmetrics.snapshot import Snapshot
@@ -69,14 +69,14 @@ def families(
         ("cache_hits_total", counters.cache_hits, "Answers that came from a cache."),
         ("cache_misses_total", counters.cache_misses, "Answers that a cache did not have."),
     ):
-        yield CounterMetricFamily(prefix + name, text, value=value, created=created)
+        yield counter(prefix + name, text, value, created)
     for measure in MEASURE_NAMES:
         yield _histogram(snapshot, created, measure, bounds[measure], prefix)
     figures = page_figures(snapshot)
     for measure in MEASURE_NAMES:
         yield _quantiles(figures, measure, prefix)
     for name, key, text in _RATES:
-        yield GaugeMetricFamily(prefix + name, text, value=figures[key])
+        yield gauge(prefix + name, text, figures[key])
 
 
 def _histogram(snapshot: Snapshot, created: float, measure: str, bounds: Sequence[float], prefix: str) -> Metric:
@@ -102,10 +102,14 @@ def _histogram(snapshot: Snapshot, created: float, measure: str, bounds: Sequenc
 
 def _quantiles(figures: Statistics, measure: str, prefix: str) -> Metric:
     _, name, text, unit = MEASURE_NAMES[measure]
-    # Not "quantile": promtool allows that label to summaries only, whose counts never go down as a window's do.
-    family = GaugeMetricFamily(
-        prefix + name, f"{text}: exact percentiles over the window of all workers.", labels=["percentile"], unit=unit
-    )
-    for percent in PERCENTILES:
-        family.add_metric([str(percent)], figures[f"p{percent}_{measure}"])
-    return family
+    values = [figures[f"p{percent}_{measure}"] for percent in PERCENTILES]
+
+    def build() -> Metric:
+        # Not "quantile": promtool allows that label to summaries only, whose counts never go down as a window's do.
+        about = f"{text}: exact percentiles over the window of all workers."
+        family = GaugeMetricFamily(prefix + name, about, labels=["percentile"], unit=unit)
+        for percent, value in zip(PERCENTILES, values, strict=True):
+            family.add_metric([str(percent)], value)
+        return family
+
+    return Ready(remembered((_quantiles, prefix, measure), build), written(values), build)

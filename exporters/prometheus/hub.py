@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import InfoMetricFamily, Metric
 
 import shmetrics
 from shmetrics.exporters.prometheus.names import writable
+from shmetrics.exporters.prometheus.ready import counter, gauge
 from shmetrics.snapshot import Snapshot
-
-_GAUGE = GaugeMetricFamily
 
 
 def families(snapshot: Snapshot, created: float, prefix: str) -> Iterator[Metric]:
@@ -16,8 +15,8 @@ def families(snapshot: Snapshot, created: float, prefix: str) -> Iterator[Metric
     health, prefix = snapshot.health, f"{prefix}shmetrics_"
     about = {"hub": writable(snapshot.name), "version": shmetrics.__version__}
     yield InfoMetricFamily(f"{prefix}hub", "Which hub this is, and whose code reads it.", value=about)
-    yield _GAUGE(f"{prefix}hub_start_time_seconds", "When the hub was made.", value=created, unit="seconds")
-    yield _GAUGE(f"{prefix}hub_bytes", "Shared memory the hub takes, from its start.", value=health.bytes, unit="bytes")
+    yield gauge(f"{prefix}hub_start_time_seconds", "When the hub was made.", created, "seconds")
+    yield gauge(f"{prefix}hub_bytes", "Shared memory the hub takes, from its start.", health.bytes, "bytes")
     for name, value, text in (
         ("slots", health.slots_total, "Worker processes that can record at once."),
         ("slots_live", health.slots_live, "Slots of live workers."),
@@ -36,7 +35,7 @@ def families(snapshot: Snapshot, created: float, prefix: str) -> Iterator[Metric
         ("corrupt_parts", len(health.corrupt), "Parts of the hub that cannot be believed and are left out."),
         ("unlinked", int(health.unlinked), "1 when the hub was removed, so that no new process can find it."),
     ):
-        yield _GAUGE(prefix + name, text, value=value)
+        yield gauge(prefix + name, text, value)
     for name, value, text in (
         ("workers_seen_total", snapshot.workers_seen, "Worker processes that ever took a slot."),
         (
@@ -49,9 +48,9 @@ def families(snapshot: Snapshot, created: float, prefix: str) -> Iterator[Metric
         ("invalid_records_total", int(snapshot.folded.invalid), "Requests with a NaN, infinite or negative figure."),
         ("corrupt_slots_reaped_total", health.corrupt_reaped, "Dead slots freed unread: they could not be believed."),
     ):
-        yield CounterMetricFamily(prefix + name, text, value=value, created=created)
+        yield counter(prefix + name, text, value, created)
 
 
 def hidden_families(count: int, prefix: str) -> Metric:
     """How many families are missing on this page because their name is taken, or cannot be written."""
-    return _GAUGE(f"{prefix}shmetrics_hidden_families", "Families left out: name taken or not legal.", value=count)
+    return gauge(f"{prefix}shmetrics_hidden_families", "Families left out: name taken or not legal.", count)

@@ -12,9 +12,9 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from shmetrics.exporters.prometheus.forms import written
-from shmetrics.exporters.prometheus.ready import Ready, remembered
+from shmetrics.exporters.prometheus.ready import Ready, gauge, remembered
 from shmetrics.resources import process_figures
-from shmetrics.snapshot import Snapshot, WorkerSnapshot
+from shmetrics.snapshot import Garbage, Snapshot, WorkerSnapshot
 from shmetrics.statistics import recent_rates
 
 _LABELS: Final = ("worker", "generation")
@@ -84,18 +84,22 @@ def _busy(workers: Sequence[WorkerSnapshot], slots: _Keys, now: float, prefix: s
         yield _gauge(f"{prefix}worker_", name, slots, fractions)
         mean = sum(fractions) / len(fractions) if fractions else 0.0
         about = f"Mean part of the last {text} that a live worker served."
-        yield GaugeMetricFamily(f"{prefix}{name}", about, value=mean, unit="ratio")
+        yield gauge(f"{prefix}{name}", about, mean, "ratio")
 
 
 def _garbage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]:
     """Of each generation; the seconds only where the worker measures them."""
     known = [(worker.slot, worker.garbage) for worker in workers]
     timed = [(slot, garbage) for slot, garbage in known if any(garbage.seconds)]
+    every = _by_generation(known)
     for at, name in enumerate(_GARBAGE):
-        shown = timed if name == "gc_seconds" else known
-        keys = tuple([(slot, number) for slot, garbage in shown for number in range(len(garbage.collections))])
+        shown, keys = (timed, _by_generation(timed)) if name == "gc_seconds" else (known, every)
         numbers = [number for _, garbage in shown for number in garbage[at]]
         yield _counter(prefix, name, keys, numbers, labels=_LABELS)
+
+
+def _by_generation(known: Sequence[tuple[int, Garbage]]) -> _Keys:
+    return tuple([(slot, number) for slot, garbage in known for number in range(len(garbage.collections))])
 
 
 def _usage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]:

@@ -8,9 +8,9 @@ anything that they would not.
 from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
-from prometheus_client.core import Metric, Sample
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, Sample
 
-from shmetrics.exporters.prometheus.forms import Form
+from shmetrics.exporters.prometheus.forms import Form, written
 
 
 class Shape:
@@ -72,3 +72,21 @@ def remembered(key: Hashable, build: Callable[[], Metric]) -> Shape:
             _remembered.clear()
         shape = _remembered[key] = Shape(build())
     return shape
+
+
+def gauge(name: str, documentation: str, value: float, unit: str = "") -> Ready:
+    """A gauge with a single sample."""
+
+    def build() -> Metric:
+        return GaugeMetricFamily(name, documentation, value=value, unit=unit)
+
+    return Ready(remembered((gauge, name, documentation, unit), build), written([value]), build)
+
+
+def counter(name: str, documentation: str, value: float, created: float) -> Ready:
+    """A counter with a single sample. ``created``: when it began, in seconds since the epoch."""
+
+    def build() -> Metric:
+        return CounterMetricFamily(name, documentation, value=value, created=created)
+
+    return Ready(remembered((counter, name, documentation), build), written([value, created]), build)
