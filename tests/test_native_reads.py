@@ -229,3 +229,15 @@ def test_a_process_is_told_as_proc_has_it():
     assert ticks <= int(fields[11]) + int(fields[12])
     assert virtual > pages > 0
     assert _native.process_stat(2**64 - 1) is None
+
+
+@pytest.mark.parametrize("size", [10, 25, 50, 1_000, 5_000])
+def test_numbers_that_are_none_do_no_harm_where_percentiles_are_looked_for(size):
+    draw = np.random.default_rng(size)
+    for values in (
+        draw.integers(0, 2**64, 5_000, dtype=np.uint64).view(np.float64),
+        draw.choice(np.array(ODD), 5_000),
+        np.where(draw.random(5_000) < 0.5, np.nan, -1.0),
+    ):
+        found = np.frombuffer(_native.at_ranks(values, size, [0, 1, size // 2, size - 1])).view(np.uint64)
+        assert np.isin(found, values.view(np.uint64) & np.uint64(2**63 - 1)).all()
