@@ -1,16 +1,17 @@
-"""The module in C (`in_c/`), where it could be compiled: the path of a request once more, and how records add up.
+"""The module in C (`in_c/`), where it could be compiled: the path of a request, and what reads compute.
 
 A class of C's is put before one of Python's (`in_front`). Each method of it does its whole work, or nothing of it and
 calls Python's, which it finds under another name; both work on the same attributes, so there is one protocol, in the
 modules of Python, and one state. These modules tell C what it has to know of them (`tell`), and nobody else knows. What
-only calls a function of Python's is called instead of it (`instead`).
+only calls a function of Python's is called instead of it (`instead`). Arithmetic on arrays is functions, which those
+modules that would call numpy call where `is_used`.
 
 Where there was no compiler when this package was installed, in interpreters without the GIL, and where
 ``SHMETRICS_NATIVE=0`` says so, Python works alone: slower by a few times, and the same in every other respect.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from types import MethodDescriptorType
 from typing import Any, Final, TypeVar, cast
@@ -93,9 +94,9 @@ def at_ranks(rows: Any, count: int, ranks: list[int]) -> bytearray:
     return _native.at_ranks(rows, count, ranks)
 
 
-def written(numbers: list[float], others: Mapping[float, str]) -> list[str]:
-    """Numbers as `exporters.prometheus.forms` has them; `others`, which it says, for those that are large."""
-    return _native.written(numbers, others)
+def written(numbers: list[float], remembered: dict[float, str], most: int) -> list[str]:
+    """Numbers as `exporters.prometheus.forms` has them, and remembers `most` of them at most. Only where `is_used`."""
+    return _native.written(numbers, remembered, most)
 
 
 def in_front(name: str, python: type[_Class], **attributes: object) -> type[_Class]:

@@ -241,3 +241,9 @@ def test_numbers_that_are_none_do_no_harm_where_percentiles_are_looked_for(size)
     ):
         found = np.frombuffer(_native.at_ranks(values, size, [0, 1, size // 2, size - 1])).view(np.uint64)
         assert np.isin(found, values.view(np.uint64) & np.uint64(2**63 - 1)).all()
+
+
+def test_no_more_numbers_are_remembered_than_are_to_be():
+    remembered = {}
+    assert _native.written([0.1, 7.0, 0.2, 0.1, 0.3], remembered, 2) == ["0.1", "7.0", "0.2", "0.1", "0.3"]
+    assert remembered == {0.3: "0.3"}

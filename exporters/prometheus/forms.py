@@ -77,7 +77,7 @@ def written(numbers: Iterable[float]) -> list[str]:
     """Samples' numbers, as both formats have them."""
     numbers = list(numbers)
     if len(numbers) >= _MANY and native.is_used():
-        return native.written(numbers, _written)
+        return native.written(numbers, _written, _MOST_REMEMBERED)
     return [_written[each] if each else repr(float(each)) for each in numbers]
 
 

@@ -21,11 +21,28 @@ static PyObject *whole(uint32_t number, int is_negative) {
     return made;
 }
 
-/* One number; what `others` say of it where Python would write it otherwise, or it is no float. */
-static PyObject *text_of(PyObject *number, PyObject *others) {
+/* A number that is not whole, which takes twenty times as long: as it is remembered, or else to be remembered. */
+static PyObject *other(PyObject *number, double value, PyObject *remembered, Py_ssize_t most) {
+    PyObject *known = PyDict_GetItemWithError(remembered, number);
+    if (known != NULL || PyErr_Occurred())
+        return Py_XNewRef(known);
+    char *text = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
+    if (text == NULL)
+        return NULL;
+    PyObject *made = PyUnicode_FromString(text);
+    PyMem_Free(text);
+    if (PyDict_GET_SIZE(remembered) >= most)
+        PyDict_Clear(remembered);
+    if (made != NULL && PyDict_SetItem(remembered, number, made) < 0)
+        Py_CLEAR(made);
+    return made;
+}
+
+/* One number; as Python has it, by way of `remembered`, where it is large or no float. */
+static PyObject *text_of(PyObject *number, PyObject *remembered, Py_ssize_t most) {
     double value = PyFloat_CheckExact(number) ? PyFloat_AS_DOUBLE(number) : LARGE;
     if (!(value > -LARGE && value < LARGE))
-        return PyObject_GetItem(others, number);
+        return PyObject_GetItem(remembered, number);
     int32_t rounded = (int32_t) value;
     if ((double) rounded == value) {
         uint64_t bits;
@@ -33,22 +50,18 @@ static PyObject *text_of(PyObject *number, PyObject *others) {
         int is_negative = (int) (bits >> 63);
         return whole((uint32_t) (is_negative ? -rounded : rounded), is_negative);
     }
-    char *text = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
-    if (text == NULL)
-        return NULL;
-    PyObject *made = PyUnicode_FromString(text);
-    PyMem_Free(text);
-    return made;
+    return other(number, value, remembered, most);
 }
 
-/* `written(numbers, others)`: a list. */
+/* `written(numbers, remembered, most)`: a list. */
 static PyObject *written(PyObject *Py_UNUSED(module), PyObject *args) {
-    PyObject *numbers, *others;
-    if (!PyArg_ParseTuple(args, "O!O", &PyList_Type, &numbers, &others))
+    PyObject *numbers, *remembered;
+    Py_ssize_t most;
+    if (!PyArg_ParseTuple(args, "O!O!n", &PyList_Type, &numbers, &PyDict_Type, &remembered, &most))
         return NULL;
     PyObject *texts = PyList_New(0);
     for (Py_ssize_t at = 0; texts != NULL && at < PyList_GET_SIZE(numbers); at++) {
-        PyObject *number = Py_NewRef(PyList_GET_ITEM(numbers, at)), *text = text_of(number, others);
+        PyObject *number = Py_NewRef(PyList_GET_ITEM(numbers, at)), *text = text_of(number, remembered, most);
         if (text == NULL || PyList_Append(texts, text) < 0)
             Py_CLEAR(texts);
         Py_XDECREF(text);
@@ -58,7 +71,7 @@ static PyObject *written(PyObject *Py_UNUSED(module), PyObject *args) {
 }
 
 static PyMethodDef functions[] = {
-    {"written", written, METH_VARARGS, "Numbers as text; others, which are large, as a mapping has them. See `forms`."},
+    {"written", written, METH_VARARGS, "Numbers as text; those that are not whole are remembered, but no more than so many. See `forms`."},
     {0},
 };
 
