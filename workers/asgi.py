@@ -31,7 +31,13 @@ from shmetrics.workers.asgi_websocket import (
     WebSocketMetrics,
     serve_websocket,
 )
-from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, HttpMiddleware, HttpRequest, HttpSource
+from shmetrics.workers.http_metrics import (
+    DISCONNECT,
+    HTTP_BUCKETS,
+    REQUEST_KEY,
+    HttpMiddleware,
+    HttpRequest,
+)
 from shmetrics.workers.routes import route_of_scope
 
 _BODY: Final = ("http.response.body", "http.response.zerocopysend", "http.response.pathsend")

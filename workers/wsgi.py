@@ -22,7 +22,13 @@ from typing import Any, Final
 from shmetrics import native
 from shmetrics.measurement import Steps, is_failure
 from shmetrics.metrics import HUB_VARIABLE, PerformanceMetrics
-from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, HttpMiddleware, HttpRequest, HttpSource
+from shmetrics.workers.http_metrics import (
+    DISCONNECT,
+    HTTP_BUCKETS,
+    REQUEST_KEY,
+    HttpMiddleware,
+    HttpRequest,
+)
 from shmetrics.workers.routes import route_of_environ
 
 Environ = dict[str, Any]
@@ -93,10 +99,12 @@ def path_of(environ: Environ) -> str:
     path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     if path.isascii():
         return path
-    return path.encode("latin-1", "replace").decode("utf-8", "replace")  # PEP 3333: bytes as Latin-1; and URLs are UTF-8
+    return path.encode("latin-1", "replace").decode(
+        "utf-8", "replace"
+    )  # PEP 3333: bytes as Latin-1; and URLs are UTF-8
 
 
-def start_measured(
+def start_measured(  # noqa: PLR0917  a server's, after three of ours
     request: HttpRequest,
     start_response: StartResponse,
     environ: Environ,

@@ -3,7 +3,7 @@
 #include "writes.h"
 
 static PyObject *start_slowly, *hand_over, *end_raised; /* functions of Python's, by `use_wsgi` */
-static PyObject *method, *script, *path, *werkzeug, *first, *finish_name; /* texts */
+static PyObject *nothing, *method, *script, *path, *werkzeug, *first, *finish_name; /* texts */
 static Name url_rule = {"url_rule", NULL}, rule_name = {"rule", NULL};
 static PyObject *key; /* of a request, in its environ */
 enum { DIGITS = 3 };
@@ -56,19 +56,20 @@ static PyObject *start(PyObject *self, PyObject *const *args, size_t count, PyOb
                     : call_bound((Bound *) self, args, count, keywords);
 }
 
+/* A part of an ordinary path, which may be missing, as a new reference; NULL, with or without an exception, of others. */
+static PyObject *part_of(PyObject *environ, PyObject *name) {
+    PyObject *part = PyDict_GetItemWithError(environ, name);
+    if (part == NULL)
+        return PyErr_Occurred() ? NULL : Py_NewRef(nothing);
+    return is_ascii(part) ? Py_NewRef(part) : NULL;
+}
+
 /* As `workers.wsgi.path_of` of an ordinary path; NULL, with or without an exception, where that is left to Python. */
 static PyObject *path_of(PyObject *environ) {
-    PyObject *mount = PyDict_GetItemWithError(environ, script);
-    if (mount == NULL || !is_ascii(mount))
-        return NULL;
-    Py_INCREF(mount);
-    PyObject *rest = PyDict_GetItemWithError(environ, path), *whole = NULL;
-    if (rest != NULL && is_ascii(rest)) {
-        Py_INCREF(rest);
-        whole = PyUnicode_Concat(mount, rest);
-        Py_DECREF(rest);
-    }
-    Py_DECREF(mount);
+    PyObject *mount = part_of(environ, script), *rest = mount == NULL ? NULL : part_of(environ, path);
+    PyObject *whole = rest == NULL ? NULL : PyUnicode_Concat(mount, rest);
+    Py_XDECREF(mount);
+    Py_XDECREF(rest);
     return whole;
 }
 
@@ -149,7 +150,7 @@ PyObject *use_wsgi(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywor
 }
 
 int add_wsgi(void) {
-    const Text texts[] = {{&method, "REQUEST_METHOD"}, {&script, "SCRIPT_NAME"}, {&path, "PATH_INFO"},
+    const Text texts[] = {{&nothing, ""}, {&method, "REQUEST_METHOD"}, {&script, "SCRIPT_NAME"}, {&path, "PATH_INFO"},
                           {&werkzeug, "werkzeug.request"}, {&first, "_first"}, {&finish_name, "finish"}, {NULL, NULL}};
     return intern(texts);
 }
