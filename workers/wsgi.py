@@ -196,9 +196,10 @@ class _Body:
         except BaseException as error:
             request.end(error)
             raise
-        if request.method != "HEAD":
-            request.aborted = DISCONNECT  # a server that leaves some of a body has lost its client
-        request.finish()
+        if not request.done:
+            if request.method != "HEAD":
+                request.aborted = DISCONNECT  # a server that leaves some of a body has lost its client
+            request.finish()
 
 
 class _SizedBody(_Body):
