@@ -1,4 +1,7 @@
-"""Servers of one worker on this machine, with an application of `served`, and wrk, which loads them."""
+"""Servers of one worker on this machine, with an application of `served`, and wrk, which loads them.
+
+All servers are on one processor, and what loads them is on the others.
+"""
 
 import os
 import re
@@ -9,8 +12,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,27 +88,61 @@ class Server:
                 time.sleep(0.05)
 
     def load(self, seconds: int) -> Load:
-        """Load it for so long."""
-        before = self._cpu()
+        """Load it for so long, and no other."""
+        (load,) = load_at_once([self], seconds)
+        return load
+
+    @contextmanager
+    def wrk(self, seconds: int) -> Iterator["subprocess.Popen[str]"]:
+        """What loads it for so long."""
         arguments = ["--threads", "1", "--connections", str(self._connections), "--latency"]
-        said = subprocess.run(
-            [WRK, *arguments, "--duration", f"{seconds}s", self._url], capture_output=True, text=True, check=True
-        ).stdout
-        found, p99, problem = _REQUESTS.search(said), _P99.search(said), _PROBLEMS.search(said)
-        if found is None or p99 is None or problem is not None:
+        command = [WRK, *arguments, "--duration", f"{seconds}s", self._url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            try:
+                psutil.Process(process.pid).cpu_affinity(_processors()[1])
+                yield process
+            finally:
+                process.kill()
+
+    def found(self, said: str, before: dict[int, float], after: dict[int, float]) -> Load:
+        """What wrk said, and the processor time before and after."""
+        requests, p99, problem = _REQUESTS.search(said), _P99.search(said), _PROBLEMS.search(said)
+        if requests is None or p99 is None or problem is not None:
             raise RuntimeError(f"wrk could not load {self._url}: {problem[0] if problem else said}")
-        after = self._cpu()
         if after.keys() != before.keys():
             raise RuntimeError(f"a process of the server at {self._url} ended or was started while it was loaded")
-        requests, took = int(found[1]), float(found[2]) * _UNITS[found[3]]
+        count, took = int(requests[1]), float(requests[2]) * _UNITS[requests[3]]
         used = sum(after.values()) - sum(before.values())
-        return Load(requests / took, float(p99[1]) * _UNITS[p99[2]], used / requests)
+        return Load(count / took, float(p99[1]) * _UNITS[p99[2]], used / count)
 
-    def _cpu(self) -> dict[int, float]:
-        """Seconds of the server and of its worker so far, by pid."""
+    def cpu(self) -> dict[int, float]:
+        """Seconds of processor time of the server and of its worker so far, by pid."""
         main = psutil.Process(self._process.pid)
-        times = {process.pid: process.cpu_times() for process in (main, *main.children(recursive=True))}
-        return {pid: each.user + each.system for pid, each in times.items()}
+        return {process.pid: _cpu(process.pid) for process in (main, *main.children(recursive=True))}
+
+
+def load_at_once(servers: Sequence[Server], seconds: int) -> list[Load]:
+    """Load all of them for so long at the same time."""
+    with ExitStack() as stack:
+        before = [server.cpu() for server in servers]
+        clients = [stack.enter_context(server.wrk(seconds)) for server in servers]
+        said = [client.communicate()[0] for client in clients]
+        after = [server.cpu() for server in servers]
+    return [server.found(*each) for server, each in zip(servers, zip(said, before, after, strict=True), strict=True)]
+
+
+def _cpu(pid: int) -> float:
+    """Of all threads of a process, to the nanosecond: the first figure of a task's schedstat (man 5 proc_pid_schedstat,
+    Documentation/scheduler/sched-stats.rst). Other figures of processor time are of a hundredth of a second.
+    """
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return 1e-9 * sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+
+
+def _processors() -> tuple[list[int], list[int]]:
+    """Those of servers, and those of what loads them."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    return [first], others or [first]
 
 
 @contextmanager
@@ -127,6 +164,7 @@ def serving(kind: str, measured_by: str) -> Iterator[Server]:
             },
         )
         try:
+            psutil.Process(process.pid).cpu_affinity(_processors()[0])  # and of its worker, which starts later
             server = Server(process, port, 4 if kind.startswith("gunicorn") else 16)
             server.wait()
             yield server

@@ -2,9 +2,9 @@
 
 A class of C's is put before one of Python's (`in_front`). Each method of it does its whole work, or nothing of it and
 calls Python's, which it finds under another name; both work on the same attributes, so there is one protocol, in the
-modules of Python, and one state. These modules tell C what it has to know of them (`tell`), and nobody else knows. What
-only calls a function of Python's is called instead of it (`instead`). Arithmetic on arrays is functions, which those
-modules that would call numpy call where `is_used`.
+modules of Python, and one state. These modules tell C what it has to know of them (`tell`), and nobody else knows. A
+single function of Python's has one of C's ahead of it in the same way (`ahead`). Arithmetic on arrays is functions, which
+those modules that would call numpy call where `is_used`.
 
 Where there was no compiler when this package was installed, in interpreters without the GIL, and where
 ``SHMETRICS_NATIVE=0`` says so, Python works alone: slower by a few times, and the same in every other respect.
@@ -104,9 +104,12 @@ def in_front(name: str, python: type[_Class], **attributes: object) -> type[_Cla
     return _in_front(name, cast("Any", python), *attributes.items()) if is_used() else python
 
 
-def instead(name: str, python: _Callable) -> _Callable:
-    """What is called as Python's is: that of C's of that name where C is used."""
-    return cast("_Callable", getattr(_native, name)) if is_used() else python
+def ahead(name: str, python: _Callable, *facts: object) -> _Callable:
+    """What is called as a function of Python's is: where C is used, what C has of that name, which knows these facts.
+
+    It does an ordinary call, and leaves any other to the function.
+    """
+    return cast("_Callable", getattr(_native, name)(python, *facts)) if is_used() else python
 
 
 @cache

@@ -10,6 +10,7 @@ import pytest
 from shmetrics import naming, native, segment
 from shmetrics.errors import ShmetricsError
 from shmetrics.layout import Layout
+from shmetrics.measurement import current
 
 _count = itertools.count()
 _PID = re.compile(r"\b(?:private|gunicorn|demo|fence|run-[a-z0-9_-]{1,24}?|t)[-.](\d+)")
@@ -53,6 +54,14 @@ def _signals_as_found():
     for number in changed:
         signal.signal(number, before[number])
     assert not changed, f"signal handlers left behind: {changed}"
+
+
+@pytest.fixture(autouse=True)
+def _spans_as_found():
+    """A request that a test begins and never ends is innermost in its thread, and the next test is in none."""
+    before = current.get()
+    yield
+    current.set(before)
 
 
 @pytest.fixture

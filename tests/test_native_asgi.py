@@ -5,14 +5,12 @@ import gc
 import itertools
 import random
 import weakref
-from functools import partial
 from types import MappingProxyType
 
 import pytest
 
 from shmetrics import PerformanceMetrics, native
-from shmetrics.workers.asgi import send_measured
-from shmetrics.workers.http_metrics import HttpMetrics, source_class
+from shmetrics.workers.asgi import MetricsMiddleware
 from tests.conftest import FakeClock
 
 pytestmark = pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here: see tests/test_native.py")
@@ -24,11 +22,35 @@ class Odd(str):
     __slots__ = ()
 
 
+class Route:
+    """What a router leaves of a request."""
+
+    def __init__(self, path_format):
+        self.path_format = path_format
+
+
+class Raising:
+    """A route that fails when it is looked at."""
+
+    @property
+    def path_format(self):
+        raise RuntimeError("no")
+
+
+ROUTES = [None, Route("/items/{id}"), Route("/"), Route(None), Route(Odd("/{odd}")), object()]
 SCOPES = [
     {},
-    {"route": None},
     {"path_template": "/{id}"},
-    {"route": type("Route", (), {"path_format": "/items/{id}"})()},
+    {"path_template": None},
+    *({"route": route} for route in ROUTES),
+    *({"route": ROUTES[1], "fastapi": more} for more in ({}, 3, {"effective_route_context": ROUTES[2]})),
+    *(
+        {"route": ROUTES[1], "app_root_path": outside, "root_path": inside, "path_params": params}
+        for outside in ("", "/out", None, 3)
+        for inside in ("", "/out", "/out/mount", Odd(""))
+        for params in ({}, {"id": "1"})
+    ),
+    {"route": ROUTES[1], "app_root_path": ""},
 ]
 STATUSES = [200, 404, 503, "200", None, 10**30]
 BODIES = [{}, {"body": b""}, {"body": b"x"}]
@@ -46,6 +68,14 @@ def messages(draw):
         yield draw.choice([message] * 30 + [MappingProxyType(message), {}, None])
 
 
+def begun(middleware, scope, send, receive=None):
+    """A request of such a scope has begun: what measures it, and what its application sends by."""
+    request, _, measured_send = middleware._begin(
+        middleware, {"type": "http", "method": "GET", "path": "/a", **scope}, receive, send
+    )
+    return request, measured_send
+
+
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("raises", [False, True, 0])
 def test_whatever_an_application_sends_is_understood_the_same_and_passed_on(monkeypatch, raises, seed):
@@ -54,11 +84,11 @@ def test_whatever_an_application_sends_is_understood_the_same_and_passed_on(monk
         monkeypatch.setenv(native.VARIABLE, way)
         clock, draw = FakeClock(), random.Random(seed)
         with PerformanceMetrics() as metrics:
-            source = source_class()(metrics, clock, HttpMetrics(metrics, (0.5, 1.0)))
+            middleware = MetricsMiddleware(None, metrics, clock=clock)
+            middleware._raises = raises
             for _ in range(200):
-                request = source.request("GET", "/a")
                 scope, passed = dict(draw.choice(SCOPES)), []
-                send = native.instead("Sender", partial)(send_measured, request, scope, passed.append, raises)
+                request, send = begun(middleware, scope, passed.append)
                 for message in itertools.islice(messages(draw), draw.randrange(1, 5)):
                     try:
                         sent = send(message)
@@ -77,33 +107,94 @@ def test_whatever_an_application_sends_is_understood_the_same_and_passed_on(monk
     assert [each[1:] for each in said[:half]] == [each[1:] for each in said[half:]]
 
 
-def test_a_sender_says_what_it_wants(monkeypatch):
-    monkeypatch.setenv(native.VARIABLE, "1")
-    bind = native.instead("Sender", partial)
-    for wrong in ((), (print,), (print,) * 6):
-        with pytest.raises(TypeError, match="wanted a function and 4 arguments"):
-            bind(*wrong)
-    with pytest.raises(TypeError, match="wanted a function"):
-        bind(print, 1, 2, 3, 4, sep="")
-    send = bind(lambda *args: args, 1, 2, 3, 4)
-    for wrong in ({"args": (1, 2)}, {"args": ()}, {"args": (1,), "more": 1}):
-        with pytest.raises(TypeError, match="takes one argument, a message"):
-            send(*wrong.pop("args"), **wrong)
-    assert send("x") == (1, 2, 3, 4, "x")
+def called(function, *args, **keywords):
+    """What it gives, or what it raises."""
+    try:
+        return function(*args, **keywords)
+    except Exception as error:  # noqa: BLE001  whatever it is, the other way raises the same
+        return type(error)
 
 
-def test_a_sender_is_collected_with_the_circle_that_it_is_in(monkeypatch):
+WRONG = [
+    ({"type": "http"}, None, None),
+    ({"type": "http", "path": "/"}, None, None),
+    ({"type": "http", "method": "GET"}, None, None),
+    ({}, None, None),
+    (None, None, None),
+    ({"type": "http"}, None),
+    (),
+]
+
+
+@pytest.mark.parametrize("way", ["0", "1"])
+def test_what_no_request_can_be_begun_of_is_an_error_each_way(monkeypatch, way):
+    monkeypatch.setenv(native.VARIABLE, way)
+    with PerformanceMetrics() as metrics:
+        middleware = MetricsMiddleware(None, metrics)
+        for _ in range(2):  # the first request is served by Python, each way
+            assert [called(middleware._begin, middleware, *wrong) for wrong in WRONG] == 4 * [KeyError] + 3 * [
+                TypeError
+            ]
+            assert called(middleware._begin, middleware, {"type": "http"}, receive=None) is TypeError
+            begun(middleware, {}, None)[0].finish()
+        assert metrics.snapshot().workers[0].in_flight_count == 0
+
+
+@pytest.mark.parametrize("way", ["0", "1"])
+def test_what_is_no_request_or_is_measured_or_skipped_is_not_begun(monkeypatch, way):
+    monkeypatch.setenv(native.VARIABLE, way)
+    with PerformanceMetrics() as metrics:
+        middleware = MetricsMiddleware(None, metrics)
+        skipping = MetricsMiddleware(None, metrics, skip_paths=["/a"])
+        for each in (middleware, skipping):
+            request, _ = begun(each, {"path": "/other"}, None)
+            assert each._begin(each, {"type": "lifespan"}, None, None) is None
+            scope = {"type": "http", "method": "GET", "path": "/", "shmetrics.request": request}
+            assert each._begin(each, scope, None, None) is None
+            request.finish()
+            assert each._begin(each, scope, None, None)[0] is not request
+        assert skipping._begin(skipping, {"type": "http", "method": "GET", "path": "/a"}, None, None) is None
+
+
+@pytest.mark.parametrize("way", ["0", "1"])
+def test_what_an_application_receives_by_takes_no_more_than_the_servers_does(monkeypatch, way):
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    monkeypatch.setenv(native.VARIABLE, way)
+    with PerformanceMetrics() as metrics:
+        middleware = MetricsMiddleware(None, metrics)
+        for _ in range(2):
+            request, measured, send = middleware._begin(
+                middleware, {"type": "http", "method": "GET", "path": "/"}, receive, None
+            )
+            with pytest.raises(StopIteration) as received:
+                measured().send(None)
+            assert (received.value.value, request.aborted) == ({"type": "http.disconnect"}, "disconnect")
+            for wrong in ((1,), tuple(range(9))):
+                assert called(measured, *wrong) is TypeError
+            for wrong in ((), (1, 2), tuple(range(9))):
+                assert called(send, *wrong) is TypeError
+            assert called(send, message={}) is TypeError
+            request.finish()
+
+
+def test_what_an_application_sends_by_is_collected_with_the_circle_that_it_is_in(monkeypatch):
     monkeypatch.setenv(native.VARIABLE, "1")
 
     class Thing:
-        pass
+        def __call__(self, message): ...
 
-    thing = Thing()
-    thing.send = native.instead("Sender", partial)(print, thing, {"of": thing}, thing, thing)
-    gone = weakref.ref(thing)
-    del thing
-    gc.collect()
-    assert gone() is None
+    with PerformanceMetrics() as metrics:
+        middleware = MetricsMiddleware(None, metrics)
+        for _ in range(2):
+            thing = Thing()
+            request, thing.send = begun(middleware, {}, thing)
+            request.finish()
+            gone = weakref.ref(thing)
+            del thing
+            gc.collect()
+            assert gone() is None
 
 
 # Odd messages ---------------------------------------------------------------------------------------------------------
@@ -125,43 +216,42 @@ class Key:
 
 
 @pytest.fixture(params=["0", "1"])
-def request_and_sender(request, monkeypatch):
-    """A request, and a function that makes what an application sends by."""
+def begin(request, monkeypatch):
+    """A function that begins a request, and gives it and what an application sends by."""
     monkeypatch.setenv(native.VARIABLE, request.param)
     with PerformanceMetrics() as metrics:
-        made = source_class()(metrics, FakeClock(), None).request("GET", "/")
-        yield made, lambda scope, send: native.instead("Sender", partial)(send_measured, made, scope, send, False)
+        middleware = MetricsMiddleware(None, metrics, http_metrics=False, clock=FakeClock())
+        middleware._raises = False
+        yield lambda scope, send: begun(middleware, scope, send)
 
 
 class Interrupt(BaseException):
     """As KeyboardInterrupt is one."""
 
 
-def test_an_interrupt_while_a_message_is_looked_at_is_not_lost(request_and_sender):
+def test_an_interrupt_while_a_message_is_looked_at_is_not_lost(begin):
     def interrupt():
         raise Interrupt
 
-    _, sender = request_and_sender
     sent, key = [], Key("type")
     message = {key: 1, "type": "http.response.start", "status": 200}
     key.action = interrupt
     with pytest.raises(Interrupt):
-        sender({}, sent.append)(message)
+        begin({}, sent.append)[1](message)
     assert sent == []
 
 
-def test_what_a_scope_says_of_its_request_meanwhile_stands(request_and_sender):
-    made, sender = request_and_sender
+def test_what_a_scope_says_of_its_request_meanwhile_stands(begin):
     key = Key("route")
+    made, send = begin({key: 1}, print)
     key.action = lambda: setattr(made, "code", "odd")
-    sender({key: 1}, print)({"type": "http.response.start", "status": 200})
+    send({"type": "http.response.start", "status": 200})
     assert made.code == "odd"
 
 
-def test_senders_within_senders_without_end_are_an_error(request_and_sender):
-    _, sender = request_and_sender
+def test_senders_within_senders_without_end_are_an_error(begin):
     send = list
     for _ in range(20_000):
-        send = sender({}, send)
+        _, send = begin({}, send)
     with pytest.raises(RecursionError):
         send({"type": "http.response.start", "status": 200})

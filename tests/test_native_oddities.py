@@ -13,7 +13,7 @@ from shmetrics.board import Board
 from shmetrics.folded import Folded
 from shmetrics.folding import Folding
 from shmetrics.layout import BOARD, RECORD
-from shmetrics.workers.asgi import send_measured
+from shmetrics.workers.asgi import MetricsMiddleware
 from shmetrics.workers.http_metrics import HttpMetrics, Kind, Kinds, source_class
 
 WAYS = [
@@ -452,14 +452,19 @@ def test_what_overrides_a_request_or_its_source_is_heeded(make_source, metrics, 
 
     source = Source(metrics, None, None)
     source.request_class = Request
-    request = source.request("GET", "/")
-    send = native.instead("Sender", partial)(send_measured, request, {}, said.append, False)
+    middleware = MetricsMiddleware(None, metrics)
+    middleware._source, middleware._raises = source, False
+    begin = native.ahead("begin_asgi", MetricsMiddleware.begin, source, False)
+    scope = {"type": "http", "method": "GET", "path": "/"}
+    _, _, send = begin(middleware, dict(scope), None, said.append)
     send({"type": "http.response.body"})
     assert [each for each in said if each != "clock"] == ["begun", "finished", {"type": "http.response.body"}]
     assert "clock" in said
-    plain = made.request("GET", "/")
+    middleware._source = made
+    begin = native.ahead("begin_asgi", MetricsMiddleware.begin, made, False)
+    plain, _, send = begin(middleware, dict(scope), None, said.append)
     plain.finish = partial(said.append, "its own")
-    native.instead("Sender", partial)(send_measured, plain, {}, said.append, False)({"type": "http.response.body"})
+    send({"type": "http.response.body"})
     assert said[-2] == "its own"
 
 

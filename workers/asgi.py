@@ -31,7 +31,13 @@ from shmetrics.workers.asgi_websocket import (
     WebSocketMetrics,
     serve_websocket,
 )
-from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, HttpMiddleware, HttpRequest
+from shmetrics.workers.http_metrics import (
+    DISCONNECT,
+    HTTP_BUCKETS,
+    REQUEST_KEY,
+    HttpMiddleware,
+    HttpRequest,
+)
 from shmetrics.workers.routes import route_of_scope
 
 _BODY: Final = ("http.response.body", "http.response.zerocopysend", "http.response.pathsend")
@@ -58,33 +64,43 @@ class MetricsMiddleware(HttpMiddleware):
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
         self._raises: bool | None = None
-        self._sender = native.instead("Sender", partial)
+        self._begin = native.ahead("begin_asgi", MetricsMiddleware.begin, self._source, self._skips)
         self._websockets = WebSocketMetrics(metrics, clock) if http_metrics else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the application's life from its startup to its shutdown."""
-        if scope["type"] != "http":
+        begun = self._begin(self, scope, receive, send)
+        if begun is None:
             await self._serve_other(scope, receive, send)
             return
-        if (self._skips or REQUEST_KEY in scope) and self._passes(scope.get(REQUEST_KEY), scope["path"]):
-            await self._app(scope, receive, send)
-            return
-        request = scope[REQUEST_KEY] = self._source.request(scope["method"], scope["path"])
-        if self._raises is None:
-            self._raises = _raises(scope)
-        measured_receive = partial(receive_measured, request, receive)
-        measured_send = self._sender(send_measured, request, scope, send, self._raises)
-        request.begin()
+        request, receive, send = begun
         try:
-            await self._app(scope, measured_receive, measured_send)
+            await self._app(scope, receive, send)
         except BaseException as error:
             _end(request, scope, error)
             raise
         if not request.done:
             _end(request, scope, None)
 
+    def begin(self, scope: Scope, receive: Receive, send: Send) -> tuple[HttpRequest, Receive, Send] | None:
+        """A request begins: what measures it, and what its application receives and sends by.
+
+        None for what is no request, and for one that is not to be measured.
+        """
+        if scope["type"] != "http":
+            return None
+        if (self._skips or REQUEST_KEY in scope) and self._passes(scope.get(REQUEST_KEY), scope["path"]):
+            return None
+        if self._raises is None:
+            self._raises = _raises(scope)
+        request = scope[REQUEST_KEY] = self._source.request(scope["method"], scope["path"])
+        measured_receive = partial(receive_measured, request, receive)
+        measured_send = partial(send_measured, request, send, scope, self._raises)
+        request.begin()
+        return request, measured_receive, measured_send
+
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve what is no request."""
+        """Serve what is not measured as a request."""
         kind = scope["type"]
         if kind == "websocket" and self._websockets is not None and _WEBSOCKET_KEY not in scope:
             scope[_WEBSOCKET_KEY] = True
@@ -103,7 +119,7 @@ async def receive_measured(request: HttpRequest, receive: Receive) -> Message:
     return message
 
 
-def send_measured(request: HttpRequest, scope: Scope, send: Send, raises: bool, message: Message, /) -> Awaitable[None]:
+def send_measured(request: HttpRequest, send: Send, scope: Scope, raises: bool, message: Message, /) -> Awaitable[None]:
     """Hand the server what the application sends. A response is recorded before its last part is on its way.
 
     So what a client has got is counted, even when this process is killed at that very moment.
@@ -123,6 +139,9 @@ def send_measured(request: HttpRequest, scope: Scope, send: Send, raises: bool, 
         if message.get("body"):
             request.sent()
     return _watched(send, message, request) if raises else send(message)
+
+
+native.tell("use_asgi", receive=receive_measured, send=send_measured, key=REQUEST_KEY)
 
 
 async def _watched(send: Send, message: Message, request: HttpRequest) -> None:

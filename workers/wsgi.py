@@ -16,11 +16,19 @@ from __future__ import annotations  # those of a function within another are mad
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
+from shmetrics import native
 from shmetrics.measurement import Steps, is_failure
 from shmetrics.metrics import HUB_VARIABLE, PerformanceMetrics
-from shmetrics.workers.http_metrics import DISCONNECT, HTTP_BUCKETS, REQUEST_KEY, HttpMiddleware, HttpRequest
+from shmetrics.workers.http_metrics import (
+    DISCONNECT,
+    HTTP_BUCKETS,
+    REQUEST_KEY,
+    HttpMiddleware,
+    HttpRequest,
+)
 from shmetrics.workers.routes import route_of_environ
 
 Environ = dict[str, Any]
@@ -49,40 +57,31 @@ class MetricsMiddleware(HttpMiddleware):
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
         self._first = True
+        self._serve = native.ahead("serve_wsgi", MetricsMiddleware.serve, self._source, self._skips, app)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""
+        return self._serve(self, environ, start_response)
+
+    def serve(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request, whatever it is like."""
         if self._first:
             self._first = False
             self._check(environ)
             self.metrics.claim()  # or the first request, should it hang, would be seen by nobody
-        method, path = environ.get("REQUEST_METHOD", ""), environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        if not path.isascii():  # PEP 3333 has bytes as Latin-1, and URLs are UTF-8
-            path = path.encode("latin-1", "replace").decode("utf-8", "replace")
-        if (self._skips or REQUEST_KEY in environ) and self._passes(environ.get(REQUEST_KEY), path):
+        if (self._skips or REQUEST_KEY in environ) and self._passes(environ.get(REQUEST_KEY), path_of(environ)):
             return self._app(environ, start_response)
-        request = environ[REQUEST_KEY] = self._source.request(method, path)
-
-        def measured_start_response(
-            status: str, headers: list[tuple[str, str]], exc_info: Any = None
-        ) -> Callable[[bytes], object]:
-            request.code = status[:3]
-            if not request.route:
-                request.route = route_of_environ(environ)
-            if exc_info is None:
-                return start_response(status, headers)
-            return start_response(status, headers, exc_info)
-
-        app = self._app
+        request = environ[REQUEST_KEY] = self._source.request(environ.get("REQUEST_METHOD", ""), path_of(environ))
+        measured_start_response = partial(start_measured, request, start_response, environ)
         request.begin()
         try:
-            body = app(environ, measured_start_response)
-            if type(body) in (list, tuple):
+            body = self._app(environ, measured_start_response)
+            if type(body) is list or type(body) is tuple:
                 request.finish()  # before the client has it, so that whatever it has is counted
                 return body
-            return _measured(body, request, Steps.after_first(request), environ.get("wsgi.file_wrapper"))
+            return hand_over(request, environ, body)
         except BaseException as error:
-            _end_raised(request, error)
+            end_raised(request, error)
             raise
 
     def _check(self, environ: Environ) -> None:
@@ -95,18 +94,50 @@ class MetricsMiddleware(HttpMiddleware):
             )
 
 
-def _measured(body: Iterable[bytes], request: HttpRequest, steps: Steps, file_wrapper: Any) -> Iterable[bytes]:
+def path_of(environ: Environ) -> str:
+    """The path of a request, as its client meant it."""
+    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    if path.isascii():
+        return path
+    return path.encode("latin-1", "replace").decode(
+        "utf-8", "replace"
+    )  # PEP 3333: bytes as Latin-1; and URLs are UTF-8
+
+
+def start_measured(  # noqa: PLR0917  a server's, after three of ours
+    request: HttpRequest,
+    start_response: StartResponse,
+    environ: Environ,
+    /,
+    status: str,
+    headers: list[tuple[str, str]],
+    exc_info: Any = None,
+) -> Callable[[bytes], object]:
+    """Tell the server how a response begins."""
+    request.code = status[:3]
+    if not request.route:
+        request.route = route_of_environ(environ)
+    if exc_info is None:
+        return start_response(status, headers)
+    return start_response(status, headers, exc_info)
+
+
+def hand_over(request: HttpRequest, environ: Environ, body: Iterable[bytes]) -> Iterable[bytes]:
     """The same body, which ends `request` when the server has taken all of it, or closes it."""
+    steps, file_wrapper = Steps.after_first(request), environ.get("wsgi.file_wrapper")
     if isinstance(file_wrapper, type) and isinstance(body, file_wrapper) and _end_on_close(body, request):
         return body  # left as it is, so that the server may use sendfile
     return _SizedBody(body, request, steps) if hasattr(body, "__len__") else _Body(body, request, steps)
 
 
-def _end_raised(request: HttpRequest, error: BaseException) -> None:
+def end_raised(request: HttpRequest, error: BaseException) -> None:
     """The application has raised. Where the server has no byte yet it sends another status, whatever was to be."""
     if request.first_byte is None and is_failure(error):
         request.code = ""
     request.end(error)
+
+
+native.tell("use_wsgi", start=start_measured, hand_over=hand_over, end_raised=end_raised, key=REQUEST_KEY)
 
 
 def _end_on_close(body: Any, request: HttpRequest) -> bool:
@@ -148,7 +179,7 @@ class _Body:
             self._request.finish()
             raise
         except BaseException as error:
-            _end_raised(self._request, error)
+            end_raised(self._request, error)
             raise
         if part:
             self._request.sent()
@@ -165,9 +196,10 @@ class _Body:
         except BaseException as error:
             request.end(error)
             raise
-        if request.method != "HEAD":
-            request.aborted = DISCONNECT  # a server that leaves some of a body has lost its client
-        request.finish()
+        if not request.done:
+            if request.method != "HEAD":
+                request.aborted = DISCONNECT  # a server that leaves some of a body has lost its client
+            request.finish()
 
 
 class _SizedBody(_Body):

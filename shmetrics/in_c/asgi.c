@@ -1,40 +1,46 @@
-/* What `workers.asgi` hands an application to send by, in C: a function with its first four arguments, as
-functools.partial has it, and quicker. An ordinary message of an ordinary request is looked at here, as the function would
-do it, before it goes to the server; any other is left to the function.
-*/
+/* `workers.asgi`, in C: a request of an ASGI application begins, and what it sends is looked at. */
 
 #include "writes.h"
 
-typedef struct {
-    PyObject_HEAD
-    PyObject *function, *request, *scope, *channel, *raises;
-    vectorcallfunc call;
-} Sender;
+static PyObject *receive_slowly, *send_slowly; /* functions of Python's, by `use_asgi` */
+static PyObject *type, *http, *method, *path, *status, *more_body, *route, *template, *start, *body, *raises_name; /* texts */
+static PyObject *fastapi, *context, *app_root_path, *root_path; /* texts */
+static Name path_format = {"path_format", NULL};
+static PyObject *key; /* of a request, in its scope */
 
-static PyTypeObject *SenderType;
-static PyObject *type, *status, *more_body, *route, *template, *start, *body; /* texts */
+/* What a scope has of this name: borrowed, or NULL and maybe an exception. */
+static PyObject *said_of(PyObject *scope, PyObject *name) { return PyDict_GetItemWithError(scope, name); }
 
-static int is_empty(PyObject *text) {
-    return text != NULL && PyUnicode_CheckExact(text) && PyUnicode_GET_LENGTH(text) == 0;
-}
-
-/* The one that it is mostly: these are constants of whoever sends. */
-static int is_text(PyObject *text, PyObject *other) {
-    return text == other || (PyUnicode_CheckExact(text) && PyUnicode_Compare(text, other) == 0);
+/* As `workers.routes.route_of_scope` of a request that no router has, or one that is in no other: whether it was found. */
+static int find_route(Request *request, PyObject *scope) {
+    PyObject *router = said_of(scope, route), *of_fastapi, *outside;
+    if (router == NULL)
+        return !PyErr_Occurred() && PyDict_Contains(scope, template) == 0;
+    if ((of_fastapi = said_of(scope, fastapi)) != NULL) {
+        if (!PyDict_CheckExact(of_fastapi))
+            return 0;
+        PyObject *whole = said_of(of_fastapi, context);
+        router = whole == NULL ? router : whole;
+    }
+    if (PyErr_Occurred())
+        return 0;
+    Py_INCREF(router);
+    PyObject *found = NULL, *inside = (outside = said_of(scope, app_root_path)) == NULL ? NULL : said_of(scope, root_path);
+    if ((outside == NULL && !PyErr_Occurred()) || (inside != NULL && is_same(inside, outside)))
+        found = attribute(router, &path_format);
+    Py_DECREF(router);
+    if (found == NULL && PyErr_ExceptionMatches(PyExc_AttributeError))
+        PyErr_Clear();
+    return name_route(request, found);
 }
 
 /* Whether a response begins in an ordinary way, which the request knows then: 0 where that is left to Python, or raised. */
-static int begins(Sender *self, Request *request, PyObject *message) {
+static int begins(Bound *self, Request *request, PyObject *message) {
     PyObject *code = PyDict_GetItemWithError(message, status);
-    if (code == NULL || !PyDict_CheckExact(self->scope))
+    if (code == NULL || !PyDict_CheckExact(self->scope) || !is_empty(request->code) || !is_empty(request->route))
         return 0;
-    Py_INCREF(code);
-    int is_plain = PyDict_Contains(self->scope, route) == 0 && PyDict_Contains(self->scope, template) == 0 &&
-                   is_empty(request->code) && is_empty(request->route);
-    if (is_plain)
-        Py_XSETREF(request->code, Py_NewRef(code));
-    Py_DECREF(code);
-    return is_plain;
+    Py_XSETREF(request->code, Py_NewRef(code));
+    return find_route(request, self->scope);
 }
 
 /* Whether it ends in an ordinary way. */
@@ -45,16 +51,15 @@ static int ends(Request *request, PyObject *message) {
 }
 
 /* 1: the message can go to the server; 0: that is left to Python; -1: it raised. */
-static int look_at(Sender *self, PyObject *message) {
+static int look_at(Bound *self, PyObject *message) {
     Request *request = (Request *) self->request;
-    if (!PyDict_CheckExact(message) || self->raises != Py_False || Py_TYPE(request)->tp_base != RequestType ||
-        request->said != NULL) /* it may have a `finish` of its own */
+    if (!PyDict_CheckExact(message) || self->raises != Py_False || !is_plain_request(self->request))
         return 0;
     PyObject *kind = PyDict_GetItemWithError(message, type);
     int is_plain = 0;
-    if (kind != NULL && is_text(kind, start))
+    if (kind != NULL && is_same(kind, start))
         is_plain = begins(self, request, message);
-    else if (kind != NULL && is_text(kind, body) && ends(request, message)) {
+    else if (kind != NULL && is_same(kind, body) && ends(request, message)) {
         PyObject *finished = finish(request, NULL, 0, NULL);
         is_plain = finished != NULL;
         Py_XDECREF(finished);
@@ -62,64 +67,73 @@ static int look_at(Sender *self, PyObject *message) {
     return PyErr_Occurred() ? -1 : is_plain;
 }
 
-static PyObject *send(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
-    Sender *self = (Sender *) object;
-    if (PyVectorcall_NARGS(count) != 1 || keywords != NULL) {
-        PyErr_SetString(PyExc_TypeError, "send() takes one argument, a message");
+/* As `workers.asgi.send_measured`. */
+static PyObject *send(PyObject *self, PyObject *const *args, size_t count, PyObject *keywords) {
+    int is_plain = PyVectorcall_NARGS(count) == 1 && keywords == NULL ? look_at((Bound *) self, args[0]) : 0;
+    if (is_plain < 0)
         return NULL;
-    }
-    PyObject *message = args[0], *all[] = {self->request, self->scope, self->channel, self->raises, message};
-    int is_plain = look_at(self, message);
-    if (is_plain < 0 || Py_EnterRecursiveCall(" while a message is sent"))
-        return NULL;
-    PyObject *sent = is_plain ? PyObject_CallOneArg(self->channel, message)
-                              : PyObject_Vectorcall(self->function, all, 5, NULL);
-    Py_LeaveRecursiveCall();
-    return sent;
+    return is_plain ? call_within(((Bound *) self)->channel, args, 1, NULL)
+                    : call_bound((Bound *) self, args, count, keywords);
 }
 
-static PyObject *new_sender(PyObject *kind, PyObject *const *args, size_t count, PyObject *keywords) {
-    if (PyVectorcall_NARGS(count) != 5 || keywords != NULL) {
-        PyErr_SetString(PyExc_TypeError, "wanted a function and 4 arguments");
-        return NULL;
-    }
-    Sender *self = (Sender *) ((PyTypeObject *) kind)->tp_alloc((PyTypeObject *) kind, 0);
-    if (self == NULL)
-        return NULL;
-    PyObject **held = &self->function;
-    for (int each = 0; each < 5; each++)
-        held[each] = Py_NewRef(args[each]);
-    self->call = send;
-    return (PyObject *) self;
+static PyObject *receive(PyObject *self, PyObject *const *args, size_t count, PyObject *keywords) {
+    return call_bound((Bound *) self, args, count, keywords);
 }
 
-LIFETIME(sender, 5, NULL, 0)
+/* As `workers.asgi.MetricsMiddleware.begin`, with its arguments: of a middleware, a scope, and what its server gave. */
+static PyObject *begin(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
+    Ahead *self = (Ahead *) object;
+    PyObject *kind, *raises, *said[2] = {NULL, NULL}, *request = NULL, *by[2] = {NULL, NULL}, *result = NULL;
+    if (PyVectorcall_NARGS(count) != 4 || keywords != NULL || self->skips || !is_plain_source(self->source) ||
+        !PyDict_CheckExact(args[1]) || (raises = fact(self, args[0], raises_name, Py_True, Py_False)) == NULL)
+        goto slowly;
+    PyObject *scope = args[1];
+    if ((kind = PyDict_GetItemWithError(scope, type)) == NULL || !is_same(kind, http) ||
+        PyDict_Contains(scope, key) != 0)
+        goto slowly;
+    said[0] = Py_XNewRef(PyDict_GetItemWithError(scope, method));
+    said[1] = said[0] == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(scope, path));
+    if (said[1] == NULL)
+        goto slowly;
+    if ((request = source_request((Source *) self->source, said, 2, NULL)) != NULL &&
+        PyDict_SetItem(scope, key, request) == 0 &&
+        (by[0] = bound(receive, receive_slowly, request, args[2], NULL, NULL)) != NULL &&
+        (by[1] = bound(send, send_slowly, request, args[3], scope, raises)) != NULL && begin_request(request))
+        result = PyTuple_Pack(3, request, by[0], by[1]);
+    goto end;
+slowly:
+    if (!PyErr_Occurred())
+        result = PyObject_Vectorcall(self->function, args, count, keywords);
+end:
+    Py_XDECREF(said[0]);
+    Py_XDECREF(said[1]);
+    Py_XDECREF(request);
+    Py_XDECREF(by[0]);
+    Py_XDECREF(by[1]);
+    return result;
+}
 
-static PyMemberDef members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Sender, call), READONLY, NULL},
-    {0},
-};
-static PyType_Slot slots[] = {
-    {Py_tp_call, PyVectorcall_Call}, {Py_tp_members, members},         {Py_tp_traverse, sender_traverse},
-    {Py_tp_clear, sender_clear},     {Py_tp_dealloc, sender_dealloc},  {0},
-};
+PyObject *begin_asgi(PyObject *Py_UNUSED(module), PyObject *args) { return ahead(begin, args, "OOp:begin_asgi"); }
 
-int add_asgi(PyObject *module) {
-    struct {
-        PyObject **text;
-        const char *is;
-    } texts[] = {{&type, "type"},           {&status, "status"},          {&more_body, "more_body"},
-                 {&route, "route"},         {&template, "path_template"}, {&start, "http.response.start"},
-                 {&body, "http.response.body"}};
-    for (size_t each = 0; each < sizeof texts / sizeof *texts; each++)
-        if ((*texts[each].text = PyUnicode_InternFromString(texts[each].is)) == NULL)
-            return -1;
-    PyType_Spec spec = {"shmetrics._native.Sender", sizeof(Sender), 0,
-                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL, slots};
-    SenderType = (PyTypeObject *) PyType_FromSpec(&spec);
-    if (SenderType == NULL)
-        return -1;
-    SenderType->tp_new = NULL; /* made by a call that passes no tuple, and in no other way */
-    SenderType->tp_vectorcall = new_sender;
-    return PyModule_AddType(module, SenderType);
+PyObject *use_asgi(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
+    static char *names[] = {"receive", "send", "key", NULL};
+    PyObject *by[3];
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$OOU", names, &by[0], &by[1], &by[2]))
+        return NULL;
+    Py_XSETREF(receive_slowly, Py_NewRef(by[0]));
+    Py_XSETREF(send_slowly, Py_NewRef(by[1]));
+    Py_XSETREF(key, Py_NewRef(by[2]));
+    Py_RETURN_NONE;
+}
+
+int add_asgi(void) {
+    const Text texts[] = {{&type, "type"},           {&http, "http"},
+                          {&method, "method"},       {&path, "path"},
+                          {&status, "status"},       {&more_body, "more_body"},
+                          {&route, "route"},         {&template, "path_template"},
+                          {&start, "http.response.start"}, {&body, "http.response.body"},
+                          {&raises_name, "_raises"}, {&fastapi, "fastapi"},
+                         {&context, "effective_route_context"}, {&app_root_path, "app_root_path"},
+                         {&root_path, "root_path"}, {NULL, NULL}};
+    return intern(texts);
 }

@@ -14,8 +14,6 @@ static int is_ready(Board *self, double now) {
            self->free != NULL && PyList_CheckExact(self->free);
 }
 
-static int is_ascii(PyObject *text) { return PyUnicode_CheckExact(text) && PyUnicode_IS_COMPACT_ASCII(text); }
-
 /* The time of a change: the argument after the first, or what the clock says. 1, or 0 for neither, or -1: it raised. */
 static int time_of(Board *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords, double *now) {
     if (keywords != NULL || count < 1 || count > 2)

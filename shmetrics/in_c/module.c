@@ -12,8 +12,12 @@ order, are those of `writer`, `completion`, `board` and `instruments`.
 */
 
 #include "writes.h"
+#include <time.h>
 
 Py_ssize_t HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, BUSY, LABEL_BYTES;
+
+static PyObject *monotonic; /* time.monotonic, where it is what CLOCK_MONOTONIC says; NULL elsewhere */
+enum { NANOSECONDS = 1000000000 };
 
 PyObject *view_get(View *view, const char *name) {
     if (view->object == NULL)
@@ -69,7 +73,19 @@ PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t cou
     return result;
 }
 
+/* As CPython makes seconds of them. */
+static double seconds(const struct timespec *time) {
+    if (time->tv_nsec == 0)
+        return (double) time->tv_sec;
+    return (double) ((int64_t) time->tv_sec * NANOSECONDS + time->tv_nsec) / NANOSECONDS;
+}
+
 int read_clock(PyObject *clock, double *now) {
+    struct timespec time;
+    if (clock == monotonic && clock_gettime(CLOCK_MONOTONIC, &time) == 0) {
+        *now = seconds(&time);
+        return 1;
+    }
     if (clock == NULL) {
         PyErr_SetString(PyExc_AttributeError, "_clock");
         return 0;
@@ -82,6 +98,24 @@ int read_clock(PyObject *clock, double *now) {
     *now = PyFloat_AsDouble(said);
     Py_DECREF(said);
     return !(*now == -1.0 && PyErr_Occurred());
+}
+
+static int find_monotonic(void) {
+#ifdef __linux__
+    PyObject *time = PyImport_ImportModule("time");
+    monotonic = time == NULL ? NULL : PyObject_GetAttrString(time, "monotonic");
+    Py_XDECREF(time);
+    return monotonic == NULL ? -1 : 0;
+#else
+    return 0;
+#endif
+}
+
+int intern(const Text *texts) {
+    for (; texts->kept != NULL; texts++)
+        if ((*texts->kept = PyUnicode_InternFromString(texts->says)) == NULL)
+            return -1;
+    return 0;
 }
 
 PyTypeObject *add_type(PyObject *module, const char *name, size_t size, PyTypeObject *base, PyType_Slot *slots) {
@@ -110,6 +144,12 @@ static PyMethodDef functions[] = {
      "Add to each area its records; returns the indices of those to which nothing was added. See `tails`."},
     {"use_calls", (PyCFunction) (void (*)(void)) use_calls, METH_VARARGS | METH_KEYWORDS,
      "Say what calls of profiled functions are: once, and before any begins."},
+    {"use_asgi", (PyCFunction) (void (*)(void)) use_asgi, METH_VARARGS | METH_KEYWORDS,
+     "Say what `workers.asgi` does with requests: once, and before any begins."},
+    {"begin_asgi", begin_asgi, METH_VARARGS, "See `workers.asgi.MetricsMiddleware.begin`, and `native.ahead`."},
+    {"use_wsgi", (PyCFunction) (void (*)(void)) use_wsgi, METH_VARARGS | METH_KEYWORDS,
+     "Say what `workers.wsgi` does with requests: once, and before any begins."},
+    {"serve_wsgi", serve_wsgi, METH_VARARGS, "See `workers.wsgi.MetricsMiddleware.serve`, and `native.ahead`."},
     {"use_context", use_context, METH_O, "Say which context variable holds the innermost span: once, and before any begins."},
     {0},
 };
@@ -117,10 +157,12 @@ static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "shmetrics._native", NUL
 
 PyMODINIT_FUNC PyInit__native(void) {
     PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && (add_board(module) < 0 || add_writer(module) < 0 || add_instruments(module) < 0 ||
-                           add_source(module) < 0 || add_request(module) < 0 || add_asgi(module) < 0 || add_fold(module) < 0 || add_calls(module) < 0 ||
-                           add_window(module) < 0 || add_numbers(module) < 0 || add_seconds(module) < 0 ||
-                           add_ranks(module) < 0 || add_rows_of_rings(module) < 0 || add_process(module) < 0))
+    if (module != NULL &&
+        (find_monotonic() < 0 || add_board(module) < 0 || add_writer(module) < 0 || add_instruments(module) < 0 ||
+         add_source(module) < 0 || add_request(module) < 0 || add_bound(module) < 0 || add_asgi() < 0 ||
+         add_wsgi() < 0 || add_fold(module) < 0 || add_calls(module) < 0 || add_window(module) < 0 ||
+         add_numbers(module) < 0 || add_seconds(module) < 0 || add_ranks(module) < 0 ||
+         add_rows_of_rings(module) < 0 || add_process(module) < 0))
         Py_CLEAR(module);
     return module;
 }

@@ -8,7 +8,7 @@ It calls what its source has, whatever that is, in the order in which the method
 PyTypeObject *RequestType;
 static PyObject *current; /* the context variable that holds the innermost span */
 static Name begin_slowly = {"_begin_slowly", NULL}, finish_slowly = {"_finish_slowly", NULL};
-static PyObject *empty, *zero, *one; /* "", 0.0 and 1 */
+static PyObject *empty, *zero, *one, *begin_name; /* "", 0.0, 1 and "begin" */
 
 /* As f"{method} {path}". */
 static PyObject *label_of(PyObject *method, PyObject *path) {
@@ -77,6 +77,21 @@ static PyObject *begin(Request *self, PyObject *const *args, Py_ssize_t count, P
     Py_RETURN_NONE;
 slowly:
     return slowly(self, &begin_slowly, args, count, keywords);
+}
+
+int begin_request(PyObject *request) {
+    PyObject *begun = is_plain_request(request) ? begin((Request *) request, NULL, 0, NULL)
+                                                : PyObject_CallMethodNoArgs(request, begin_name);
+    Py_XDECREF(begun);
+    return begun != NULL;
+}
+
+int name_route(Request *request, PyObject *found) {
+    int is_text = found != NULL && PyUnicode_CheckExact(found);
+    if (is_text)
+        Py_XSETREF(request->route, Py_NewRef(found));
+    Py_XDECREF(found);
+    return is_text;
 }
 
 /* Record it: by C where its source's `complete` is of a writer of C's, and else by that. */
@@ -168,8 +183,9 @@ int add_request(PyObject *module) {
     empty = PyUnicode_New(0, 0);
     zero = PyFloat_FromDouble(0.0);
     one = PyLong_FromLong(1);
+    begin_name = PyUnicode_InternFromString("begin");
     RequestType = add_type(module, "shmetrics._native.HttpRequest", sizeof(Request), NULL, slots);
-    return RequestType == NULL || empty == NULL || zero == NULL || one == NULL ? -1 : 0;
+    return RequestType == NULL || empty == NULL || zero == NULL || one == NULL || begin_name == NULL ? -1 : 0;
 }
 
 PyObject *use_context(PyObject *Py_UNUSED(module), PyObject *variable) {

@@ -6,18 +6,12 @@ PyTypeObject *SourceType;
 static Name request_slowly = {"_request_slowly", NULL};
 
 /* Of a subclass of the class that `native.in_front` made Python makes the objects, which may have more to do then. */
-static PyObject *request(Source *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
+PyObject *source_request(Source *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
     PyTypeObject *type = (PyTypeObject *) self->request_class;
     if (count != 2 || keywords != NULL || type == NULL || !PyType_Check(type) || type->tp_base != RequestType ||
         self->recorder == NULL || self->clock == NULL || self->enter == NULL)
         return slowly(self, &request_slowly, args, count, keywords);
     return new_request(type, self, args[0], args[1]);
-}
-
-static int is_same(PyObject *text, PyObject *other) {
-    return text == other || (PyUnicode_CheckExact(text) && PyUnicode_CheckExact(other) &&
-                             PyUnicode_GET_LENGTH(text) == PyUnicode_GET_LENGTH(other) &&
-                             PyUnicode_Compare(text, other) == 0);
 }
 
 /* Whether it is a dict, or of a class next to it that has no idea of its own of what it contains. */
@@ -27,11 +21,10 @@ static int is_plain_dict(PyObject *object) {
                                     PyDict_GetItemString(type->tp_dict, "__getitem__") == NULL);
 }
 
-/* Most requests are of the kind that the one before was. A status is the same object then, as small numbers are. What
-a kind means never changes. The caller holds the source. */
+/* Most requests are of the kind that the one before was. What a kind means never changes. The caller holds the source. */
 PyObject *kind_of(Source *self, Request *request) {
     PyObject *kinds = self->kinds, *kind;
-    if (self->kind != NULL && self->of == kinds && self->code == request->code &&
+    if (self->kind != NULL && self->of == kinds && is_same(self->code, request->code) &&
         is_same(self->method, request->method) && is_same(self->route, request->route))
         return Py_NewRef(self->kind);
     if (!is_plain_dict(kinds))
@@ -73,7 +66,7 @@ METHOD_OF(complete, complete, writer, WriterType, writer_complete)
 LIFETIME(source, 13, NULL, 0)
 
 static PyMethodDef methods[] = {
-    METHOD("request", request, "method, path", "A request has begun. See `workers.http_metrics.HttpSource`."),
+    METHOD("request", source_request, "method, path", "A request has begun. See `workers.http_metrics.HttpSource`."),
     {0},
 };
 static PyMemberDef members[] = {

@@ -105,6 +105,29 @@ PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t cou
 
 PyTypeObject *add_type(PyObject *module, const char *name, size_t size, PyTypeObject *base, PyType_Slot *slots);
 
+/* Texts ------------------------------------------------------------------------------------------------------------- */
+
+static inline int is_ascii(PyObject *text) { return PyUnicode_CheckExact(text) && PyUnicode_IS_COMPACT_ASCII(text); }
+
+static inline int is_empty(PyObject *text) {
+    return text != NULL && PyUnicode_CheckExact(text) && PyUnicode_GET_LENGTH(text) == 0;
+}
+
+/* Whether both are the same object, or the same ASCII text. */
+static inline int is_same(PyObject *text, PyObject *other) {
+    return text == other || (is_ascii(text) && is_ascii(other) && PyUnicode_GET_LENGTH(text) == PyUnicode_GET_LENGTH(other) &&
+                             memcmp(PyUnicode_DATA(text), PyUnicode_DATA(other), PyUnicode_GET_LENGTH(text)) == 0);
+}
+
+/* Where an interned text is kept, and what it says. */
+typedef struct {
+    PyObject **kept;
+    const char *says;
+} Text;
+
+/* Make them, up to one of NULL: 0, or -1 and an exception. */
+int intern(const Text *texts);
+
 /* Numbers ----------------------------------------------------------------------------------------------------------- */
 
 /* Whether it is a number, which nothing has to be asked for. */
@@ -131,7 +154,8 @@ static inline Py_ssize_t as_index(PyObject *object, Py_ssize_t limit) {
     return index < limit ? index : -1;
 }
 
-/* What a clock says, before anything is looked at: it may be a function of Python's. 0 where it raised. */
+/* What a clock says, before anything is looked at: it may be a function of Python's. 0 where it raised. The monotonic clock
+is read without Python, and to the same number. */
 int read_clock(PyObject *clock, double *now);
 
 /* layout.RECORD */
@@ -183,6 +207,20 @@ typedef struct {
     char done, is_plain;
 } Request;
 
+/* See `bound.c`. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *function, *source, *app, *fact;
+    vectorcallfunc call;
+    int skips; /* some requests, maybe */
+} Ahead;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *function, *request, *channel, *scope, *raises;
+    vectorcallfunc call;
+} Bound;
+
 extern PyTypeObject *BoardType, *WriterType, *InstrumentType, *SourceType, *RequestType;
 
 /* Words of a slot, the busy word of a board, and the bytes of a label: from `layout`, by `use_layout`. */
@@ -193,7 +231,9 @@ int add_writer(PyObject *module);
 int add_instruments(PyObject *module);
 int add_source(PyObject *module);
 int add_request(PyObject *module);
-int add_asgi(PyObject *module);
+int add_bound(PyObject *module);
+int add_asgi(void);
+int add_wsgi(void);
 int add_fold(PyObject *module);
 int add_calls(PyObject *module);
 int add_window(PyObject *module);
@@ -202,6 +242,10 @@ int add_seconds(PyObject *module);
 int add_ranks(PyObject *module);
 int add_rows_of_rings(PyObject *module);
 int add_process(PyObject *module);
+PyObject *use_asgi(PyObject *module, PyObject *args, PyObject *keywords);
+PyObject *use_wsgi(PyObject *module, PyObject *args, PyObject *keywords);
+PyObject *begin_asgi(PyObject *module, PyObject *args);
+PyObject *serve_wsgi(PyObject *module, PyObject *args);
 PyObject *use_context(PyObject *module, PyObject *variable);
 PyObject *use_fold(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *add_tails(PyObject *module, PyObject *const *args, Py_ssize_t count);
@@ -225,7 +269,22 @@ int complete(Writer *writer, PyObject *ticket, double now, const double measures
 /* What requests of this one's kind have in common; NULL, with or without an exception, where it is not known yet. */
 PyObject *kind_of(Source *source, Request *request);
 
-/* What `request.c` has for sources, and for senders. */
+/* Whether it is of the very class that `native.in_front` made, so that no method of C's has another before it. */
+static inline int is_plain_source(PyObject *source) { return source != NULL && Py_TYPE(source)->tp_base == SourceType; }
+
+/* The same of a request, which has none of its own either. */
+static inline int is_plain_request(PyObject *request) {
+    return Py_TYPE(request)->tp_base == RequestType && ((Request *) request)->said == NULL;
+}
+
+/* A request begins, as its `begin` has it: whether it did. */
+int begin_request(PyObject *request);
+
+/* A request's route was found, and is let go of; whether it is a text, and the request's now. */
+int name_route(Request *request, PyObject *found);
+
+/* What `request.c` and `source.c` have for middlewares. */
+PyObject *source_request(Source *source, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
 PyObject *new_request(PyTypeObject *type, Source *source, PyObject *method, PyObject *path);
 PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
 
@@ -246,6 +305,21 @@ double *own_cells(Instrument *instrument, Writer *writer, Py_ssize_t least);
 
 /* The cell of a histogram that counts a value: as ``2 + bisect_left(bounds, value)`` has it; 0 where there are none. */
 Py_ssize_t bucket_cell(Instrument *instrument, double value);
+
+/* What `call` looks at each request in; `format` is of the function of Python's, a source, whether it skips some, an app. */
+PyObject *ahead(vectorcallfunc call, PyObject *args, const char *format);
+PyObject *fact(Ahead *self, PyObject *middleware, PyObject *name, PyObject *one, PyObject *other);
+
+/* What an application is given: `function` with what follows, up to the first that is NULL, before the arguments of a call,
+which `call` looks at. */
+PyObject *bound(vectorcallfunc call, PyObject *function, PyObject *request, PyObject *channel, PyObject *scope,
+               PyObject *raises);
+
+/* Leave a call to the function. */
+PyObject *call_bound(Bound *bound, PyObject *const *args, size_t count, PyObject *keywords);
+
+/* Call what may call what called this, and so on. */
+PyObject *call_within(PyObject *function, PyObject *const *args, size_t count, PyObject *keywords);
 
 static inline void add_two(double *cells, double amount, Py_ssize_t cell, double other_amount) {
     store(&cells[1], cells[1] + amount);
