@@ -3,8 +3,8 @@
 A class of C's is put before one of Python's (`in_front`). Each method of it does its whole work, or nothing of it and
 calls Python's, which it finds under another name; both work on the same attributes, so there is one protocol, in the
 modules of Python, and one state. These modules tell C what it has to know of them (`tell`), and nobody else knows. A
-single function of Python's has one of C's ahead of it in the same way (`ahead`). Arithmetic on arrays is functions, which
-those modules that would call numpy call where `is_used`.
+single function of Python's has one of C's ahead of it in the same way (`ahead`), or in its place (`instead`). Arithmetic
+on arrays is functions, which those modules that would call numpy call where `is_used`.
 
 Where there was no compiler when this package was installed, in interpreters without the GIL, and where
 ``SHMETRICS_NATIVE=0`` says so, Python works alone: slower by a few times, and the same in every other respect.
@@ -102,6 +102,11 @@ def written(numbers: list[float], remembered: dict[float, str], most: int) -> li
 def in_front(name: str, python: type[_Class], **attributes: object) -> type[_Class]:
     """A class of Python's, with the methods of C's of that name before its own where C is used."""
     return _in_front(name, cast("Any", python), *attributes.items()) if is_used() else python
+
+
+def instead(name: str, python: _Callable) -> _Callable:
+    """What is called as Python's is: that of C's of that name where C is used."""
+    return cast("_Callable", getattr(_native, name)) if is_used() else python
 
 
 def ahead(name: str, python: _Callable, *facts: object) -> _Callable:
