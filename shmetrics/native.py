@@ -3,8 +3,8 @@
 A class of C's is put before one of Python's (`in_front`). Each method of it does its whole work, or nothing of it and
 calls Python's, which it finds under another name; both work on the same attributes, so there is one protocol, in the
 modules of Python, and one state. These modules tell C what it has to know of them (`tell`), and nobody else knows. A
-single function of Python's has one of C's ahead of it in the same way (`ahead`), or in its place (`instead`). Arithmetic
-on arrays is functions, which those modules that would call numpy call where `is_used`.
+single function of Python's has one of C's ahead of it in the same way (`ahead`), or in its place (`instead`). What is
+arithmetic on arrays are functions, which those modules that would call numpy call where `is_used`.
 
 Where there was no compiler when this package was installed, in interpreters without the GIL, and where
 ``SHMETRICS_NATIVE=0`` says so, Python works alone: slower by a few times, and the same in every other respect.
