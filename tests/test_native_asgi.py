@@ -1,6 +1,7 @@
 """What an ASGI application sends, looked at in C: it is understood as in Python, and passed on."""
 
 import contextlib
+import copy
 import gc
 import itertools
 import random
@@ -11,6 +12,7 @@ import pytest
 
 from shmetrics import PerformanceMetrics, native
 from shmetrics.workers.asgi import MetricsMiddleware
+from shmetrics.workers.http_metrics import source_class
 from tests.conftest import FakeClock
 
 pytestmark = pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here: see tests/test_native.py")
@@ -70,9 +72,9 @@ def messages(draw):
 
 def begun(middleware, scope, send, receive=None):
     """A request of such a scope has begun: what measures it, and what its application sends by."""
-    request, _, measured_send = middleware._begin(
-        middleware, {"type": "http", "method": "GET", "path": "/a", **scope}, receive, send
-    )
+    for name, said in (("type", "http"), ("method", "GET"), ("path", "/a")):
+        scope.setdefault(name, said)
+    request, _, measured_send = middleware._begin(middleware, scope, receive, send)
     return request, measured_send
 
 
@@ -255,3 +257,51 @@ def test_senders_within_senders_without_end_are_an_error(begin):
         _, send = begin({}, send)
     with pytest.raises(RecursionError):
         send({"type": "http.response.start", "status": 200})
+
+
+@pytest.mark.parametrize(
+    ("within", "key", "gone"),
+    [
+        (None, "fastapi", "route"),
+        (None, "root_path", "app_root_path"),
+        ("fastapi", "effective_route_context", "route"),
+    ],
+)
+def test_what_a_scope_loses_while_its_route_is_looked_for_may_be_lost(begin, within, key, gone):
+    odd, scope = Key(key), {"route": Route("/items/{id}"), "app_root_path": "".join(["/", "out"]), "fastapi": {}}
+    odd.action = lambda: scope.pop(gone, None)
+    of = scope if within is None else scope[within]
+    of.pop(key, None)
+    of[odd] = 1
+    request, send = begin(scope, print)
+    send({"type": "http.response.start", "status": 200})
+    assert request.route in ("", "/items/{id}")
+    assert gone not in scope
+
+
+def test_a_chain_of_what_applications_send_by_is_let_go_of_link_by_link(begin):
+    send = list
+    for _ in range(200_000):
+        _, send = begin({}, send)
+    del send
+    gc.collect()
+
+
+def test_what_an_application_sends_by_can_be_referred_to_weakly(begin):
+    _, send = begin({}, print)
+    told = []
+    reference = weakref.ref(send, told.append)
+    assert reference() is send
+    del send
+    assert told == [reference]
+
+
+def test_a_copy_of_a_middleware_is_one_of_its_own(begin):
+    with PerformanceMetrics() as metrics:
+        middleware = MetricsMiddleware(None, metrics)
+        begun(middleware, {}, None)[0].finish()
+        other = copy.copy(middleware)
+        with PerformanceMetrics() as others:
+            other._source = source_class()(others, FakeClock(), None)
+            begun(other, {}, None)[0].finish()
+            assert others.get_statistics()["total_requests"] == 1

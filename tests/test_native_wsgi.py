@@ -2,6 +2,8 @@
 
 import gc
 import random
+import subprocess
+import sys
 import weakref
 from collections import OrderedDict
 from contextvars import Context
@@ -209,3 +211,53 @@ def test_a_middleware_is_collected_with_the_circle_that_it_is_in(monkeypatch):
         del application
         gc.collect()
         assert gone() is None
+
+
+def test_what_ends_a_request_that_raised_sees_the_error_as_in_an_except_clause(served):
+    def application(environ, start):
+        request = environ["shmetrics.request"]
+        request.end = lambda error: seen.append((error, sys.exc_info()[1], error.__traceback__ is not None))
+        raise ValueError("no")
+
+    seen = []
+    with pytest.raises(ValueError, match="no") as raised:
+        served(application)(dict(ENVIRON), None)
+    assert seen == [(raised.value, raised.value, True)]
+    assert sys.exc_info() == (None, None, None)
+
+
+def test_an_error_of_what_ends_a_request_has_that_of_the_application_as_its_context(served):
+    def application(environ, start):
+        environ["shmetrics.request"].end = lambda error: {}["end"]
+        raise ValueError("no")
+
+    with pytest.raises(KeyError, match="end") as raised:
+        served(application)(dict(ENVIRON), None)
+    assert isinstance(raised.value.__context__, ValueError)
+
+
+def test_what_a_route_has_instead_of_a_text_is_asked_for_once(served):
+    class Rule:
+        @property
+        def rule(self):
+            asked.append(self)
+
+    def application(environ, start):
+        environ["werkzeug.request"] = SimpleNamespace(url_rule=Rule())
+        start("200 OK", [])
+        return [b""]
+
+    asked = []
+    served(application)(dict(ENVIRON), lambda *_: None)
+    assert len(asked) == 1
+
+
+def test_a_clock_that_a_test_has_put_in_the_place_of_the_monotonic_one_is_asked():
+    code = (
+        "import time; time.monotonic = lambda: 100.0\n"
+        "from shmetrics import PerformanceMetrics; from shmetrics.workers.http_metrics import source_class\n"
+        "with PerformanceMetrics() as metrics:\n"
+        "    request = source_class()(metrics, time.monotonic, None).request('GET', '/')\n"
+        "    print(request._start); request.finish()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "100.0\n"

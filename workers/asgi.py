@@ -64,7 +64,7 @@ class MetricsMiddleware(HttpMiddleware):
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
         self._raises: bool | None = None
-        self._begin = native.ahead("begin_asgi", MetricsMiddleware.begin, self._source, self._skips)
+        self._begin = native.ahead("begin_asgi", MetricsMiddleware.begin, self, self._source, self._skips)
         self._websockets = WebSocketMetrics(metrics, clock) if http_metrics else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

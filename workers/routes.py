@@ -30,7 +30,7 @@ def route_of_scope(scope: Mapping[str, Any]) -> str:
         route = fastapi.get("effective_route_context", route)
     template = _text(getattr(route, "path_format", None))
     mounts, outside = scope.get("root_path", ""), scope.get("app_root_path")
-    if template and isinstance(outside, str) and template.count("{") == len(scope.get("path_params", ())):
+    if template and isinstance(outside, str) and template.count("{") == len(scope.get("path_params") or ()):
         return f"{mounts[len(outside) :]}{template}"
     return template
 

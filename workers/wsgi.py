@@ -57,7 +57,7 @@ class MetricsMiddleware(HttpMiddleware):
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
         self._first = True
-        self._serve = native.ahead("serve_wsgi", MetricsMiddleware.serve, self._source, self._skips, app)
+        self._serve = native.ahead("serve_wsgi", MetricsMiddleware.serve, self, self._source, self._skips, app)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""

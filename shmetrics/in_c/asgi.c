@@ -8,30 +8,34 @@ static PyObject *fastapi, *context, *app_root_path, *root_path; /* texts */
 static Name path_format = {"path_format", NULL};
 static PyObject *key; /* of a request, in its scope */
 
-/* What a scope has of this name: borrowed, or NULL and maybe an exception. */
-static PyObject *said_of(PyObject *scope, PyObject *name) { return PyDict_GetItemWithError(scope, name); }
+/* What a dict has of this name: a new reference, since what is looked up next may take it away; NULL, and maybe raised. */
+static PyObject *said_of(PyObject *dict, PyObject *name) { return Py_XNewRef(PyDict_GetItemWithError(dict, name)); }
 
-/* As `workers.routes.route_of_scope` of a request that no router has, or one that is in no other: whether it was found. */
+/* Whether a request is where its framework began: in no application that is mounted in another. 0 too where it raised. */
+static int is_unmounted(PyObject *scope) {
+    PyObject *outside = said_of(scope, app_root_path);
+    PyObject *inside = outside == NULL ? NULL : said_of(scope, root_path);
+    int is_unmounted = outside == NULL ? !PyErr_Occurred() : inside != NULL && is_same(inside, outside);
+    Py_XDECREF(outside);
+    Py_XDECREF(inside);
+    return is_unmounted;
+}
+
+/* As `workers.routes.route_of_scope` of a request that no router has, or one that is unmounted: whether it was found. */
 static int find_route(Request *request, PyObject *scope) {
-    PyObject *router = said_of(scope, route), *of_fastapi, *outside;
+    PyObject *router = said_of(scope, route), *of_fastapi, *whole;
     if (router == NULL)
         return !PyErr_Occurred() && PyDict_Contains(scope, template) == 0;
-    if ((of_fastapi = said_of(scope, fastapi)) != NULL) {
-        if (!PyDict_CheckExact(of_fastapi))
-            return 0;
-        PyObject *whole = said_of(of_fastapi, context);
-        router = whole == NULL ? router : whole;
+    int is_found = 0;
+    if ((of_fastapi = said_of(scope, fastapi)) != NULL && PyDict_CheckExact(of_fastapi)) {
+        if ((whole = said_of(of_fastapi, context)) != NULL)
+            Py_SETREF(router, whole);
     }
-    if (PyErr_Occurred())
-        return 0;
-    Py_INCREF(router);
-    PyObject *found = NULL, *inside = (outside = said_of(scope, app_root_path)) == NULL ? NULL : said_of(scope, root_path);
-    if ((outside == NULL && !PyErr_Occurred()) || (inside != NULL && is_same(inside, outside)))
-        found = attribute(router, &path_format);
+    if ((of_fastapi == NULL || PyDict_CheckExact(of_fastapi)) && !PyErr_Occurred() && is_unmounted(scope))
+        is_found = name_route(request, router, &path_format);
+    Py_XDECREF(of_fastapi);
     Py_DECREF(router);
-    if (found == NULL && PyErr_ExceptionMatches(PyExc_AttributeError))
-        PyErr_Clear();
-    return name_route(request, found);
+    return is_found;
 }
 
 /* Whether a response begins in an ordinary way, which the request knows then: 0 where that is left to Python, or raised. */
@@ -84,7 +88,7 @@ static PyObject *receive(PyObject *self, PyObject *const *args, size_t count, Py
 static PyObject *begin(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
     Ahead *self = (Ahead *) object;
     PyObject *kind, *raises, *said[2] = {NULL, NULL}, *request = NULL, *by[2] = {NULL, NULL}, *result = NULL;
-    if (PyVectorcall_NARGS(count) != 4 || keywords != NULL || self->skips || !is_plain_source(self->source) ||
+    if (PyVectorcall_NARGS(count) != 4 || keywords != NULL || self->skips || args[0] != self->owner || !is_plain_source(self->source) ||
         !PyDict_CheckExact(args[1]) || (raises = fact(self, args[0], raises_name, Py_True, Py_False)) == NULL)
         goto slowly;
     PyObject *scope = args[1];
@@ -113,7 +117,7 @@ end:
     return result;
 }
 
-PyObject *begin_asgi(PyObject *Py_UNUSED(module), PyObject *args) { return ahead(begin, args, "OOp:begin_asgi"); }
+PyObject *begin_asgi(PyObject *Py_UNUSED(module), PyObject *args) { return ahead(begin, args, "OOOp:begin_asgi"); }
 
 PyObject *use_asgi(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
     static char *names[] = {"receive", "send", "key", NULL};

@@ -13,9 +13,9 @@ static PyTypeObject *AheadType, *BoundType;
 enum { FIRST = 4, MOST = 8 }; /* arguments that are bound, and that a call may add: PEP 3333 and ASGI know up to three */
 
 PyObject *ahead(vectorcallfunc call, PyObject *args, const char *format) {
-    PyObject *function, *source, *app = NULL;
+    PyObject *function, *owner, *source, *app = NULL;
     int skips;
-    if (!PyArg_ParseTuple(args, format, &function, &source, &skips, &app))
+    if (!PyArg_ParseTuple(args, format, &function, &owner, &source, &skips, &app))
         return NULL;
     Ahead *self = (Ahead *) AheadType->tp_alloc(AheadType, 0);
     if (self == NULL)
@@ -23,6 +23,7 @@ PyObject *ahead(vectorcallfunc call, PyObject *args, const char *format) {
     self->function = Py_NewRef(function);
     self->source = Py_NewRef(source);
     self->app = Py_XNewRef(app);
+    self->owner = owner;
     self->skips = skips;
     self->call = call;
     return (PyObject *) self;
@@ -67,7 +68,7 @@ PyObject *call_bound(Bound *self, PyObject *const *args, size_t count, PyObject 
     PyObject *const *first = &self->request, *all[FIRST + MOST];
     Py_ssize_t at = 0, given = PyVectorcall_NARGS(count), said = keywords == NULL ? 0 : PyTuple_GET_SIZE(keywords);
     if (given + said > MOST) {
-        PyErr_Format(PyExc_TypeError, "takes up to 3 arguments, not %zd", given + said);
+        PyErr_Format(PyExc_TypeError, "takes fewer arguments than %zd", given + said);
         return NULL;
     }
     for (; at < FIRST && first[at] != NULL; at++)
@@ -78,17 +79,31 @@ PyObject *call_bound(Bound *self, PyObject *const *args, size_t count, PyObject 
 }
 
 LIFETIME(ahead, 4, NULL, 0)
-LIFETIME(bound, 5, NULL, 0)
+LIFETIME(held, 5, NULL, 0)
+
+/* One may be what another was made of, and so on: they are let go of one after the other, and not within each other. */
+static void bound_dealloc(PyObject *self) {
+    PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, bound_dealloc)
+    if (((Bound *) self)->weak != NULL)
+        PyObject_ClearWeakRefs(self);
+    held_dealloc(self);
+    Py_TRASHCAN_END
+}
 
 static PyMemberDef ahead_members[] = {{"__vectorcalloffset__", T_PYSSIZET, offsetof(Ahead, call), READONLY, NULL}, {0}};
-static PyMemberDef bound_members[] = {{"__vectorcalloffset__", T_PYSSIZET, offsetof(Bound, call), READONLY, NULL}, {0}};
+static PyMemberDef bound_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Bound, call), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Bound, weak), READONLY, NULL},
+    {0},
+};
 static PyType_Slot ahead_slots[] = {
     {Py_tp_call, PyVectorcall_Call}, {Py_tp_members, ahead_members}, {Py_tp_traverse, ahead_traverse},
     {Py_tp_clear, ahead_clear},      {Py_tp_dealloc, ahead_dealloc}, {0},
 };
 static PyType_Slot bound_slots[] = {
-    {Py_tp_call, PyVectorcall_Call}, {Py_tp_members, bound_members}, {Py_tp_traverse, bound_traverse},
-    {Py_tp_clear, bound_clear},      {Py_tp_dealloc, bound_dealloc}, {0},
+    {Py_tp_call, PyVectorcall_Call}, {Py_tp_members, bound_members}, {Py_tp_traverse, held_traverse},
+    {Py_tp_clear, held_clear},      {Py_tp_dealloc, bound_dealloc}, {0},
 };
 
 static PyTypeObject *add_callable(PyObject *module, const char *name, size_t size, PyType_Slot *slots) {

@@ -82,7 +82,7 @@ static double seconds(const struct timespec *time) {
 
 int read_clock(PyObject *clock, double *now) {
     struct timespec time;
-    if (clock == monotonic && clock_gettime(CLOCK_MONOTONIC, &time) == 0) {
+    if (clock != NULL && clock == monotonic && clock_gettime(CLOCK_MONOTONIC, &time) == 0) {
         *now = seconds(&time);
         return 1;
     }
@@ -103,9 +103,13 @@ int read_clock(PyObject *clock, double *now) {
 static int find_monotonic(void) {
 #ifdef __linux__
     PyObject *time = PyImport_ImportModule("time");
-    monotonic = time == NULL ? NULL : PyObject_GetAttrString(time, "monotonic");
+    PyObject *clock = time == NULL ? NULL : PyObject_GetAttrString(time, "monotonic");
+    if (clock != NULL && PyCFunction_Check(clock) && PyCFunction_GET_SELF(clock) == time &&
+        strcmp(((PyCFunctionObject *) clock)->m_ml->ml_name, "monotonic") == 0) /* and not what a test has put there */
+        monotonic = Py_NewRef(clock);
     Py_XDECREF(time);
-    return monotonic == NULL ? -1 : 0;
+    Py_XDECREF(clock);
+    return clock == NULL ? -1 : 0;
 #else
     return 0;
 #endif

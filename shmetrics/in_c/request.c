@@ -86,12 +86,17 @@ int begin_request(PyObject *request) {
     return begun != NULL;
 }
 
-int name_route(Request *request, PyObject *found) {
-    int is_text = found != NULL && PyUnicode_CheckExact(found);
-    if (is_text)
+int name_route(Request *request, PyObject *of, Name *name) {
+    PyObject *found = attribute(of, name);
+    if (found == NULL && PyErr_ExceptionMatches(PyExc_AttributeError))
+        PyErr_Clear();
+    if (found == NULL)
+        return !PyErr_Occurred();
+    int is_known = PyUnicode_CheckExact(found) || !PyUnicode_Check(found);
+    if (PyUnicode_CheckExact(found))
         Py_XSETREF(request->route, Py_NewRef(found));
-    Py_XDECREF(found);
-    return is_text;
+    Py_DECREF(found);
+    return is_known;
 }
 
 /* Record it: by C where its source's `complete` is of a writer of C's, and else by that. */

@@ -212,12 +212,14 @@ typedef struct {
     PyObject_HEAD
     PyObject *function, *source, *app, *fact;
     vectorcallfunc call;
+    const void *owner; /* the middleware that told it, to be known again; a copy of that is another */
     int skips; /* some requests, maybe */
 } Ahead;
 
 typedef struct {
     PyObject_HEAD
     PyObject *function, *request, *channel, *scope, *raises;
+    PyObject *weak; /* references to it */
     vectorcallfunc call;
 } Bound;
 
@@ -280,8 +282,9 @@ static inline int is_plain_request(PyObject *request) {
 /* A request begins, as its `begin` has it: whether it did. */
 int begin_request(PyObject *request);
 
-/* A request's route was found, and is let go of; whether it is a text, and the request's now. */
-int name_route(Request *request, PyObject *found);
+/* A request's route is this attribute, where that is a text, and there is none where it is not. Whether that is known: 0
+where it raised, and for a text of its own class, which is left to Python. */
+int name_route(Request *request, PyObject *of, Name *name);
 
 /* What `request.c` and `source.c` have for middlewares. */
 PyObject *source_request(Source *source, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
@@ -306,7 +309,8 @@ double *own_cells(Instrument *instrument, Writer *writer, Py_ssize_t least);
 /* The cell of a histogram that counts a value: as ``2 + bisect_left(bounds, value)`` has it; 0 where there are none. */
 Py_ssize_t bucket_cell(Instrument *instrument, double value);
 
-/* What `call` looks at each request in; `format` is of the function of Python's, a source, whether it skips some, an app. */
+/* What `call` looks at each request in. `format` is that of its arguments: a function of Python's, the middleware, its
+source, whether it skips some requests, and an application. */
 PyObject *ahead(vectorcallfunc call, PyObject *args, const char *format);
 PyObject *fact(Ahead *self, PyObject *middleware, PyObject *name, PyObject *one, PyObject *other);
 

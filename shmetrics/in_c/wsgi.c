@@ -19,17 +19,16 @@ static PyObject *code_of(Request *request, PyObject *line) {
 
 /* As `workers.routes.route_of_environ`: whether it was found, or there is none. */
 static int find_route(Request *request, PyObject *environ) {
-    PyObject *of_flask = PyDict_GetItemWithError(environ, werkzeug), *rule = NULL, *found = NULL;
+    PyObject *of_flask = PyDict_GetItemWithError(environ, werkzeug), *rule = NULL;
     if (of_flask == NULL)
         return !PyErr_Occurred();
     Py_INCREF(of_flask);
-    if ((rule = attribute(of_flask, &url_rule)) != NULL)
-        found = attribute(rule, &rule_name);
+    if ((rule = attribute(of_flask, &url_rule)) == NULL && PyErr_ExceptionMatches(PyExc_AttributeError))
+        PyErr_Clear();
+    int is_found = rule == NULL ? !PyErr_Occurred() : name_route(request, rule, &rule_name);
     Py_DECREF(of_flask);
     Py_XDECREF(rule);
-    if (found == NULL && PyErr_ExceptionMatches(PyExc_AttributeError))
-        PyErr_Clear();
-    return name_route(request, found);
+    return is_found;
 }
 
 /* 1: the server can be told; 0: that is left to Python; -1: it raised. */
@@ -73,6 +72,27 @@ static PyObject *path_of(PyObject *environ) {
     return whole;
 }
 
+/* The application has raised: `end_raised` runs as in an except clause, whose error goes on unless there is another. */
+static void tell_raised(PyObject *request) {
+    PyObject *kind, *error, *trace, *handled[3];
+    PyErr_Fetch(&kind, &error, &trace);
+    PyErr_NormalizeException(&kind, &error, &trace);
+    if (trace != NULL)
+        PyException_SetTraceback(error, trace);
+    PyErr_GetExcInfo(&handled[0], &handled[1], &handled[2]);
+    PyErr_SetExcInfo(Py_NewRef(kind), Py_NewRef(error), Py_XNewRef(trace));
+    PyObject *args[] = {request, error}, *ended = PyObject_Vectorcall(end_raised, args, 2, NULL);
+    PyErr_SetExcInfo(handled[0], handled[1], handled[2]);
+    if (ended != NULL)
+        PyErr_Restore(kind, error, trace);
+    else {
+        Py_DECREF(kind);
+        Py_DECREF(error);
+        Py_XDECREF(trace);
+    }
+    Py_XDECREF(ended);
+}
+
 /* The application has given a body, which is returned; or it has raised. */
 static PyObject *end(PyObject *request, PyObject *environ, PyObject *body) {
     PyObject *result = NULL;
@@ -85,20 +105,8 @@ static PyObject *end(PyObject *request, PyObject *environ, PyObject *body) {
         PyObject *args[] = {request, environ, body};
         result = PyObject_Vectorcall(hand_over, args, 3, NULL);
     }
-    if (result == NULL) {
-        PyObject *kind, *error, *trace;
-        PyErr_Fetch(&kind, &error, &trace);
-        PyErr_NormalizeException(&kind, &error, &trace);
-        PyObject *args[] = {request, error}, *ended = PyObject_Vectorcall(end_raised, args, 2, NULL);
-        if (ended != NULL)
-            PyErr_Restore(kind, error, trace);
-        else { /* its own error, whatever that is */
-            Py_XDECREF(kind);
-            Py_XDECREF(error);
-            Py_XDECREF(trace);
-        }
-        Py_XDECREF(ended);
-    }
+    if (result == NULL)
+        tell_raised(request);
     return result;
 }
 
@@ -106,7 +114,7 @@ static PyObject *end(PyObject *request, PyObject *environ, PyObject *body) {
 static PyObject *serve(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
     Ahead *self = (Ahead *) object;
     PyObject *said[2] = {NULL, NULL}, *request = NULL, *by = NULL, *body = NULL, *result = NULL;
-    if (PyVectorcall_NARGS(count) != 3 || keywords != NULL || self->skips || !is_plain_source(self->source) ||
+    if (PyVectorcall_NARGS(count) != 3 || keywords != NULL || self->skips || args[0] != self->owner || !is_plain_source(self->source) ||
         !PyDict_CheckExact(args[1]) || fact(self, args[0], first, Py_False, Py_False) == NULL ||
         PyDict_Contains(args[1], key) != 0)
         goto slowly;
@@ -135,7 +143,7 @@ end:
     return result;
 }
 
-PyObject *serve_wsgi(PyObject *Py_UNUSED(module), PyObject *args) { return ahead(serve, args, "OOpO:serve_wsgi"); }
+PyObject *serve_wsgi(PyObject *Py_UNUSED(module), PyObject *args) { return ahead(serve, args, "OOOpO:serve_wsgi"); }
 
 PyObject *use_wsgi(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
     static char *names[] = {"start", "hand_over", "end_raised", "key", NULL};
