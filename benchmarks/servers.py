@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -82,7 +81,7 @@ class Server:
                 with urllib.request.urlopen(self._url, timeout=5.0) as response:
                     assert response.read() == b"ok"
                     return
-            except (urllib.error.URLError, ConnectionError):
+            except OSError:
                 if time.monotonic() > deadline or self._process.poll() is not None:
                     raise
                 time.sleep(0.05)
@@ -97,9 +96,10 @@ class Server:
         """What loads it for so long."""
         arguments = ["--threads", "1", "--connections", str(self._connections), "--latency"]
         command = [WRK, *arguments, "--duration", f"{seconds}s", self._url]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        with _on(_processors()[1]):
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        with process:
             try:
-                psutil.Process(process.pid).cpu_affinity(_processors()[1])
                 yield process
             finally:
                 process.kill()
@@ -139,6 +139,17 @@ def _cpu(pid: int) -> float:
     return 1e-9 * sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
+@contextmanager
+def _on(processors: list[int]) -> Iterator[None]:
+    """What is started meanwhile is on these, with all of its threads and children."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def _processors() -> tuple[list[int], list[int]]:
     """Those of servers, and those of what loads them."""
     first, *others = sorted(os.sched_getaffinity(0))
@@ -152,24 +163,35 @@ def serving(kind: str, measured_by: str) -> Iterator[Server]:
         port = listener.getsockname()[1]
     hub_name = f"end-to-end-{os.getpid()}-{port}"
     with TemporaryDirectory(prefix=f"shmetrics-bench-{os.getpid()}-", dir=SHM_DIR) as directory:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *(argument.format(port=port) for argument in KINDS[kind])],
-            cwd=_APPLICATIONS,
-            env={
-                **os.environ,
-                "MEASURED_BY": measured_by,
-                "SHMETRICS_HUB": hub_name,
-                **({"PROMETHEUS_MULTIPROC_DIR": directory} if measured_by == "prometheus" else {}),
-                "PYTHONDONTWRITEBYTECODE": "1",
-            },
-        )
+        with _on(_processors()[0]):
+            process = subprocess.Popen(
+                [sys.executable, "-m", *(argument.format(port=port) for argument in KINDS[kind])],
+                cwd=_APPLICATIONS,
+                env={
+                    **os.environ,
+                    "MEASURED_BY": measured_by,
+                    "SHMETRICS_HUB": hub_name,
+                    **({"PROMETHEUS_MULTIPROC_DIR": directory} if measured_by == "prometheus" else {}),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                },
+            )
         try:
-            psutil.Process(process.pid).cpu_affinity(_processors()[0])  # and of its worker, which starts later
             server = Server(process, port, 4 if kind.startswith("gunicorn") else 16)
             server.wait()
             yield server
         finally:
-            process.terminate()
-            process.wait(_PATIENCE)
+            _end(process)
             with suppress(HubNotFoundError):  # uvicorn ends by the signal itself, and removes nothing
                 hub.remove(hub_name, force=True)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a server, and its worker, whatever they are at."""
+    process.terminate()
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        for worker in psutil.Process(process.pid).children(recursive=True):
+            worker.kill()
+        process.kill()
+        process.wait()

@@ -65,7 +65,7 @@ def fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> bool:
     most = native.fill_measures(table, list(parts)) if native.is_used() else None
     if most is None:
         _fill_measures(table, parts)
-    return (most is not None and most <= SURELY_VALID) or _all_valid(table)
+    return (most is not None and most <= int(SURELY_VALID)) or _all_valid(table)
 
 
 def _fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> None:

@@ -49,13 +49,16 @@ def percentiles(rows: _Rows) -> Percentiles:
 
 
 def _at_ranks(rows: _Rows, ranks: list[int]) -> _Rows:
-    """Of each row what would be at these ranks, ascending, if it were sorted: shape (n, len(ranks))."""
+    """Of each row what would be at these ranks, ascending, if it were sorted: shape (n, len(ranks)).
+
+    A zero below zero is none: sorting leaves these wherever they were among the others.
+    """
     count = rows.shape[1]
     if count >= _LEAST_IN_C and native.is_used():
         found = native.at_ranks(np.ascontiguousarray(rows), count, ranks)
         return np.frombuffer(found, np.float64).reshape(len(rows), len(ranks))
     arranged = np.sort(rows) if count < _LEAST_TO_SELECT else _arranged(rows)
-    return np.asarray(arranged[:, ranks])
+    return np.asarray(arranged[:, ranks] + 0.0)
 
 
 def _arranged(rows: _Rows) -> _Rows:

@@ -133,10 +133,14 @@ class Moments(NamedTuple):
 
 
 def moments(values: NDArray[np.float64]) -> Moments:
-    """Those of one row of a window's measures, which is not empty: the same in Python and in C, to the last bit."""
+    """Those of one row of a window's measures, which is not empty: the same in Python and in C, to the last bit.
+
+    A zero below zero is none: which of two zeros is the least depends on where they are.
+    """
     if native.is_used():
         return Moments._make(native.moments(np.ascontiguousarray(values)))
-    return Moments(float(values.mean()), float(values.std()), float(values.min()), float(values.max()))
+    mean, least, most = float(values.mean()), float(values.min()), float(values.max())
+    return Moments(mean + 0.0, float(values.std()), least + 0.0, most + 0.0)
 
 
 def _span(rows: Rows) -> float:

@@ -87,6 +87,22 @@ def test_whatever_is_in_areas_they_come_to_the_same(anywhere, at_fields, which):
         np.testing.assert_array_equal(in_python.area[name], in_c.area[name], err_msg=name)
 
 
+@pytest.mark.parametrize(("valid", "invalid"), [(2**50, 1), (2**50, 2**50), (2**51, 0)])
+def test_more_records_than_there_can_be_are_wrong_however_well_they_add_up(valid, invalid):
+    areas = areas_of(1)
+    areas["valid"], areas["invalid"] = valid, invalid
+    areas["sketch"][..., 0] = valid
+    assert assert_same(flaws, areas, [valid + invalid], LATER) != {}
+
+
+def test_areas_come_to_the_same_where_their_counts_are_beyond_all_numbers():
+    areas = areas_of(1, 1, 1)
+    areas["valid"] = [2**63, 2**63, 5]
+    areas["min"], areas["max"] = [[3.0], [1.0], [2.0]], [[3.0], [4.0], [2.0]]
+    for found in in_both(merge, areas):
+        assert (found.area["min"].tolist(), found.area["max"].tolist()) == (5 * [1.0], 5 * [4.0])
+
+
 def test_areas_that_numpy_joined_without_what_is_between_them_are_checked_and_added_as_well():
     one, other = areas_of(300), areas_of(20)
     joined = np.concatenate([one, other])
@@ -108,8 +124,10 @@ def test_the_measures_of_records_are_the_same_and_known_to_be_valid_where_they_a
         table = np.empty((len(MEASURES), sum(map(len, parts))))
         return fill_measures(table, parts), table.tobytes()
 
-    are_valid, _ = assert_same(filled)
+    are_valid, table = assert_same(filled)
     assert are_valid is (spoilt is None)
+    parts[3] = parts[3].copy()  # of what is not contiguous C leaves the table to Python
+    assert assert_same(filled) == (are_valid, table)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 127, 128, 129, 1_000, 64_000])
@@ -118,6 +136,13 @@ def test_moments_are_those_of_numpy(size):
     mean, deviation, least, largest = assert_same(moments, values[:, 0])
     assert (mean, deviation) == (values[:, 0].mean(), values[:, 0].std())
     assert (least, largest) == (values[:, 0].min(), values[:, 0].max())
+
+
+@pytest.mark.parametrize("values", [[0.0, -0.0], [-0.0, 0.0], [-0.0], 600 * [-0.0], 599 * [-0.0] + [0.25]])
+def test_no_zero_is_below_zero(values):
+    row = np.array(values)
+    assert "-0.0" not in repr(assert_same(moments, row))
+    assert "-0.0" not in repr(assert_same(percentiles, row[np.newaxis]))
 
 
 def _drawn(draw, size):
@@ -146,6 +171,12 @@ def test_percentiles_and_medians_of_all_kinds_of_rows_are_those_of_numpy(size):
 @given(st.lists(st.one_of(st.floats(), st.integers(-(2**60), 2**60), st.sampled_from(ODD)), min_size=16, max_size=40))
 def test_numbers_are_written_the_same(numbers):
     assert_same(written, numbers)
+
+
+@pytest.mark.parametrize("first", [np.float64(-0.0), np.float32(-0.0), -0.0])
+def test_no_zero_is_written_as_another_was(first):
+    numbers = [first, 0, False, 0.0, np.float64(0.0), np.float64(0.5), True, 1, np.float32(2.0)]
+    assert assert_same(written, 2 * numbers)[:4] == ["-0.0", "0.0", "0.0", "0.0"]
 
 
 # Recent rates ---------------------------------------------------------------------------------------------------------

@@ -202,7 +202,7 @@ static int are_plausible(const double *numbers, Py_ssize_t count) {
 static int can_be_right(const uint64_t *words, uint64_t known, double now) {
     const double *reals = (const double *) words;
     uint64_t valid = words[at.valid], invalid = words[at.invalid];
-    if (valid > at.most_records || invalid > at.most_records || valid + invalid != known)
+    if (known > at.most_records || valid > at.most_records || invalid > at.most_records || valid + invalid != known)
         return 0;
     for (int each = 0; each < MEASURES; each++) {
         const uint64_t *buckets = words + at.sketch + each * at.buckets;
@@ -229,7 +229,9 @@ static int can_be_right(const uint64_t *words, uint64_t known, double now) {
 /* Words of area number `index` of a buffer of them; NULL for one that is not in it. */
 static uint64_t *area_in(const Py_buffer *areas, Py_ssize_t index) {
     Py_ssize_t size = at.end * (Py_ssize_t) sizeof(uint64_t);
-    return size > 0 && index >= 0 && index < areas->len / size ? (uint64_t *) areas->buf + index * at.end : NULL;
+    if (size <= 0 || index < 0 || index >= areas->len / size || (uintptr_t) areas->buf % sizeof(uint64_t) != 0)
+        return NULL;
+    return (uint64_t *) areas->buf + index * at.end;
 }
 
 /* `doubtful(areas, folded_records, now)`: the indices of the areas that may have a flaw. */
@@ -258,20 +260,20 @@ static PyObject *doubtful(PyObject *Py_UNUSED(module), PyObject *args) {
 static inline double lesser(double one, double other) { return one < other || isnan(one) ? one : other; }
 static inline double greater(double one, double other) { return one > other || isnan(one) ? one : other; }
 
-/* Add an area to what others came to: as `folded.merge`. */
-static void add_area(uint64_t *restrict merged, const uint64_t *restrict words) {
+/* Add an area to what others came to, which begins as nothing: as `folded.merge`. */
+static void add_area(uint64_t *restrict merged, const uint64_t *restrict words, int *is_first) {
     double *sums = (double *) merged;
     const double *reals = (const double *) words;
     if (words[at.valid] > 0) {
-        int is_first = merged[at.valid] == 0;
         for (int each = 0; each < MEASURES; each++) {
             Py_ssize_t sum = at.sum + each, least = at.min + each, most = at.max + each;
-            sums[sum] = is_first ? reals[sum] : sums[sum] + reals[sum];
-            sums[least] = is_first ? reals[least] : lesser(sums[least], reals[least]);
-            sums[most] = is_first ? reals[most] : greater(sums[most], reals[most]);
+            sums[sum] += reals[sum];
+            sums[least] = *is_first ? reals[least] : lesser(sums[least], reals[least]);
+            sums[most] = *is_first ? reals[most] : greater(sums[most], reals[most]);
         }
         for (Py_ssize_t bucket = at.sketch; bucket < at.sketch + MEASURES * at.buckets; bucket++)
             merged[bucket] += words[bucket];
+        *is_first = 0;
     }
     merged[at.valid] += words[at.valid];
     merged[at.invalid] += words[at.invalid];
@@ -300,13 +302,14 @@ static PyObject *add_areas(PyObject *Py_UNUSED(module), PyObject *args) {
     if (!PyArg_ParseTuple(args, "w*y*O!", &merged, &areas, &PyList_Type, &which))
         return NULL;
     uint64_t *target = area_in(&merged, 0);
+    int is_first = 1;
     for (Py_ssize_t each = 0; each < PyList_GET_SIZE(which); each++) {
         const uint64_t *words = area_in(&areas, as_index(PyList_GET_ITEM(which, each), PY_SSIZE_T_MAX));
         if (target == NULL || words == NULL) {
             PyErr_SetString(PyExc_IndexError, "there is no such area");
             break;
         }
-        add_area(target, words);
+        add_area(target, words, &is_first);
     }
     PyBuffer_Release(&areas);
     PyBuffer_Release(&merged);

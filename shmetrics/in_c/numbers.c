@@ -40,7 +40,12 @@ static PyObject *other(PyObject *number, double value, PyObject *remembered, Py_
 
 /* One number; as Python has it, by way of `remembered`, where it is large or no float. */
 static PyObject *text_of(PyObject *number, PyObject *remembered, Py_ssize_t most) {
-    double value = PyFloat_CheckExact(number) ? PyFloat_AS_DOUBLE(number) : LARGE;
+    double value = PyFloat_Check(number) ? PyFloat_AS_DOUBLE(number) : LARGE;
+    if (!PyFloat_Check(number)) { /* what is equal is remembered alike, but for zeros */
+        int is_something = PyObject_IsTrue(number);
+        if (is_something < 0 || (!is_something && (value = PyFloat_AsDouble(number)) == -1.0 && PyErr_Occurred()))
+            return NULL;
+    }
     if (!(value > -LARGE && value < LARGE))
         return PyObject_GetItem(remembered, number);
     int32_t rounded = (int32_t) value;

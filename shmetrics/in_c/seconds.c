@@ -80,7 +80,8 @@ static PyObject *recent_rates(PyObject *Py_UNUSED(module), PyObject *args) {
         double lifetime = PyFloat_AsDouble(PyList_GET_ITEM(lifetimes, each));
         PyObject *rates = NULL;
         if (!PyErr_Occurred() && PyObject_GetBuffer(PyList_GET_ITEM(areas, each), &area, PyBUF_SIMPLE) == 0) {
-            if (at.end > 0 && area.len >= at.end * (Py_ssize_t) sizeof(uint64_t))
+            if (at.end > 0 && area.len >= at.end * (Py_ssize_t) sizeof(uint64_t) &&
+                (uintptr_t) area.buf % sizeof(uint64_t) == 0)
                 rates = rates_of(area.buf, now, lifetime);
             else
                 PyErr_SetString(PyExc_ValueError, "wanted folded areas");

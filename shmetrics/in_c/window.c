@@ -30,7 +30,7 @@ static PyObject *fill_measures(PyObject *Py_UNUSED(module), PyObject *args) {
         return NULL;
     Py_ssize_t stride = table.len / (MEASURES * (Py_ssize_t) sizeof(double)), left = stride;
     uint64_t most = 0;
-    int is_done = 1;
+    int is_done = (uintptr_t) table.buf % sizeof(double) == 0;
     for (Py_ssize_t each = 0; is_done && each < PyList_GET_SIZE(parts); each++) {
         if (PyObject_GetBuffer(PyList_GET_ITEM(parts, each), &rows, PyBUF_SIMPLE) < 0) {
             PyErr_Clear(); /* it is not contiguous, say */
@@ -116,7 +116,7 @@ static PyObject *moments(PyObject *Py_UNUSED(module), PyObject *array) {
     }
     double deviation = sqrt(squares(values, count, mean) / (double) count);
     PyBuffer_Release(&buffer);
-    return Py_BuildValue("dddd", mean, deviation, least[0], most[0]);
+    return Py_BuildValue("dddd", mean + 0.0, deviation, least[0] + 0.0, most[0] + 0.0); /* no zero below zero */
 }
 
 static PyMethodDef functions[] = {
