@@ -133,7 +133,7 @@ class Moments(NamedTuple):
 
 
 def moments(values: NDArray[np.float64]) -> Moments:
-    """Those of one row of a window's measures, which is not empty: the same in Python and in C, to the last bit.
+    """Those of one row of a window's measures, which is not empty: the same in Python and in C, but for last bits.
 
     A zero below zero is none: which of two zeros is the least depends on where they are.
     """
