@@ -53,7 +53,7 @@ static PyObject *fill_measures(PyObject *Py_UNUSED(module), PyObject *args) {
     return PyLong_FromUnsignedLongLong(most);
 }
 
-/* The sum of (value - shift) ** power, added up as numpy does from 2.3 on, to the last bit. */
+/* The sum of (value - shift) ** power, added up as numpy 2.4 does, to the last bit. */
 static inline double add_up(const double *values, Py_ssize_t count, double shift, int power) {
     double lanes[LANES] = {0};
     Py_ssize_t at = 0;
