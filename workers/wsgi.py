@@ -17,7 +17,7 @@ from __future__ import annotations  # those of a function within another are mad
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from shmetrics import native
 from shmetrics.measurement import Steps, is_failure
@@ -137,7 +137,16 @@ def end_raised(request: HttpRequest, error: BaseException) -> None:
     request.end(error)
 
 
-native.tell("use_wsgi", start=start_measured, hand_over=hand_over, end_raised=end_raised, key=REQUEST_KEY)
+def raised(request: HttpRequest, error: BaseException) -> NoReturn:
+    """The application has raised, within C: here it goes on, and is handled as it is in Python."""
+    try:
+        raise error
+    except BaseException:
+        end_raised(request, error)
+        raise
+
+
+native.tell("use_wsgi", start=start_measured, hand_over=hand_over, raised=raised, key=REQUEST_KEY)
 
 
 def _end_on_close(body: Any, request: HttpRequest) -> bool:

@@ -72,7 +72,7 @@ def run(state: list[str], options: argparse.Namespace, progress: Progress) -> di
 
 
 def _rounds(options: argparse.Namespace) -> int:
-    rounds: int = options.rounds or (3 if options.quick else 20)
+    rounds: int = options.rounds or (2 if options.quick else 20)
     return rounds
 
 

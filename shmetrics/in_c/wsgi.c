@@ -2,7 +2,7 @@
 
 #include "writes.h"
 
-static PyObject *start_slowly, *hand_over, *end_raised; /* functions of Python's, by `use_wsgi` */
+static PyObject *start_slowly, *hand_over, *raised; /* functions of Python's, by `use_wsgi` */
 static PyObject *nothing, *method, *script, *path, *werkzeug, *first, *finish_name; /* texts */
 static Name url_rule = {"url_rule", NULL}, rule_name = {"rule", NULL};
 static PyObject *key; /* of a request, in its environ */
@@ -72,25 +72,18 @@ static PyObject *path_of(PyObject *environ) {
     return whole;
 }
 
-/* The application has raised: `end_raised` runs as in an except clause, whose error goes on unless there is another. */
-static void tell_raised(PyObject *request) {
-    PyObject *kind, *error, *trace, *handled[3];
+/* The application has raised, which goes on by way of Python, unless there is another error on the way. */
+static void raise_on(PyObject *request) {
+    PyObject *kind, *error, *trace;
     PyErr_Fetch(&kind, &error, &trace);
     PyErr_NormalizeException(&kind, &error, &trace);
     if (trace != NULL)
         PyException_SetTraceback(error, trace);
-    PyErr_GetExcInfo(&handled[0], &handled[1], &handled[2]);
-    PyErr_SetExcInfo(Py_NewRef(kind), Py_NewRef(error), Py_XNewRef(trace));
-    PyObject *args[] = {request, error}, *ended = PyObject_Vectorcall(end_raised, args, 2, NULL);
-    PyErr_SetExcInfo(handled[0], handled[1], handled[2]);
-    if (ended != NULL)
-        PyErr_Restore(kind, error, trace);
-    else {
-        Py_DECREF(kind);
-        Py_DECREF(error);
-        Py_XDECREF(trace);
-    }
-    Py_XDECREF(ended);
+    PyObject *args[] = {request, error};
+    Py_XDECREF(PyObject_Vectorcall(raised, args, 2, NULL));
+    Py_XDECREF(kind);
+    Py_XDECREF(error);
+    Py_XDECREF(trace);
 }
 
 /* The application has given a body, which is returned; or it has raised. */
@@ -106,7 +99,7 @@ static PyObject *end(PyObject *request, PyObject *environ, PyObject *body) {
         result = PyObject_Vectorcall(hand_over, args, 3, NULL);
     }
     if (result == NULL)
-        tell_raised(request);
+        raise_on(request);
     return result;
 }
 
@@ -146,13 +139,13 @@ end:
 PyObject *serve_wsgi(PyObject *Py_UNUSED(module), PyObject *args) { return ahead(serve, args, "OOOpO:serve_wsgi"); }
 
 PyObject *use_wsgi(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
-    static char *names[] = {"start", "hand_over", "end_raised", "key", NULL};
+    static char *names[] = {"start", "hand_over", "raised", "key", NULL};
     PyObject *by[4];
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "$OOOU", names, &by[0], &by[1], &by[2], &by[3]))
         return NULL;
     Py_XSETREF(start_slowly, Py_NewRef(by[0]));
     Py_XSETREF(hand_over, Py_NewRef(by[1]));
-    Py_XSETREF(end_raised, Py_NewRef(by[2]));
+    Py_XSETREF(raised, Py_NewRef(by[2]));
     Py_XSETREF(key, Py_NewRef(by[3]));
     Py_RETURN_NONE;
 }

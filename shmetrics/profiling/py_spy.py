@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ _SAMPLER: Final = re.compile(r"(?:\w+\.)?run \(.*shmetrics/profiling/sampler\.py
 _HERE: Final = str(Path(__file__).parents[2])
 """Where this package is, which of one that is installed editable ``sys.path`` does not say."""
 _POLL: Final = 0.1
+_NOTICES: Final = 1.0
+"""Seconds after which it has noticed that a worker has died."""
 _GRACE: Final = 30.0
 """Seconds more than it was asked for that it may take: it reads the symbols of the interpreter first."""
 
@@ -107,6 +110,7 @@ class _Run:
             *(["--idle"] if request.idle else []),
         ]
         self._process: subprocess.Popen[bytes] | None = None
+        self._died_at: float | None = None
 
     def start(self) -> None:
         """Start it, where the worker is there."""
@@ -131,6 +135,7 @@ class _Run:
         self.answer.passed = min(took, self._seconds)
         status = self._process.poll()
         if status is None:
+            self._end_with_worker(took)
             if took > self._seconds + _GRACE:
                 self.answer.fail(f"py-spy has not come to an end with {self._target} after {took:.0f} s")
             return
@@ -147,6 +152,14 @@ class _Run:
         self.answer.done = True
         if took < self._seconds - 1 and not self._target.runs:
             self.answer.fail(f"{self._target} has died after {took:.1f} s of {self._seconds}")
+
+    def _end_with_worker(self, took: float) -> None:
+        """Of a worker that has died it says what it has found, by itself mostly: not of one that nobody has waited for."""
+        if self._died_at is None and not self._target.runs:
+            self._died_at = took
+        if self._process is not None and self._died_at is not None and took > self._died_at + _NOTICES:
+            self._died_at = math.inf  # once
+            self._process.send_signal(signal.SIGINT)
 
     def end(self) -> None:
         """Let nothing go on."""

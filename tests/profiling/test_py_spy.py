@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -97,6 +98,28 @@ def test_of_a_worker_that_dies_there_is_what_the_real_one_found(hub_name):
         (answer,) = py_spy.record(program, found, Request(60.0, 100.0, False), progress=kill)
     assert "has died after" in answer.problem
     assert answer.profile.samples > 0
+
+
+def test_a_program_that_does_not_notice_that_a_worker_has_died_is_ended(hub_name, tmp_path):
+    program = tmp_path / "py-spy"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try: time.sleep(60)\n"
+        "except KeyboardInterrupt: pass\n"
+        "open(sys.argv[sys.argv.index('--output') + 1], 'w').write('main (app.py:3) 7\\n')\n"
+    )
+    program.chmod(0o700)
+    with workers(hub_name) as found:
+
+        def kill(answers):
+            if answers[0].passed > 0.5:
+                os.kill(found[0].pid, signal.SIGKILL)
+
+        (answer,) = py_spy.record(str(program), found, Request(60.0, 100.0, False), progress=kill)
+    assert "has died after" in answer.problem
+    assert answer.profile.samples == 7
 
 
 def test_a_process_that_is_none_of_python_is_said_to_be_so():
