@@ -154,7 +154,7 @@ class _Run:
             self.answer.fail(f"{self._target} has died after {took:.1f} s of {self._seconds}")
 
     def _end_with_worker(self, took: float) -> None:
-        """Of a worker that has died it says what it has found, by itself mostly: not of one that nobody has waited for."""
+        """Of a worker that has died it says what it has found: mostly by itself, and when it is interrupted."""
         if self._died_at is None and not self._target.runs:
             self._died_at = took
         if self._process is not None and self._died_at is not None and took > self._died_at + _NOTICES:
