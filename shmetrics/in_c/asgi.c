@@ -88,8 +88,8 @@ static PyObject *receive(PyObject *self, PyObject *const *args, size_t count, Py
 static PyObject *begin(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
     Ahead *self = (Ahead *) object;
     PyObject *kind, *raises, *said[2] = {NULL, NULL}, *request = NULL, *by[2] = {NULL, NULL}, *result = NULL;
-    if (PyVectorcall_NARGS(count) != 4 || keywords != NULL || self->skips || args[0] != self->owner || !is_plain_source(self->source) ||
-        !PyDict_CheckExact(args[1]) || (raises = fact(self, args[0], raises_name, Py_True, Py_False)) == NULL)
+    if (!is_for_c(self, args, PyVectorcall_NARGS(count) == 4 && keywords == NULL) ||
+        (raises = fact(self, args[0], raises_name, Py_True, Py_False)) == NULL)
         goto slowly;
     PyObject *scope = args[1];
     if ((kind = PyDict_GetItemWithError(scope, type)) == NULL || !is_same(kind, http) ||

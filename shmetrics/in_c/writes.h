@@ -274,7 +274,13 @@ PyObject *kind_of(Source *source, Request *request);
 /* Whether it is of the very class that `native.in_front` made, so that no method of C's has another before it. */
 static inline int is_plain_source(PyObject *source) { return source != NULL && Py_TYPE(source)->tp_base == SourceType; }
 
-/* The same of a request, which has none of its own either. */
+/* Whether a call that has all arguments is of a middleware that told its facts, and of a plain dict. */
+static inline int is_for_c(Ahead *ahead, PyObject *const *args, int has_all) {
+    return has_all && !ahead->skips && args[0] == ahead->owner && is_plain_source(ahead->source) &&
+           PyDict_CheckExact(args[1]);
+}
+
+/* Whether a request is of the very class that `native.in_front` made, and has no attribute of its own either. */
 static inline int is_plain_request(PyObject *request) {
     return Py_TYPE(request)->tp_base == RequestType && ((Request *) request)->said == NULL;
 }

@@ -107,8 +107,8 @@ static PyObject *end(PyObject *request, PyObject *environ, PyObject *body) {
 static PyObject *serve(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
     Ahead *self = (Ahead *) object;
     PyObject *said[2] = {NULL, NULL}, *request = NULL, *by = NULL, *body = NULL, *result = NULL;
-    if (PyVectorcall_NARGS(count) != 3 || keywords != NULL || self->skips || args[0] != self->owner || !is_plain_source(self->source) ||
-        !PyDict_CheckExact(args[1]) || fact(self, args[0], first, Py_False, Py_False) == NULL ||
+    if (!is_for_c(self, args, PyVectorcall_NARGS(count) == 3 && keywords == NULL) ||
+        fact(self, args[0], first, Py_False, Py_False) == NULL ||
         PyDict_Contains(args[1], key) != 0)
         goto slowly;
     PyObject *environ = args[1];
