@@ -9,13 +9,12 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Final
 
 from shmetrics.benchmarks.calls import Work
+from shmetrics.benchmarks.commands import finished
 from shmetrics.benchmarks.peers import opened, peers
 
 FEWER, MORE = 512, 1536
@@ -31,29 +30,13 @@ def lacking() -> str:
 
 def counted(names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Instructions of a call, by peer and work; subprocess.CalledProcessError where they cannot be had."""
-    printed, said = _finished(["valgrind", *_COMMAND, sys.executable, "-m", __name__, *names])
+    printed, said = finished(["valgrind", *_COMMAND, sys.executable, "-m", __name__, *names])
     counts = {int(pid): int(count.replace(",", "")) for pid, count in _COUNT.findall(said)}
     children: dict[str, dict[str, list[int]]] = json.loads(printed)
     return {
         name: {work: (counts[more] - counts[fewer]) / (MORE - FEWER) for work, (fewer, more) in works.items()}
         for name, works in children.items()
     }
-
-
-def _finished(command: list[str]) -> tuple[str, str]:
-    """What a command wrote; whoever interrupts us interrupts it, and it has the time to remove what it made."""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        try:
-            printed, said = process.communicate()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.communicate()
-            raise
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, printed, said)
-    return printed, said
 
 
 def _main() -> None:

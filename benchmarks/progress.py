@@ -20,15 +20,17 @@ def part(progress: Progress, number: int, parts: int) -> Progress:
 
 
 class Bar:
-    """A `Progress` that is seen, and that is gone after the block."""
+    """A `Progress` that is seen, and that is gone after the block. ``check``: called at every step; it may raise."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, check: Callable[[], None]) -> None:
         self._name = name
+        self._check = check
         self._shown = sys.stderr.isatty()
         self._last = -1
 
     def __call__(self, done: int, total: int) -> None:
         """Paint it."""
+        self._check()
         percent = 100 * done // total
         if self._shown and percent != self._last:  # else it would be painted as often as something is timed
             self._last = percent

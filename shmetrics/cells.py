@@ -113,13 +113,16 @@ class Plan:
         series = np.zeros(extent, np.intp)
         for at, (placement, metric) in enumerate(placed):
             run = slice(placement.cell, placement.cell + run_length(metric))
-            rule[run] = _rules(metric)
+            rule[run] = np.frombuffer(bytes(_rules(metric)), np.int8)
             series[run] = at
         self._series = series
         """Which series each cell is of; any for a cell that is of none."""
-        self._is_count = rule == Rule.COUNT
-        self._added = np.flatnonzero((rule == Rule.COUNT) | (rule == Rule.SUM))
-        self._at = {kind: np.flatnonzero(rule == kind) for kind in Rule}
+        # As plain numbers: of an enum's member numpy asks what it may be, which runs Python code before 3.12, and drops
+        # whatever a signal handler raises there. A KeyboardInterrupt was lost so.
+        is_a = {kind: rule == int(kind) for kind in Rule}
+        self._is_count = is_a[Rule.COUNT]
+        self._added = np.flatnonzero(is_a[Rule.COUNT] | is_a[Rule.SUM])
+        self._at = {kind: np.flatnonzero(cells) for kind, cells in is_a.items()}
         """Which cells are merged by each rule."""
         self._of = {kind: series[cells] for kind, cells in self._at.items()}
         """Which series each of these cells is of."""

@@ -1,6 +1,8 @@
 """Cells of many workers become one by the rules of their metric; cells that cannot be believed count nowhere."""
 
+import enum
 import math
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -228,3 +230,18 @@ def test_live_gauges_are_not_retired():
 
 def test_an_empty_catalog_has_no_families():
     assert families(Plan(Contents()), np.zeros(0), [worker(np.zeros(0))], NOW) == ()
+
+
+def test_numpy_runs_no_code_of_an_enum_where_it_would_drop_an_interrupt():
+    called = []
+
+    def calls(frame, event, _):
+        if event == "call" and frame.f_code.co_filename == enum.__file__:
+            called.append(frame.f_code.co_name)
+
+    sys.setprofile(calls)
+    try:
+        plan_of("counter")
+    finally:
+        sys.setprofile(None)
+    assert "__getattr__" not in called

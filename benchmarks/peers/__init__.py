@@ -6,12 +6,13 @@ process does the work (`Peer.calls`, of what `open` gave).
 
 import os
 import pkgutil
+import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from shmetrics.benchmarks.calls import Work
@@ -96,6 +97,14 @@ def opened(peer: Peer) -> Iterator[Any]:
         yield state
 
 
-def directory() -> TemporaryDirectory[str]:
-    """A directory in memory that lasts as long as a block."""
-    return TemporaryDirectory(prefix=f"shmetrics-bench-{os.getpid()}-", dir=SHM_DIR)
+@contextmanager
+def directory() -> Iterator[str]:
+    """A directory in memory that lasts as long as a block. It has its name before it exists, and so is not left behind
+    by whoever is interrupted while it is made.
+    """
+    path = f"{SHM_DIR}/shmetrics-bench-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        os.mkdir(path, 0o700)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

@@ -7,12 +7,12 @@ are kept at once, which we do for many records together. Compiled where there is
 import ctypes
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from shmetrics.benchmarks.calls import Work
+from shmetrics.benchmarks.commands import finished
 from shmetrics.benchmarks.peers import COUNTER, ERROR, GAUGE, HISTOGRAM, IN_FLIGHT, MEASUREMENT, REQUEST, VALUE, Peer
 
 NAME: Final = "C, the same stores (the limit)"
@@ -152,7 +152,7 @@ def _open(directory: str) -> Iterator[Any]:
         file.write("#include <stdatomic.h>\n" + _SOURCE)
     compiler = _compiler()
     assert compiler is not None
-    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", built, source, "-lm"], check=True)
+    finished([compiler, "-O2", "-shared", "-fPIC", "-o", built, source, "-lm"])
     library = ctypes.CDLL(built)
     library.many.restype = ctypes.c_double
     library.many.argtypes = (ctypes.c_int, ctypes.c_long, ctypes.c_void_p)

@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Final
 
@@ -16,6 +18,7 @@ from shmetrics.benchmarks.reports.json_report import json_report
 from shmetrics.benchmarks.reports.markdown import markdown
 from shmetrics.benchmarks.reports.text import text
 from shmetrics.benchmarks.running import run as run_scenario
+from shmetrics.cli.handling import Interruption, handling
 from shmetrics.cli.options import UsageError, add_count, add_json, add_switch, add_text
 from shmetrics.exporters.files import write_atomically
 
@@ -79,8 +82,12 @@ def run(options: argparse.Namespace) -> int:
     chapters = []
     interrupted = False
     try:
-        for name in [options.scenario] if options.scenario else scenarios.names():
-            chapters.append(_measured(name, options if options.scenario else _defaults(name, options)))
+        interruption = Interruption()
+        heeded = signal.getsignal(signal.SIGINT) == signal.default_int_handler  # else ignored: a shell's job
+        with handling((signal.SIGINT,) if heeded else (), interruption):
+            for name in [options.scenario] if options.scenario else scenarios.names():
+                chosen = options if options.scenario else _defaults(name, options)
+                chapters.append(_measured(name, chosen, interruption.check))
     except KeyboardInterrupt:
         if not chapters:
             raise
@@ -99,10 +106,10 @@ def run(options: argparse.Namespace) -> int:
     return 1 if any(claim.verdict == "does not hold" for claim in report.claims()) else 0
 
 
-def _measured(name: str, options: argparse.Namespace) -> Chapter:
+def _measured(name: str, options: argparse.Namespace, check: Callable[[], None]) -> Chapter:
     """What a scenario found; or that it failed, which takes nothing from what others found."""
     try:
-        return run_scenario(name, options)
+        return run_scenario(name, options, check)
     except UsageError:
         raise
     except Exception as error:  # noqa: BLE001  a peer's, a server's, a child's: the report says it, with all that JSON has

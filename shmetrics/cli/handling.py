@@ -39,3 +39,22 @@ class Ending:
     def asked(self) -> bool:
         """Whether a signal has come."""
         return self._asked
+
+
+class Interruption:
+    """A handler that interrupts at once, and for long work that calls `check` at every step: what a handler raises may
+    be lost (see `Ending`).
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Be the handler of a signal: raises KeyboardInterrupt."""
+        self._came = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal came that did not end the work."""
+        if self._came:
+            raise KeyboardInterrupt

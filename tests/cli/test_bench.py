@@ -20,6 +20,14 @@ DONE = (0, 1)
 """1: a claim does not hold, which a moment of a busy machine may be the cause of."""
 
 
+def assert_interrupted(process, said):
+    """It ended by SIGINT without a word of its own; CPython has one where that came within a destructor."""
+    assert said[0] == ""
+    assert said[1] == "" or said[1].startswith("Exception ignored in")
+    # What passes through exec() of a text, as that of a named tuple when it is imported, ends CPython by the signal.
+    assert process.returncode in (130, -signal.SIGINT)
+
+
 def test_the_list_has_every_scenario_with_what_it_measures():
     done = run("bench", "--list")
     assert done.returncode == 0
@@ -123,7 +131,7 @@ def test_what_a_terminal_interrupts_ends_without_a_word_of_its_processes(scenari
         until(lambda: psutil.Process(process.pid).children())
         os.killpg(process.pid, signal.SIGINT)
         said = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, said) == (130, ("", ""))
+    assert_interrupted(process, said)
 
 
 def test_what_is_interrupted_leaves_nothing():
@@ -138,7 +146,8 @@ def test_what_is_interrupted_leaves_nothing():
         until(lambda: len(files()) > 1)
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, said, files()) == (130, ("", ""), [])
+    assert_interrupted(process, said)
+    assert files() == []
 
 
 def test_a_scenario_that_fails_says_so_and_takes_nothing_from_what_others_found(tmp_path):

@@ -67,4 +67,4 @@ def assert_split(profile, accounts=(), points=5):
     true = [sum(parts) for parts in zip(*accounts, strict=True)] or list(PARTS.values())
     found = shares(profile)
     for share, seconds in zip(found.values(), true, strict=True):
-        assert abs(100 * share - 100 * seconds / sum(true)) <= points, (found, true)
+        assert abs(100 * share - 100 * seconds / sum(true)) <= points, (found, true, profile.samples)
