@@ -33,7 +33,7 @@ END_THEIR_OWN = {
     "shmetrics.profiling.py_spy",
     "shmetrics.exporters.alerts.command",
     "shmetrics.benchmarks.fleets",
-    "shmetrics.benchmarks.instructions",
+    "shmetrics.benchmarks.commands",
     "shmetrics.benchmarks.remote",
     "shmetrics.benchmarks.scenarios.catalog",
     "shmetrics.benchmarks.servers",

@@ -88,6 +88,7 @@ def test_a_worker_that_hangs_is_named_within_two_seconds_of_passing_its_limit(se
     assert (finding["kind"], finding["level"], finding["pid"]) == ("hung_worker", "problem", pid)
     assert finding["threshold"] == LIMIT <= finding["value"]
     assert stats(server)["findings"] == [], "ten seconds are the limit unless somebody says otherwise"
+    os.kill(pid, signal.SIGKILL)  # its server would wait for it
 
 
 def test_a_worker_that_hangs_is_named_in_the_first_look_after_its_limit(serve, hub_name, ask):
@@ -101,6 +102,7 @@ def test_a_worker_that_hangs_is_named_in_the_first_look_after_its_limit(serve, h
             time.sleep(0.02)
         findings = hub.statistics(stuck_after=LIMIT)["findings"]
         assert [finding["pid"] for finding in findings] == [pid]
+    os.kill(pid, signal.SIGKILL)  # its server would wait for it
 
 
 @pytest.mark.parametrize("kind", [("sync",), ("gthread", "--threads", "4")], ids=["sync", "gthread"])
