@@ -4,8 +4,10 @@ All servers are on one processor, and what loads them is on the others.
 """
 
 import os
+import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,18 +18,21 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import psutil
 
 from shmetrics import hub
+from shmetrics.benchmarks.peers import directory
 from shmetrics.errors import HubNotFoundError
-from shmetrics.naming import SHM_DIR
 
 WRK: Final = "wrk"
 _APPLICATIONS: Final = Path(__file__).parent / "served"
 _PATIENCE: Final = 30.0
+TURN: Final = 0.1
+"""Seconds: hundreds of requests, of which those that find cold caches are few."""
+_AFTER_A_TURN: Final = 0.002
+_LONG: Final = 86_400
 _REQUESTS: Final = re.compile(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b")
 _P99: Final = re.compile(r"99%\s+([\d.]+)(us|ms|s|m)\b")
 _PROBLEMS: Final = re.compile(r"(Socket errors|Non-2xx).*")
@@ -59,8 +64,8 @@ class Load:
 
     rate: float
     """Requests a second that were answered."""
-    p99: float
-    """Seconds."""
+    p99: float | None
+    """Seconds; None where others had turns meanwhile."""
     cpu: float
     """Seconds of processor time that the server took for each request."""
 
@@ -88,8 +93,10 @@ class Server:
 
     def load(self, seconds: int) -> Load:
         """Load it for so long, and no other."""
-        (load,) = load_at_once([self], seconds)
-        return load
+        before = self.cpu()
+        with self.wrk(seconds) as client:
+            said = client.communicate()[0]
+        return self.found(said, before, self.cpu())
 
     @contextmanager
     def wrk(self, seconds: int) -> Iterator["subprocess.Popen[str]"]:
@@ -104,16 +111,18 @@ class Server:
             finally:
                 process.kill()
 
-    def found(self, said: str, before: dict[int, float], after: dict[int, float]) -> Load:
-        """What wrk said, and the processor time before and after."""
+    def found(self, said: str, before: dict[int, float], after: dict[int, float], seconds: float | None = None) -> Load:
+        """What wrk said, and the processor time before and after. ``seconds``: of its turns, if it had such."""
         requests, p99, problem = _REQUESTS.search(said), _P99.search(said), _PROBLEMS.search(said)
         if requests is None or p99 is None or problem is not None:
             raise RuntimeError(f"wrk could not load {self._url}: {problem[0] if problem else said}")
         if after.keys() != before.keys():
             raise RuntimeError(f"a process of the server at {self._url} ended or was started while it was loaded")
-        count, took = int(requests[1]), float(requests[2]) * _UNITS[requests[3]]
+        count = int(requests[1])
         used = sum(after.values()) - sum(before.values())
-        return Load(count / took, float(p99[1]) * _UNITS[p99[2]], used / count)
+        if seconds is not None:
+            return Load(count / seconds, None, used / count)
+        return Load(count / (float(requests[2]) * _UNITS[requests[3]]), float(p99[1]) * _UNITS[p99[2]], used / count)
 
     def cpu(self) -> dict[int, float]:
         """Seconds of processor time of the server and of its worker so far, by pid."""
@@ -121,14 +130,40 @@ class Server:
         return {process.pid: _cpu(process.pid) for process in (main, *main.children(recursive=True))}
 
 
-def load_at_once(servers: Sequence[Server], seconds: int) -> list[Load]:
-    """Load all of them for so long at the same time."""
+def load_in_turns(servers: Sequence[Server], turns: int, draw: random.Random) -> list[Load]:
+    """Load one at a time for `TURN`, so often, in an order that is drawn for each turn of all.
+
+    A server that is loaded has the processor, and its caches, to itself; and what else changes with time, as the speed
+    of the processor does, is the same for all from one second to the next.
+    """
+    seconds = turns * TURN
     with ExitStack() as stack:
         before = [server.cpu() for server in servers]
-        clients = [stack.enter_context(server.wrk(seconds)) for server in servers]
-        said = [client.communicate()[0] for client in clients]
+        clients = [_stopped(stack.enter_context(server.wrk(_LONG))) for server in servers]
+        for _ in range(turns - 1):
+            for client in draw.sample(clients, len(clients)):
+                client.send_signal(signal.SIGCONT)
+                time.sleep(TURN)
+                _stopped(client)
+        said = [_last_turn(client) for client in clients]
         after = [server.cpu() for server in servers]
-    return [server.found(*each) for server, each in zip(servers, zip(said, before, after, strict=True), strict=True)]
+    results = zip(servers, said, before, after, strict=True)
+    return [server.found(words, first, last, seconds) for server, words, first, last in results]
+
+
+def _stopped(client: "subprocess.Popen[str]") -> "subprocess.Popen[str]":
+    """It has stopped, and what it asked for is answered."""
+    client.send_signal(signal.SIGSTOP)
+    time.sleep(_AFTER_A_TURN)
+    return client
+
+
+def _last_turn(client: "subprocess.Popen[str]") -> str:
+    """What it says at the end of it."""
+    client.send_signal(signal.SIGCONT)
+    time.sleep(TURN)
+    client.send_signal(signal.SIGINT)  # by which wrk ends, and says what it has found
+    return client.communicate()[0]
 
 
 def _cpu(pid: int) -> float:
@@ -162,7 +197,7 @@ def serving(kind: str, measured_by: str) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as listener:  # not inherited: uvicorn leaves Nagle's delays on those
         port = listener.getsockname()[1]
     hub_name = f"end-to-end-{os.getpid()}-{port}"
-    with TemporaryDirectory(prefix=f"shmetrics-bench-{os.getpid()}-", dir=SHM_DIR) as directory:
+    with directory() as files:
         with _on(_processors()[0]):
             process = subprocess.Popen(
                 [sys.executable, "-m", *(argument.format(port=port) for argument in KINDS[kind])],
@@ -171,7 +206,7 @@ def serving(kind: str, measured_by: str) -> Iterator[Server]:
                     **os.environ,
                     "MEASURED_BY": measured_by,
                     "SHMETRICS_HUB": hub_name,
-                    **({"PROMETHEUS_MULTIPROC_DIR": directory} if measured_by == "prometheus" else {}),
+                    **({"PROMETHEUS_MULTIPROC_DIR": files} if measured_by == "prometheus" else {}),
                     "PYTHONDONTWRITEBYTECODE": "1",
                 },
             )

@@ -2,11 +2,11 @@
 
 In each round new servers are started, one of each kind and with one worker, in an order that is drawn: servers with the
 same code differ by one or two per cent for as long as they live, by where their memory happens to lie, so rounds with
-the same servers would only make sure of that. All are on one processor, and wrk on the others. First all are loaded at
-once: they share the processor, so its speed, and what else the machine does, is the same for all from one thousandth of
-a second to the next. What is left of the requests is told by that. Then each is loaded alone, which tells requests a
-second, and their P99. "Nothing, again" is another server with nothing: what it differs by cannot be told here. A ratio
-is the median of the rounds' ratios.
+the same servers would only make sure of that. All are on one processor, and wrk on the others. First they have turns of
+a tenth of a second, in an order that is drawn each time, so that what changes with time is the same for all: what is
+left of the requests is told by these. Then each is loaded without a break, which tells requests a second, and their
+P99. "Nothing, again" is another server with nothing: what it differs by cannot be told here. A ratio is the median of
+the rounds' ratios.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from shmetrics.benchmarks.comparing import Ratio, paired
 from shmetrics.benchmarks.figures import Claim, Column, Figure, Table, at_least
 from shmetrics.benchmarks.peers import OURS, needs
 from shmetrics.benchmarks.progress import Progress, part
-from shmetrics.benchmarks.servers import KINDS, Load, lacking, load_at_once, serving
+from shmetrics.benchmarks.servers import KINDS, TURN, Load, lacking, load_in_turns, serving
 from shmetrics.cli.options import UsageError, add_count, add_text
 
 SUMMARY: Final = "requests a second of trivial applications behind gunicorn and uvicorn, measured and not"
@@ -34,6 +34,8 @@ MEASURED_BY: Final = {
     "OpenTelemetry": ("otel", "opentelemetry.instrumentation"),
 }
 """What `served.measured` calls it, and a module that it takes."""
+_WARM_UP: Final = 3
+"""Turns."""
 LEAST: Final = 0.95
 """Of the requests a second that there are without."""
 
@@ -41,7 +43,7 @@ LEAST: Final = 0.95
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which servers."""
     add_text(parser, "--servers", f"of {', '.join(KINDS)} (default: all of them, or one if --quick)", "SERVER,...")
-    add_count(parser, "--seconds", 1, "of load for each server and round, at once with the others, and alone")
+    add_count(parser, "--seconds", 1, "of load for each server and round, in turns, and as many without a break")
 
 
 @contextmanager
@@ -79,7 +81,7 @@ def _rounds(options: argparse.Namespace) -> int:
 def _loaded(
     kind: str, names: list[str], options: argparse.Namespace, progress: Progress
 ) -> dict[str, dict[str, dict[str, list[float]]]]:
-    found: dict[str, dict[str, list[Load]]] = {name: {"alone": [], "at once": []} for name in names}
+    found: dict[str, dict[str, list[Load]]] = {name: {"in turns": [], "without a break": []} for name in names}
     draw, rounds = random.Random(options.seed), _rounds(options)
     for done in range(rounds):
         with ExitStack() as stack:
@@ -87,17 +89,18 @@ def _loaded(
                 name: stack.enter_context(serving(kind, MEASURED_BY[name][0]))
                 for name in draw.sample(names, len(names))
             }
-            load_at_once([*servers.values()], options.seconds)  # to warm up
-            at_once = load_at_once([*servers.values()], options.seconds * len(servers))
-            for (name, server), load in zip(servers.items(), at_once, strict=True):
-                found[name]["at once"].append(load)
-                found[name]["alone"].append(server.load(options.seconds))
+            load_in_turns([*servers.values()], _WARM_UP, draw)
+            in_turns = load_in_turns([*servers.values()], round(options.seconds / TURN), draw)
+            for (name, server), load in zip(servers.items(), in_turns, strict=True):
+                found[name]["in turns"].append(load)
+                found[name]["without a break"].append(server.load(options.seconds))
         progress(done + 1, rounds)
     return {name: {how: _by_field(loads) for how, loads in ways.items()} for name, ways in found.items()}
 
 
 def _by_field(loads: list[Load]) -> dict[str, list[float]]:
-    return {field.name: [getattr(load, field.name) for load in loads] for field in fields(Load)}
+    figures = {field.name: [getattr(load, field.name) for load in loads] for field in fields(Load)}
+    return {name: values for name, values in figures.items() if None not in values}
 
 
 def report(results: dict[str, Any]) -> list[Figure]:
@@ -121,7 +124,7 @@ _COLUMNS: Final = (
     Column("measured by"),
     Column("requests/s", "", 0),
     Column("P99", "ms"),
-    Column("of all at once"),
+    Column("in turns"),
     Column("least"),
     Column("most"),
     Column("processor time", "us", 0),
@@ -133,17 +136,16 @@ _Loads = Mapping[str, Mapping[str, Mapping[str, list[float]]]]
 
 
 def _kept(loads: _Loads, name: str) -> Ratio:
-    """Of the requests of those with nothing, with which it shared a processor."""
-    return paired(loads[name]["at once"]["rate"], loads[NOTHING]["at once"]["rate"])
+    """Of the requests of those with nothing, with which it had turns."""
+    return paired(loads[name]["in turns"]["rate"], loads[NOTHING]["in turns"]["rate"])
 
 
 def _table(kind: str, loads: _Loads, notes: tuple[str, ...]) -> Table:
     rows = []
-    without = loads[NOTHING]["at once"]["cpu"]
+    without = loads[NOTHING]["in turns"]["cpu"]
     for name, load in loads.items():
-        alone, kept = load["alone"], _kept(loads, name)
-        rate, p99 = statistics.median(alone["rate"]), 1e3 * statistics.median(alone["p99"])
-        took = load["at once"]["cpu"]
+        unbroken, took, kept = load["without a break"], load["in turns"]["cpu"], _kept(loads, name)
+        rate, p99 = statistics.median(unbroken["rate"]), 1e3 * statistics.median(unbroken["p99"])
         cpu = 1e6 * statistics.median(took)
         added = 1e6 * statistics.median(one - other for one, other in zip(took, without, strict=True))
         rows.append((name, rate, p99, kept.median, kept.low, kept.high, cpu, added))
