@@ -3,6 +3,7 @@
 All servers are on one processor, and what loads them is on the others.
 """
 
+import math
 import os
 import random
 import re
@@ -32,7 +33,6 @@ _PATIENCE: Final = 30.0
 TURN: Final = 0.1
 """Seconds: hundreds of requests, of which those that find cold caches are few."""
 _AFTER_A_TURN: Final = 0.002
-_LONG: Final = 86_400
 _REQUESTS: Final = re.compile(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b")
 _P99: Final = re.compile(r"99%\s+([\d.]+)(us|ms|s|m)\b")
 _PROBLEMS: Final = re.compile(r"(Socket errors|Non-2xx).*")
@@ -139,7 +139,8 @@ def load_in_turns(servers: Sequence[Server], turns: int, draw: random.Random) ->
     seconds = turns * TURN
     with ExitStack() as stack:
         before = [server.cpu() for server in servers]
-        clients = [_stopped(stack.enter_context(server.wrk(_LONG))) for server in servers]
+        at_most = math.ceil(_PATIENCE + 3.0 * seconds * len(servers))
+        clients = [_stopped(stack.enter_context(server.wrk(at_most))) for server in servers]
         for _ in range(turns - 1):
             for client in draw.sample(clients, len(clients)):
                 client.send_signal(signal.SIGCONT)
@@ -160,6 +161,10 @@ def _stopped(client: "subprocess.Popen[str]") -> "subprocess.Popen[str]":
 
 def _last_turn(client: "subprocess.Popen[str]") -> str:
     """What it says at the end of it."""
+    if client.poll() is not None:
+        raise RuntimeError(
+            f"wrk ended before its turns were over, since the machine stood still: {client.communicate()[0]}"
+        )
     client.send_signal(signal.SIGCONT)
     time.sleep(TURN)
     client.send_signal(signal.SIGINT)  # by which wrk ends, and says what it has found

@@ -21,6 +21,9 @@ from shmetrics.benchmarks.peers import (
     VALUE,
     Peer,
 )
+from shmetrics.folding import Folding
+from shmetrics.slots import FOLD
+from shmetrics.writer import Writer
 
 
 @contextmanager
@@ -35,13 +38,35 @@ def _open(_directory: str) -> Iterator[PerformanceMetrics]:
         logger.setLevel(level)
 
 
+class _NeverFolding(Folding):
+    """Says of all records that they are folded, and folds none."""
+
+    def fold(self, head: int, fold: int) -> bool:
+        self._words[FOLD] = (head << 1) | (fold & 1)
+        return True
+
+
+@contextmanager
+def never_folding() -> Iterator[Mapping[str, Work]]:
+    """A request as it is written, but for its part of a fold."""
+    with PerformanceMetrics(window_size=1000) as metrics:
+        writer = metrics.recorder
+        assert isinstance(writer, Writer)
+        writer.folding_class = _NeverFolding  # before it takes a slot
+        yield {REQUEST: _request(metrics)}
+
+
+def _request(metrics: PerformanceMetrics) -> Work:
+    return Call(f"update{MEASUREMENT}", update=metrics.update_inference)
+
+
 def _calls(metrics: PerformanceMetrics) -> Mapping[str, Work]:
     custom = CustomMetrics(metrics)
     board = metrics.recorder
     latency = custom.histogram("latency").labels()
     labelled = custom.counter("labelled_total", labels=["model", "route"])
     return {
-        REQUEST: Call(f"update{MEASUREMENT}", update=metrics.update_inference),
+        REQUEST: _request(metrics),
         ERROR: Call("error()", error=metrics.record_error),
         COUNTER: Call("counter.inc()", counter=custom.counter("things_total").labels()),
         LABELLED: Call("counter.labels('a', 'b').inc()", counter=labelled),

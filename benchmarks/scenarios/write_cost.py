@@ -5,6 +5,9 @@ an order that is drawn for each round; what a call costs is the processor time t
 rounds, and a ratio is the median of the rounds' ratios. Then each call is timed by itself, for its P50 and P99.9: of
 time that passes, whoever else had the processor meanwhile; and what the clock takes is in it, as the line of the call
 that does nothing shows. Where valgrind is installed, instructions are counted as well.
+
+Every 512 records are folded by whoever writes the last of them. What part of a request that is, tells a hub that never
+folds, beside ours in each round.
 """
 
 import argparse
@@ -17,8 +20,9 @@ from typing import Any, Final
 from shmetrics.benchmarks import instructions
 from shmetrics.benchmarks.calls import Call, Work
 from shmetrics.benchmarks.comparing import over_rounds, paired, standing
-from shmetrics.benchmarks.figures import Axis, Cell, Column, Curve, Figure, Point, Table, at_least
+from shmetrics.benchmarks.figures import Axis, Cell, Column, Curve, Figure, Point, Table, at_least, at_most
 from shmetrics.benchmarks.peers import COUNTER, HISTOGRAM, OURS, REQUEST, WORKS, missing, opened, peers
+from shmetrics.benchmarks.peers.ours import never_folding
 from shmetrics.benchmarks.peers.prometheus import MULTIPROCESS
 from shmetrics.benchmarks.progress import Progress, part
 from shmetrics.benchmarks.rounds import QUANTILES, singles, timed
@@ -27,6 +31,9 @@ SUMMARY: Final = "what a call costs that records something, beside the same work
 NOTHING: Final = "nothing"
 CLAIMS: Final = {REQUEST: 12.0, COUNTER: 3.0, HISTOGRAM: 3.0}
 """How many times cheaper than the incumbent."""
+_UNFOLDED: Final = f"{OURS}, never folding"
+FOLD: Final = 25.0
+"""Per cent of a request, at most."""
 _P50, _P999 = QUANTILES.index(0.5), QUANTILES.index(0.999)
 
 
@@ -38,9 +45,10 @@ def configure(_parser: argparse.ArgumentParser) -> None:
 def setup(_options: argparse.Namespace) -> Iterator[Mapping[str, Mapping[str, Work]]]:
     """The calls of every peer that is there."""
     with ExitStack() as stack:
-        yield {
+        calls = {
             name: peer.calls(stack.enter_context(opened(peer))) for name, peer in peers().items() if not peer.lacking()
         }
+        yield {**calls, _UNFOLDED: stack.enter_context(never_folding())}
 
 
 def run(state: Mapping[str, Mapping[str, Work]], options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
@@ -57,16 +65,23 @@ def run(state: Mapping[str, Mapping[str, Work]], options: argparse.Namespace, pr
     counts = not (options.quick or instructions.lacking())
     parts = 3 if counts else 2
     means = timed(works, seconds=seconds, progress=part(progress, 0, parts), **how)
+    unfolded = f"{REQUEST}/{_UNFOLDED}"
+    folds = [
+        1.0 - without / whole for without, whole in zip(means.pop(unfolded), means[f"{REQUEST}/{OURS}"], strict=True)
+    ]
+    del works[unfolded]
     single = singles(works, calls=each, progress=part(progress, 1, parts), **how)
+    names = [name for name in state if name != _UNFOLDED]
     return {
-        "peers": list(state),
+        "peers": names,
         "missing": missing(),
         "shared": [name for name, peer in peers().items() if peer.shared and name != OURS],
         "rounds": how["rounds"],
         "calls_each": each,
         "seconds": _nested(means),
         "single": _nested(single),
-        "instructions": _instructions(list(state)) if counts else {},
+        "fold": folds,
+        "instructions": _instructions(names) if counts else {},
         "no_instructions": instructions.lacking(),
     }
 
@@ -120,7 +135,8 @@ def _claims(results: dict[str, Any]) -> list[Figure]:
         ratios = {work: paired(found[peer], found[OURS]) for work, found in seconds.items() if peer in found}
         least = min(ratios, key=lambda work: ratios[work].median)
         claims.append(at_least(f"{name}; least in: {WORKS[least]}", 1.0, ratios[least]))
-    return claims
+    fold = over_rounds([100.0 * part for part in results["fold"]])
+    return [*claims, at_most("the part of a request that is its fold", FOLD, fold, "%")]
 
 
 _TIMES: Final = (

@@ -3,7 +3,8 @@
 import pytest
 
 from shmetrics.benchmarks import peers
-from shmetrics.benchmarks.peers import OURS, REQUEST, WORKS, missing, mpmetrics, needs, opened
+from shmetrics.benchmarks.peers import OURS, REQUEST, WORKS, missing, mpmetrics, needs, opened, ours
+from shmetrics.layout import FOLD_BATCH
 
 
 def test_ours_is_the_first():
@@ -28,6 +29,20 @@ def test_what_a_peer_of_ours_counts_is_what_was_called():
     with opened(peer) as metrics:
         peer.calls(metrics)[REQUEST].many(5)
         assert metrics.get_statistics()["total_requests"] == 5
+
+
+def test_a_hub_that_never_folds_says_that_it_did_for_each_batch_of_records(monkeypatch):
+    heads = []
+
+    class Counting(ours._NeverFolding):
+        def fold(self, head, fold):
+            heads.append(head)
+            return super().fold(head, fold)
+
+    monkeypatch.setattr(ours, "_NeverFolding", Counting)
+    with ours.never_folding() as calls:
+        calls[REQUEST].many(2 * FOLD_BATCH + 1)
+    assert heads == [FOLD_BATCH, 2 * FOLD_BATCH]
 
 
 def test_a_peer_that_is_not_installed_is_named_with_the_command_that_does_it(monkeypatch):
