@@ -36,6 +36,9 @@ class PerformanceProfiler(Profiler):
         themselves be (`PerformanceMetrics.enable_profiling`), and others are named in the report.
 
         OutputError when the path cannot be written to, PlatformError without jinja2 (``pip install
-        'shmetrics[report]'``); a file of that name stays as it was then. ValueError for seconds below 0 or above 3600.
+        'shmetrics[report]'``); a file of that name stays as it was then. ValueError for seconds below 0 or above 3600,
+        TypeError for seconds that are no number, and for what is no path.
         """
+        if not isinstance(path, str | os.PathLike):  # now, and not when the workers have been sampled
+            raise TypeError(f"the path of a report must be a text or a path, as 'report.html', not {path!r}")
         write_report(report_of(self, look(self._metrics, seconds)), path)

@@ -26,8 +26,11 @@ NOTHING: Final = Seen(None, ())
 def look(metrics: PerformanceMetrics, seconds: float) -> Seen:
     """Have all live workers of a hub sampled for so long, at once; 0 is not at all.
 
-    Workers that do not answer, or not to the end, are in the notes. ValueError when it is too long, or below 0.
+    Workers that do not answer, or not to the end, are in the notes. ValueError when it is too long, or below 0;
+    TypeError when it is no number.
     """
+    if not isinstance(seconds, int | float):
+        raise TypeError(f"seconds must be a number from 0 to {LONGEST:g}, not {seconds!r}")
     if not 0.0 <= seconds <= LONGEST:
         raise ValueError(f"seconds must be from 0 to {LONGEST:g}, not {seconds!r}")
     if seconds == 0.0:

@@ -126,7 +126,7 @@ class Profiler:
 
         Its time is without that of stages within it. ValueError for what is no text of 1 to 100 characters.
         """
-        known = self._stages.get(name)
+        known = self._stages.get(name) if isinstance(name, str) else None
         if known is None:
             known = Stage(name, self._clock, self._metrics.mention)
             if len(self._stages) < _MOST_STAGES:  # else names are made up as it goes, and there would be no end of them

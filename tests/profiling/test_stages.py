@@ -223,7 +223,7 @@ def test_a_stage_that_another_context_ends_disturbs_nothing(profiler, clock):
 
 
 def test_a_stage_needs_a_name_that_people_can_read(profiler):
-    for name in ("", 3, "x" * 101):
+    for name in ("", 3, [], "x" * 101):
         with pytest.raises(ValueError, match="1 to 100 characters"):
             profiler.stage(name)
 

@@ -48,6 +48,18 @@ def test_no_time_at_all_and_too_much_of_it_are_refused(hub_name, seconds, tmp_pa
         PerformanceProfiler(metrics).generate_detailed_report(tmp_path / "report.html", seconds=seconds)
 
 
+@pytest.mark.parametrize(
+    ("path", "seconds", "what"),
+    [
+        (None, 1.0, "the path of a report must be .* not None"),
+        ("report.html", "1", "seconds must be a number .* not '1'"),
+    ],
+)
+def test_what_is_no_path_and_what_is_no_number_are_refused(hub_name, path, seconds, what):
+    with PerformanceMetrics(name=hub_name) as metrics, pytest.raises(TypeError, match=what):
+        PerformanceProfiler(metrics).generate_detailed_report(path, seconds=seconds)
+
+
 def test_a_report_has_flame_graphs_of_its_workers_and_of_its_functions(hub_name, tmp_path):
     def profiled(metrics):
         profiler = PerformanceProfiler(metrics)
