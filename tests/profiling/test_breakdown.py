@@ -391,6 +391,8 @@ def test_calls_that_a_signal_handler_ends_wherever_they_are_leave_nobody_looking
     profiler.profile_function(name="other work", breakdown="sampling")(wait_until)(lookers)
 
 
+# It may raise in a callback of weakref, of what a collection takes away meanwhile:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_cprofile_is_at_work_no_more_after_calls_that_a_signal_handler_ended_wherever_they_were(metrics):
     profiler = Profiler(metrics)
     call = profiler.profile_function(name="work", breakdown="cprofile", share=1.0)(lambda: None)
