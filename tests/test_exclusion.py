@@ -127,6 +127,8 @@ def test_a_waiter_whose_token_another_waiter_made_anew_makes_none():
         token.take()
 
 
+# It may raise in a callback of weakref, of what a collection takes away meanwhile:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_handler_that_raises_at_random_points_of_a_write_never_stops_later_writes():
     class Interrupt(Exception):
         pass

@@ -145,6 +145,7 @@ def test_a_close_that_a_handler_ended_can_be_repeated_and_loses_nothing(hub_name
     at_every_moment(kind, ENDINGS[scene], interrupt, check, hub_name)
 
 
+@pytest.mark.usefixtures("_quiet_destructors")
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="before CPython 3.11 an interrupt may cost half a second")
 def test_a_storm_of_raising_handlers_neither_stalls_nor_loses_what_was_acknowledged(segment, writer):
     writer.claim()
