@@ -29,9 +29,11 @@ def look(metrics: PerformanceMetrics, seconds: float) -> Seen:
     Workers that do not answer, or not to the end, are in the notes. ValueError when it is too long, or below 0;
     TypeError when it is no number.
     """
-    if not isinstance(seconds, int | float):
-        raise TypeError(f"seconds must be a number from 0 to {LONGEST:g}, not {seconds!r}")
-    if not 0.0 <= seconds <= LONGEST:
+    try:
+        is_possible = 0.0 <= seconds <= LONGEST  # whatever kind of number it is, numpy's say
+    except TypeError:
+        raise TypeError(f"seconds must be a number from 0 to {LONGEST:g}, not {seconds!r}") from None
+    if not is_possible:
         raise ValueError(f"seconds must be from 0 to {LONGEST:g}, not {seconds!r}")
     if seconds == 0.0:
         return NOTHING

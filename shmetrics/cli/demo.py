@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Final
 
 from shmetrics.cli import render
-from shmetrics.cli.handling import handling
+from shmetrics.cli.handling import Interruption, handling
 from shmetrics.cli.options import add_json, add_seconds
 from shmetrics.demo.run import Demo, Outcome
 from shmetrics.statistics import Statistics
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     stop = _Stop()
 
     def show(figures: Statistics) -> None:
-        stop.insist()
+        stop.check()
         if live:
             render.repaint(
                 [*render.fleet(figures, screen=render.screen(spare=len(said) + 1, repainted=True)), "", *said]
@@ -60,11 +60,8 @@ def run(options: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
-class _Stop:
+class _Stop(Interruption):
     """Stops at the first signal, wherever we are, and lets nothing interrupt the clean-up."""
-
-    def __init__(self) -> None:
-        self._error: BaseException | None = None
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         for ignored in _ENDINGS:
@@ -72,11 +69,6 @@ class _Stop:
         self._error = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(1)
         print("interrupted; cleaning up", file=sys.stderr, flush=True)
         raise self._error
-
-    def insist(self) -> None:
-        """Stop if a signal came: what its handler raised is lost when it came in a destructor (see `Ending`)."""
-        if self._error is not None:
-            raise self._error
 
 
 def _as_json(outcome: Outcome) -> dict[str, object]:

@@ -47,14 +47,15 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self._came = False
+        self._error: BaseException | None = None
+        """What was raised."""
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         """Be the handler of a signal: raises KeyboardInterrupt."""
-        self._came = True
-        raise KeyboardInterrupt
+        self._error = KeyboardInterrupt()
+        raise self._error
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal came that did not end the work."""
-        if self._came:
-            raise KeyboardInterrupt
+        """Raise it again if a signal came that did not end the work."""
+        if self._error is not None:
+            raise self._error
