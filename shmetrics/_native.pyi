@@ -41,21 +41,58 @@ def use_seconds(
     requests: int,
     latency_sum: int,
     seconds: int,
-    end: int,
     recent: int,
     current: float,
     busy: float,
     minute: float,
 ) -> None: ...
 def use_calls(*, variable: ContextVar[Any], call: type, nested: type, most_spent: int) -> None: ...
+def use_copies(
+    *,
+    state: int,
+    generation: int,
+    head: int,
+    fold: int,
+    errors: int,
+    hits: int,
+    misses: int,
+    dropped: int,
+    uncounted: int,
+    owner: int,
+    garbage: int,
+    board: int,
+    board_words: int,
+    labels: int,
+    ring: int,
+    exemplars: int,
+    exemplar_words: int,
+    area_words: int,
+    lock: int,
+    free: int,
+    claimed: int,
+    most_events: int,
+) -> None: ...
 def doubtful(areas: Any, folded_records: list[int], now: float, /) -> list[int]: ...
+def unpack(packed: Any, area: Any, /) -> None: ...
 def add_areas(merged: Any, areas: Any, which: list[int], /) -> None: ...
+def use_cells(*, min: int, max: int, newest: int) -> None: ...
+def merge_cells(merged: Any, rows: list[Any], live: list[bool], now: float, /, *plan: Any) -> None: ...
 def fill_measures(table: Any, parts: list[Any], /) -> int | None: ...
 def moments(values: Any, /) -> tuple[float, float, float, float]: ...
 def written(numbers: list[float], remembered: dict[float, str], most: int, /) -> list[str]: ...
 def recent_rates(areas: list[Any], lifetimes: list[float], now: float, /) -> list[tuple[float, float, float]]: ...
+def open_descriptors(pid: int, /) -> int | None: ...
 def process_stat(pid: int, /) -> tuple[str, int, int, int, int, int] | None: ...
-def copy_ring(memory: Any, offset: int, capacity: int, first: int, rows: Any, /) -> float: ...
+def bring(
+    slots: list[int],
+    place: tuple[int, ...],
+    clock: Any,
+    descriptor: int,
+    types: tuple[Any, ...],
+    memory: Any,
+    /,
+    *to: Any,
+) -> list[Any]: ...
 def at_ranks(rows: Any, count: int, ranks: list[int], /) -> bytearray: ...
 def add_tails(areas: Any, tails: list[Any], /) -> list[int]: ...
 

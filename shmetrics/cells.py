@@ -24,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shmetrics import native
 from shmetrics.entries import Contents, Placement, run_length
 from shmetrics.families import LIVE, OVERFLOW, Definition
 
@@ -64,6 +65,11 @@ _GAUGES = {
     "mean": (Rule.MAX, Rule.SUM),
     "per_worker": (Rule.OWN, Rule.OWN),
 }
+
+
+native.tell("use_cells", min=int(Rule.MIN), max=int(Rule.MAX), newest=int(Rule.NEWEST))
+_LIVE_ONLY, _NEEDS_TIME = 1, 2
+"""When a series counts, as C has it."""
 
 
 def _rules(metric: Definition) -> tuple[Rule, ...]:
@@ -160,6 +166,18 @@ class Plan:
         )
 
     @cached_property
+    def _in_c(self) -> tuple[NDArray[Any], ...]:
+        """What C has to know of all this."""
+        conditions = _LIVE_ONLY * self._live.astype(np.uint8) + _NEEDS_TIME * self._needs_time.astype(np.uint8)
+        others = [
+            (cell, int(rule), of)
+            for rule in (Rule.MIN, Rule.MAX, Rule.NEWEST)
+            for cell, of in zip(self._at[rule].tolist(), self._of[rule].tolist(), strict=True)
+        ]
+        known = np.array(others, np.intp).reshape(-1, 3)
+        return self._first, self._serial, conditions, self._series, self._is_count, self._added, known
+
+    @cached_property
     def _buckets(self) -> list[NDArray[np.intp]]:
         """The cells of all histograms' counts, a row for each series, those with equally many buckets in one table."""
         firsts: dict[int, list[int]] = {}
@@ -215,14 +233,18 @@ class Plan:
         column: NDArray[np.bool_] = valid[:, self._number[placement.serial]]
         return column
 
-    def merge(self, rows: Cells, live: Sequence[bool] | NDArray[np.bool_], now: float) -> Cells:
-        """One row of cells for many, shape (n, extent), of workers that are `live` or not. A series nobody wrote is 0.
+    def merge(self, parts: Sequence[Cells], live: Sequence[bool], now: float) -> Cells:
+        """One row of cells for many, each `padded`, of workers that are `live` or not. A series nobody wrote is 0.
 
         The retired area is such a row too, of nobody who lives.
         """
         merged = np.zeros(self.extent)
-        if not len(rows) or not len(self._first):
+        if not len(parts) or not len(self._first):
             return merged
+        if native.is_used():
+            native.merge_cells(merged, list(map(np.ascontiguousarray, parts)), list(live), now, *self._in_c)
+            return merged
+        rows = np.array(parts)
         valid = self.valid(rows, now)
         valid &= ~self._live | np.asarray(live, np.bool_)[:, None]
         there = np.asarray(valid.any(axis=0))
@@ -264,5 +286,5 @@ class Plan:
 
 def retire(plan: Plan, retired: Any, dead: Any, now: float) -> None:
     """Add a dead worker's cells to those of a retired copy, in place. Both: shared memory, all cells of a slot."""
-    rows = np.stack([plan.padded(retired), plan.padded(dead)])
-    retired[: plan.extent] = plan.merge(rows, [False, False], now)
+    parts = [plan.padded(retired), plan.padded(dead)]
+    retired[: plan.extent] = plan.merge(parts, [False, False], now)

@@ -9,7 +9,9 @@ that ``fold`` names is written to again only by the fold after the next, and by 
 
 Why all at once. A numpy call costs as much for one slot as for sixty-four. Each step of the protocol is taken for every
 slot before the next step is, in the order that it has for a single one: what lies between "before" and "after" is only
-longer, a millisecond or so, and a slot that changes in it is copied again by itself.
+longer, a millisecond or so, and a slot that changes in it is copied again by itself. C, where it is used
+(`in_c/copies.c`), takes the same steps slot by slot, so that what it copies is checked and added to while it is in the
+cache.
 """
 
 import math
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from shmetrics import exemplars, native
 from shmetrics.cells import Cells
 from shmetrics.families import Exemplar
-from shmetrics.folded import NO_ROWS, Areas, Rows, flaws
+from shmetrics.folded import NO_ROWS, Areas, Folded, Kept, Rows, flaws
 from shmetrics.layout import (
     BOARD,
     CLAIMED,
@@ -31,6 +33,7 @@ from shmetrics.layout import (
     FOLDED,
     FREE,
     OWNER,
+    HEADER,
     RECORD,
     offset_of,
 )
@@ -44,12 +47,15 @@ from shmetrics.slots import (
     FOLD,
     GENERATION,
     HEAD,
+    MOST_EVENTS,
     RING,
     STATE,
     UNCOUNTED,
     Hot,
     hot_flaw,
 )
+from shmetrics.slots import BOARD as BOARD_START
+from shmetrics.tails import add_tails
 
 CHANGED: Final = "it changed while it was copied"
 """Why there is no copy of a slot: to be tried again."""
@@ -63,6 +69,35 @@ _FLOAT: Final = np.dtype(np.float64)
 _IDENTITY: Final = tuple(name for name in OWNER.names or () if OWNER[name].subdtype is None)
 _GARBAGE: Final = offset_of(OWNER, "collections") // 8
 """The first word of the counts, which are the last of an entry."""
+
+_LABELS: Final = offset_of(BOARD, "label") // 8
+"""The first word of a board's labels. What is before them says whether there are any."""
+
+native.tell(
+    "use_copies",
+    state=STATE,
+    generation=GENERATION,
+    head=HEAD,
+    fold=FOLD,
+    errors=ERRORS,
+    hits=CACHE_HITS,
+    misses=CACHE_MISSES,
+    dropped=DROPPED,
+    uncounted=UNCOUNTED,
+    owner=OWNER.itemsize // 8,
+    garbage=_GARBAGE,
+    board=BOARD_START // 8,
+    board_words=BOARD.itemsize // 8,
+    labels=_LABELS,
+    ring=RING // 8,
+    exemplars=EXEMPLARS,
+    exemplar_words=_EXEMPLAR_WORDS,
+    area_words=_AREA_WORDS,
+    lock=slot_byte(0),
+    free=FREE,
+    claimed=CLAIMED,
+    most_events=MOST_EVENTS,
+)
 
 
 class Owner(NamedTuple):
@@ -90,7 +125,7 @@ def owners_of(entries: NDArray[Any]) -> list[Owner]:
 
 
 class SlotCopy(NamedTuple):
-    """One slot at one instant. ``rows`` are the records `first` to `head`: the window, the one before it, the tail."""
+    """One slot at one instant. ``rows`` are the last records: the window, the one before it, maybe more."""
 
     slot: int
     claimed: bool
@@ -98,15 +133,18 @@ class SlotCopy(NamedTuple):
     generation: int
     owner: Owner
     hot: Hot
-    area: NDArray[np.void]
-    """``layout.FOLDED``, zero-dimensional: what was folded."""
+    kept: Kept
+    """What was folded, and the rows that were not."""
     first: int
+    """Number of the first row."""
     rows: Rows
     board: Any
     """``layout.BOARD``, zero-dimensional; None where no request was ever shown on it."""
     cells: Cells
     """Those of custom metrics, up to the last that the catalog names."""
     exemplars: tuple[Exemplar, ...] = ()
+    is_added: bool = False
+    """Whether its area is part of the total that its attempt came to."""
 
 
 class Copier:
@@ -120,21 +158,54 @@ class Copier:
             (dims.max_workers, dims.slot.itemsize // 8), np.uint64, segment.memory, dims.slots_offset
         )
         """Every slot as 8-byte words; numpy loads each element of a column whole."""
-        self._is_native = native.is_used()
         self._start = {part: offset_of(dims.slot, part) // 8 for part in ("board", "folded", "cells", "exemplars")}
+        self._place = (
+            dims.slots_offset // 8,
+            dims.slot.itemsize // 8,
+            dims.capacity,
+            dims.window_size,
+            *(self._start[part] for part in ("folded", "cells", "exemplars")),
+            offset_of(HEADER, "retired_index") // 8,
+            (dims.retired_offset + offset_of(dims.retired, "folded_generation")) // 8,
+            dims.retired.itemsize // 8,
+        )
+        """Where C finds the parts of this hub: in words, but for capacity and window."""
+        self._is_native = native.is_used() and not segment.strict
 
     def used(self) -> list[int]:
         """The slots that were ever claimed."""
         used: list[int] = np.flatnonzero(self._words[:, GENERATION]).tolist()
         return used
 
-    def attempt(self, slots: list[int], areas: Areas, extent: int) -> list[SlotCopy | str]:
+    def attempt(self, slots: list[int], extent: int, total: Folded | None = None) -> list[SlotCopy | str]:
         """One attempt at each of these slots, one at least.
 
         Returns for each a copy, or why there is none: CHANGED, HALF_CLAIMED, or what is impossible about it.
-        ``areas``: room for their folded areas, shape (len(slots),). ``extent``: how many cells of custom
-        metrics to copy.
+        ``extent``: how many cells of custom metrics to copy. ``total``: what the areas of those that live are added to,
+        in the order of ``slots``, where C does it on the way; a copy says whether its own is.
         """
+        if not self._is_native:
+            return self._attempt(slots, extent)
+        found = self._attempt_in_c(slots, extent, Folded() if total is None else total)
+        odd = [slot for slot, copy in zip(slots, found, strict=True) if copy is None]
+        again = iter(self._attempt(odd, extent) if odd else ())
+        return [next(again) if copy is None else copy for copy in found]
+
+    def _attempt_in_c(self, slots: list[int], extent: int, total: Folded) -> list[SlotCopy | None]:
+        """An attempt at those slots that are as they mostly are; None for the others."""
+        segment, count = self._segment, len(slots)
+        descriptor = segment.descriptor if (self._words[slots, STATE] == CLAIMED).any() else -1
+        boards, cells = np.empty(count, BOARD), np.empty((count, extent))
+        found: list[SlotCopy | None] = native.bring(
+            slots, self._place, self._clock, descriptor, _TYPES, segment.memory, boards, cells, total.area
+        )
+        for at, copy in enumerate(found):
+            if copy is not None and copy.exemplars is None:
+                found[at] = copy._replace(exemplars=self._exemplars_of(copy.slot))
+        return found
+
+    def _attempt(self, slots: list[int], extent: int) -> list[SlotCopy | str]:
+        areas = np.empty(len(slots), FOLDED)
         segment, fence = self._segment, self._segment.fence
         before = self._versions(slots)
         states, generations, folds = before.tolist()
@@ -148,24 +219,22 @@ class Copier:
         shown = self._copy_exemplars(slots)
         fence()
         hots = self._copy_hot(slots)
-        capacity = segment.layout.capacity
-        problems = [
-            hot_flaw(hot, capacity) if state in (FREE, CLAIMED) else f"its state is {state}"
-            for state, hot in zip(states, hots, strict=True)
-        ]
+        problems = [self._problem(state, hot) for state, hot in zip(states, hots, strict=True)]
         firsts, rows = self._copy_rows(slots, hots, problems)
         fence()
-        heads = self._words[slots, HEAD].tolist()
         now = self._clock()
+        fence()
+        heads, capacity = self._words[slots, HEAD].tolist(), segment.layout.capacity
         impossible = _rows_flaws([latest for _, latest in rows], now) | _areas_flaws(
             areas, [hot.folded for hot in hots], now
         )
         fence()
         has_changed = (self._versions(slots) != before).any(axis=0).tolist()
-        has_board = np.any(boards.view(np.uint64), axis=1).tolist()
+        has_board = np.any(boards.view(np.uint64)[:, :_LABELS], axis=1).tolist()
         descriptor = segment.descriptor if CLAIMED in states else -1
 
         found: list[SlotCopy | str] = []
+        tails = [NO_ROWS] * len(slots)
         for at, slot in enumerate(slots):
             state, generation, hot, first = states[at], generations[at], hots[at], firsts[at]
             is_lapped = first <= heads[at] - capacity
@@ -177,6 +246,7 @@ class Copier:
             elif problem is not None:
                 found.append(HALF_CLAIMED if state == FREE else problem)
             else:
+                tails[at] = rows[at][0][hot.folded - first :]
                 found.append(
                     SlotCopy(
                         slot=slot,
@@ -185,7 +255,7 @@ class Copier:
                         generation=generation,
                         owner=owners[at],
                         hot=hot,
-                        area=areas[at, ...],
+                        kept=areas[at, ...],
                         first=first,
                         rows=rows[at][0],
                         board=boards[at, 0] if has_board[at] else None,
@@ -193,7 +263,12 @@ class Copier:
                         exemplars=shown[at],
                     )
                 )
+        add_tails(areas, tails)
         return found
+
+    def _problem(self, state: int, hot: Hot) -> str | None:
+        """What is impossible about a state and the hot words beside it, or None."""
+        return hot_flaw(hot, self._segment.layout.capacity) if state in (FREE, CLAIMED) else f"its state is {state}"
 
     def _versions(self, slots: list[int]) -> NDArray[np.uint64]:
         """What tells whether a slot was claimed, freed or folded: states, generations and fold words."""
@@ -223,10 +298,11 @@ class Copier:
     def _copy_exemplars(self, slots: list[int]) -> list[tuple[Exemplar, ...]]:
         start, end = self._start["exemplars"], self._start["exemplars"] + EXEMPLARS * _EXEMPLAR_WORDS
         has_any = np.any(self._words[slots, start:end:_EXEMPLAR_WORDS], axis=1).tolist()
-        return [
-            exemplars.read(self._words[slot, start:end].view(np.uint8), self._segment.fence) if has else ()
-            for slot, has in zip(slots, has_any, strict=True)
-        ]
+        return [self._exemplars_of(slot) if has else () for slot, has in zip(slots, has_any, strict=True)]
+
+    def _exemplars_of(self, slot: int) -> tuple[Exemplar, ...]:
+        start, end = self._start["exemplars"], self._start["exemplars"] + EXEMPLARS * _EXEMPLAR_WORDS
+        return exemplars.read(self._words[slot, start:end].view(np.uint8), self._segment.fence)
 
     def _copy_rows(
         self, slots: list[int], hots: list[Hot], problems: list[str | None]
@@ -248,10 +324,7 @@ class Copier:
 
     def _copy_ring(self, slot: int, first: int, head: int) -> tuple[Rows, float]:
         """Rows `first` to `head`, in one piece or two, and the latest of their times."""
-        segment, rows = self._segment, np.empty(head - first, RECORD)
-        capacity = segment.layout.capacity
-        if self._is_native:
-            return rows, native.copy_ring(segment.memory, segment.slot_offset(slot) + RING, capacity, first, rows)
+        rows, capacity = np.empty(head - first, RECORD), self._segment.layout.capacity
         ring = self._words[slot, RING // 8 :]
         start, count = (first & (capacity - 1)) * _ROW_WORDS, (head - first) * _ROW_WORDS
         upper = min(count, capacity * _ROW_WORDS - start)
@@ -277,3 +350,6 @@ def _areas_flaws(areas: Areas, folded: list[int], now: float) -> dict[int, str]:
 def _rows_flaws(latest: list[float], now: float) -> dict[int, str]:
     """What is impossible about committed rows: one from the future would hide the seconds of all others."""
     return {at: "a record in its ring is from the future" for at, time in enumerate(latest) if time > now + 1.0}
+
+
+_TYPES: Final = (SlotCopy, Owner, Hot, np.ndarray, RECORD)

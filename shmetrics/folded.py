@@ -21,6 +21,10 @@ NO_ROWS: Final = np.empty(0, RECORD)
 Areas = NDArray[np.void]
 """A one-dimensional array of ``layout.FOLDED``: one area after another."""
 
+Kept = NDArray[np.void] | bytearray
+"""An area in private memory: as a zero-dimensional array; or *packed*, as C keeps it, without the buckets that nothing was
+counted in, nine tenths of it. See `unpacked`."""
+
 _RAW: Final = len(MEASURES) - 1
 _ROW_WORDS: Final = RECORD.itemsize // 8
 _SKETCH_START: Final = (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
@@ -104,6 +108,15 @@ def is_valid(measures: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _all_valid(measures: NDArray[np.float64]) -> bool:
     """Whether every column is valid. NaN makes min and max NaN, and every comparison with NaN is false."""
     return bool(measures.min(initial=0.0) >= 0.0 and measures.max(initial=0.0) < LIMIT)
+
+
+def unpacked(kept: Kept) -> NDArray[np.void]:
+    """An area as an array: zero-dimensional, dtype FOLDED."""
+    if not isinstance(kept, bytearray):
+        return kept
+    area: NDArray[np.void] = np.zeros((), FOLDED)
+    native.unpack(kept, area)
+    return area
 
 
 def bytes_of(area: NDArray[np.void]) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """Merging: from one read's copies of slots to one `Snapshot` of the fleet. Pure."""
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,12 @@ import numpy as np
 from shmetrics.board import Busy, busy_of, crowd_of, requests_on
 from shmetrics.copies import SlotCopy
 from shmetrics.exemplars import INFERENCE_TIME, slowest
-from shmetrics.folded import merge
+from shmetrics.folded import merge, unpacked
+from shmetrics.layout import FOLDED
 from shmetrics.reader import HubCopy
 from shmetrics.series import families
 from shmetrics.slots import LINGER
 from shmetrics.snapshot import Counters, Health, Snapshot, WorkerSnapshot, added
-from shmetrics.tails import add_tails
 from shmetrics.texts import printable
 
 _NOTHING = Counters()
@@ -27,7 +28,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
     """The fleet as `copy` shows it: live workers, the windows of those that ended, and what the retired area keeps.
 
     What changed faster than it could be copied is shown as `previous` had it, marked stale: a slot, or where it is the
-    retired area, everything. The folded data of `copy` becomes the snapshot's: the tails are added in place.
+    retired area, everything.
     """
     if copy.retired is None and previous is not None:
         return replace(previous, health=replace(previous.health, stale=True, corrupt=copy.flaws))
@@ -47,11 +48,9 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         # A FREE slot that the retired area does not know is one whose claimant died half-way: no worker to show.
         if believed and (slot.claimed or retired_generation[slot.slot] == slot.generation)
     ]
-    counted = [worker for worker in workers if worker.in_totals]
-    areas = copy.areas
-    areas[0] = retired["folded"]
-    add_tails(areas[1:], [slot.rows[slot.hot.folded - slot.first :] for slot in copy.slots])
-    in_totals = [0, *(at for at, done in enumerate(is_retired, 1) if not done and copy.slots[at - 1].hot.head)]
+    counted, still = [worker for worker in workers if worker.in_totals], list[WorkerSnapshot]()
+    in_totals = [not done and slot.hot.head > 0 for slot, done in zip(copy.slots, is_retired, strict=True)]
+    is_total_right = in_totals == [slot.is_added for slot in copy.slots]  # as it mostly is where C is used
     if copy.stale and previous is not None:
         stale = [
             _as_stale(worker, copy, retired=retired_generation[worker.slot] >= worker.generation)
@@ -60,9 +59,15 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         ]
         workers = sorted(workers + stale, key=lambda worker: worker.slot)
         still = [worker for worker in stale if worker.in_totals]
+        is_total_right = is_total_right and not still
         counted += still
-        in_totals += range(len(areas), len(areas) + len(still))
-        areas = np.concatenate([areas, *(worker.area.reshape(1) for worker in still)])
+    areas = [copy.total.area] if is_total_right else [
+        unpacked(kept)
+        for kept in (
+            *(slot.kept for slot, counts in zip(copy.slots, in_totals, strict=True) if counts),
+            *(worker.kept for worker in still),
+        )
+    ]  # fmt: skip
     shown = slowest([each for slot in copy.slots for each in slot.exemplars], copy.taken_at_wall)
     total = Counters(*(int(retired[name]) for name in _COUNTERS)) + Counters(dropped=int(header["dropped"]))
     return Snapshot(
@@ -72,7 +77,7 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         created_at=_time(header["created_monotonic"], copy.taken_at),
         window_size=copy.layout.window_size,
         counters=added([total, *(worker.counters for worker in counted)]),
-        folded=merge(areas, in_totals),
+        folded=merge(np.array([*areas, retired["folded"]], FOLDED)),
         workers_seen=int(retired["incarnations"]) + len(counted),
         peak_recorded=float(np.nan_to_num(header["peak_throughput"], posinf=0.0)),
         workers=tuple(workers),
@@ -106,41 +111,49 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
 
 
 def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
-    hot, owner, rows, now = copy.hot, copy.owner, copy.rows, hub.taken_at
-    alive = copy.alive and not retired
-    window_start = max(0, hot.head - hub.layout.window_size)
-    window = rows[window_start - copy.first :]
+    """One worker. There may be hundreds, so this is all of a third of a merge: hence no names of tuples' members."""
+    slot, _, is_locked, generation, owner, hot, kept, first, rows, board, cells, *_ = copy
+    _, _, pid, start_ticks, _, claimed_at, ended, heartbeat, role, garbage = owner
+    head, _, errors, hits, misses, dropped, uncounted = hot
+    now = hub.taken_at
+    alive = is_locked and not retired
+    window_start = max(0, head - hub.layout.window_size)
     before = _NOTHING
     if window_start:
-        *_, errors, hits, misses = rows.item(window_start - copy.first - 1)
-        before = Counters(window_start, errors, hits, misses)
-    last_seen = max(_time(owner.heartbeat, now), _time(rows.item(-1)[0], now) if len(rows) else 0.0)
-    ended_at = _time(owner.ended_at, now) or None
+        *_, errors_before, hits_before, misses_before = rows.item(window_start - first - 1)
+        before = Counters(window_start, errors_before, hits_before, misses_before)
+    last_seen = max(_time(heartbeat, now), _time(rows.item(-1)[0], now) if len(rows) else 0.0)
+    ended_at = _time(ended, now) or None
     worker = object.__new__(WorkerSnapshot)
-    worker.__dict__.update(  # its constructor sets field by field, past its own lock: three times as long
-        slot=copy.slot,
-        generation=copy.generation,
-        alive=alive,
-        counted=alive or (ended_at or last_seen) > now - LINGER,
-        in_totals=not retired,
-        stale=False,
-        pid=owner.pid,
-        start_ticks=owner.start_ticks,
-        role=printable(owner.role),
-        claimed_at=_time(owner.claimed_at, now),
-        last_seen=last_seen,
-        ended_at=None if alive else ended_at,
-        counters=Counters(hot.requests, hot.errors, hot.cache_hits, hot.cache_misses, hot.dropped),
-        area=copy.area,
-        window=window,
-        before_window=before,
-        in_flight=() if copy.board is None else requests_on(copy.board, now),
-        crowd=0 if copy.board is None else crowd_of(copy.board),
-        busy=_NEVER_BUSY if copy.board is None else busy_of(copy.board),
-        cells=copy.cells,
-        garbage_counts=owner.garbage if max(owner.garbage) < _MOST else [],
-    )
+    # Its constructor sets field by field, past its own lock: three times as long.
+    object.__setattr__(worker, "__dict__", {
+        "slot": slot,
+        "generation": generation,
+        "alive": alive,
+        "counted": alive or (ended_at or last_seen) > now - LINGER,
+        "in_totals": not retired,
+        "stale": False,
+        "pid": pid,
+        "start_ticks": start_ticks,
+        "role": _role(role),
+        "claimed_at": _time(claimed_at, now),
+        "last_seen": last_seen,
+        "ended_at": None if alive else ended_at,
+        "counters": Counters(head + uncounted, errors, hits, misses, dropped),
+        "kept": kept,
+        "window": rows[window_start - first :],
+        "before_window": before,
+        "in_flight": () if board is None else requests_on(board, now),
+        "crowd": 0 if board is None else crowd_of(board),
+        "busy": _NEVER_BUSY if board is None else busy_of(board),
+        "cells": cells,
+        "garbage_counts": garbage if max(garbage) < _MOST else [],
+    })  # fmt: skip
     return worker
+
+
+_role = lru_cache(1024)(printable)
+"""Roles as they are shown: those of one fleet are mostly the same, read after read."""
 
 
 def _as_stale(worker: WorkerSnapshot, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
@@ -157,5 +170,6 @@ def _as_stale(worker: WorkerSnapshot, hub: HubCopy, *, retired: bool) -> WorkerS
 
 def _time(value: Any, now: float) -> float:
     """A time read from shared memory, made plausible: from 0 to now."""
-    number = float(value)
-    return min(number, now) if number > 0.0 else 0.0
+    if 0.0 < value <= now:
+        return float(value)
+    return now if value > 0.0 else 0.0

@@ -69,6 +69,11 @@ def add_areas(merged: Any, areas: Any, which: list[int]) -> None:
     _native.add_areas(merged, areas, which)
 
 
+def merge_cells(merged: Any, rows: list[Any], live: list[bool], now: float, *plan: Any) -> None:
+    """Merge rows of cells into one that is 0: see `cells.Plan.merge`. Only where `is_used`."""
+    _native.merge_cells(merged, rows, live, now, *plan)
+
+
 def fill_measures(table: Any, parts: list[Any]) -> int | None:
     """Fill a table with measures: the largest bits of one, or None where Python has to. Only where `is_used`."""
     return _native.fill_measures(table, parts)
@@ -84,9 +89,16 @@ def recent_rates(areas: list[Any], lifetimes: list[float], now: float) -> list[t
     return _native.recent_rates(areas, lifetimes, now)
 
 
-def copy_ring(memory: Any, offset: int, capacity: int, first: int, rows: Any) -> float:
-    """Fill `rows` from a ring that is at `offset`: the latest of their times. Only where `is_used`."""
-    return _native.copy_ring(memory, offset, capacity, first, rows)
+def unpack(packed: Any, area: Any) -> None:
+    """Make a packed area a whole one, which is 0 before: see `folded.unpacked`. Only where `is_used`."""
+    _native.unpack(packed, area)
+
+
+def bring(
+    slots: list[int], place: tuple[int, ...], clock: Any, descriptor: int, types: tuple[Any, ...], memory: Any, *to: Any
+) -> list[Any]:
+    """Bring slots of a segment home, and fill ``to``: see `copies`. Only where `is_used`."""
+    return _native.bring(slots, place, clock, descriptor, types, memory, *to)
 
 
 def at_ranks(rows: Any, count: int, ranks: list[int]) -> bytearray:

@@ -25,8 +25,8 @@ from shmetrics import guards, naming
 from shmetrics.catalog import Catalog
 from shmetrics.cells import Plan
 from shmetrics.copies import CHANGED, HALF_CLAIMED, Copier, SlotCopy
-from shmetrics.folded import Areas, flaw
-from shmetrics.layout import CLAIMED, FOLDED, HEADER, Layout
+from shmetrics.folded import Folded, flaw
+from shmetrics.layout import CLAIMED, HEADER, Layout
 from shmetrics.obituaries import Obituaries
 from shmetrics.obituary import Obituary
 from shmetrics.segment import Segment
@@ -59,8 +59,8 @@ class HubCopy:
     unlinked: bool
     header: Any
     slots: list[SlotCopy]
-    areas: Areas
-    """FOLDED, shape (1 + len(slots),): room for the retired area, then the folded copy of each slot."""
+    total: Folded
+    """The areas of those slots whose copy says so, in their order, added together."""
     retired: Any
     """The good retired copy, or the last one that could be believed; None when it kept changing."""
     stale: list[int]
@@ -79,7 +79,7 @@ class _Slots(NamedTuple):
     """What one read found in the slots; see `HubCopy`."""
 
     copies: list[SlotCopy]
-    areas: Areas
+    total: Folded
     stale: list[int]
     flaws: dict[str, str]
     seconds_waited: float
@@ -131,7 +131,7 @@ class Reader:
             unlinked=self._segment.is_unlinked,
             header=self._copy(0, HEADER),
             slots=slots.copies,
-            areas=slots.areas,
+            total=slots.total,
             stale=slots.stale,
             retired=retired,
             flaws=flaws,
@@ -144,38 +144,35 @@ class Reader:
     def _read_slots(self, extent: int) -> "_Slots":
         """Every slot that was ever used. ``extent``: how many cells of custom metrics to copy."""
         used = self._copier.used()
-        areas, waited = np.empty(1 + len(used), FOLDED), 0.0
-        found = self._copier.attempt(used, areas[1:], extent) if used else []
+        total, waited = Folded(), 0.0
+        found = self._copier.attempt(used, extent, total) if used else []
         for at, slot in enumerate(used):
             if isinstance(found[at], str) and found[at] != HALF_CLAIMED:
                 guard, wait = self._hold_guard(slot, GUARD_PATIENCE - waited)
                 waited += wait
                 try:
-                    found[at] = self._insist(slot, areas[1 + at : 2 + at], extent, str(found[at]))
+                    found[at] = self._insist(slot, extent, str(found[at]))
                 finally:
                     if guard is not None:
                         guard.release()
                         guard.close()
         copies = [copy for copy in found if isinstance(copy, SlotCopy)]
         failed = {slot: copy for slot, copy in zip(used, found, strict=True) if isinstance(copy, str)}
-        if failed:
-            areas = areas[[True, *(isinstance(copy, SlotCopy) for copy in found)]]
-            copies = [copy._replace(area=areas[at, ...]) for at, copy in enumerate(copies, 1)]
         return _Slots(
             copies,
-            areas,
+            total,
             [slot for slot, why in failed.items() if why == CHANGED],
             {f"slot {slot}": why for slot, why in failed.items() if why not in (CHANGED, HALF_CLAIMED)},
             waited,
         )
 
-    def _insist(self, slot: int, area: Areas, extent: int, problem: str) -> SlotCopy | str:
+    def _insist(self, slot: int, extent: int, problem: str) -> SlotCopy | str:
         """What comes of the attempts that are left at one slot; `problem` came of the first.
 
         What was impossible once is said to be so, unless a copy succeeds.
         """
         for _ in range(_ATTEMPTS - 1):
-            (copy,) = self._copier.attempt([slot], area, extent)
+            (copy,) = self._copier.attempt([slot], extent)
             if isinstance(copy, SlotCopy) or copy == HALF_CLAIMED:
                 return copy
             problem = problem if copy == CHANGED else copy

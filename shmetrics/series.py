@@ -54,16 +54,16 @@ def families(
     """
     if not plan.placed:
         return ()
-    rows = np.concatenate([plan.padded(retired), *[plan.padded(worker.cells) for worker in workers]])
-    rows = rows.reshape(1 + len(workers), plan.extent)
-    mine = [True, *(worker.in_totals for worker in workers)]
-    live = np.array([False, *(worker.alive for worker in workers)])
-    figures = plan.merge(rows if all(mine) else rows[mine], live[mine], now)
+    parts = [plan.padded(worker.cells) for worker in workers]
+    mine = [(part, worker.alive) for part, worker in zip(parts, workers, strict=True) if worker.in_totals]
+    figures = plan.merge(
+        [plan.padded(retired), *(part for part, _ in mine)], [False, *(lives for _, lives in mine)], now
+    )
     plan.finish(figures)
     kept: dict[int, dict[int, Exemplar]] = {}
     for (serial, bucket), exemplar in (exemplars or {}).items():
         kept.setdefault(serial, {})[bucket] = exemplar
-    return MergedFamilies(plan, figures.tolist(), rows[1:], workers, now, kept)
+    return MergedFamilies(plan, figures.tolist(), parts, workers, now, kept)
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class MergedFamilies(Sequence[Family]):
     figures: list[float]
     """The cells of the fleet, as `Plan.finish` leaves them. Of gauges that show each worker by itself they say nothing.
     """
-    rows: Cells
-    """The cells of each of `workers`, one by one."""
+    rows: Sequence[Cells]
+    """The cells of each of `workers`, `padded`."""
     workers: Sequence[HasCells]
     now: float
     exemplars: dict[int, dict[int, Exemplar]]
@@ -116,9 +116,9 @@ class MergedFamilies(Sequence[Family]):
         """What each of the workers has by itself."""
         found = []
         for at, worker in enumerate(self.workers):
-            figures = self.plan.merge(self.rows[at : at + 1], [worker.alive], self.now)
-            self.plan.finish(figures)
             rows = self.rows[at : at + 1]
+            figures = self.plan.merge(rows, [worker.alive], self.now)
+            self.plan.finish(figures)
             found.append((worker, MergedFamilies(self.plan, figures.tolist(), rows, [worker], self.now, {})))
         return found
 
@@ -129,7 +129,7 @@ class MergedFamilies(Sequence[Family]):
     @cached_property
     def valid(self) -> NDArray[np.bool_]:
         """Which series of which worker can be believed."""
-        return self.plan.valid(self.rows, self.now)
+        return self.plan.valid(np.array(self.rows), self.now)
 
 
 class _MergedFamily(Family):

@@ -53,7 +53,7 @@ RING: Final = offset_of(Layout().slot, "ring")
 """Byte offset of the ring."""
 
 _MAX_COUNT: Final = 1 << 62
-_MOST_EVENTS: Final = 1 << 50
+MOST_EVENTS: Final = 1 << 50
 """What a counter can reach: a million a second for thirty years."""
 
 
@@ -110,7 +110,7 @@ def hot_flaw(hot: Hot, capacity: int) -> str | None:
     folded = fold >> 1
     if not folded <= head <= folded + capacity:
         return f"its commit word is {head}, but {folded} records are folded and the ring holds {capacity}"
-    return "a counter is out of range" if max(head, *counters) >= _MOST_EVENTS else None
+    return "a counter is out of range" if max(head, *counters) >= MOST_EVENTS else None
 
 
 @dataclass

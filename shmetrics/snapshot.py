@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shmetrics.board import Busy, RequestInFlight
 from shmetrics.cells import Cells
 from shmetrics.families import Exemplar, Family
-from shmetrics.folded import Folded, Rows
+from shmetrics.folded import Folded, Kept, Rows, unpacked
 from shmetrics.layout import GENERATIONS
 from shmetrics.obituary import Obituary
 
@@ -87,8 +87,8 @@ class WorkerSnapshot:
     ended_at: float | None
     """When its end was noticed; None while it lives, and while nobody has noticed."""
     counters: Counters
-    area: NDArray[np.void]
-    """Everything this incarnation recorded, as `folded` has it: ``layout.FOLDED``, zero-dimensional."""
+    kept: Kept
+    """Everything this incarnation recorded; see `area`."""
     window: Rows
     """Its last `window_size` records at most, oldest first: shape (n,), dtype ``layout.RECORD``."""
     before_window: Counters
@@ -115,6 +115,11 @@ class WorkerSnapshot:
         counts, n = self.garbage_counts, GENERATIONS
         seconds = [nanoseconds / 1e9 for nanoseconds in counts[3 * n :]]
         return Garbage(counts[:n], counts[n : 2 * n], counts[2 * n : 3 * n], seconds)
+
+    @cached_property
+    def area(self) -> NDArray[np.void]:
+        """Everything this incarnation recorded, as `folded` has it: ``layout.FOLDED``, zero-dimensional."""
+        return unpacked(self.kept)
 
     @cached_property
     def folded(self) -> Folded:

@@ -42,7 +42,6 @@ native.tell(
     "use_seconds",
     **{name: AT[name] for name in ("second", "requests", "latency_sum")},
     seconds=SECONDS,
-    end=FOLDED.itemsize // 8,
     recent=_RECENT,
     current=CURRENT_SECONDS,
     busy=BUSY_SECONDS,
@@ -270,7 +269,7 @@ def recent_rates(workers: Sequence[WorkerSnapshot], now: float) -> list[RecentRa
 def _recently(workers: Sequence[WorkerSnapshot], now: float) -> list[RecentRates]:
     """What the records of each worker say."""
     if native.is_used() and 0.0 <= now < LATEST:
-        areas, lifetimes = [worker.area for worker in workers], [now - worker.claimed_at for worker in workers]
+        areas, lifetimes = [worker.kept for worker in workers], [now - worker.claimed_at for worker in workers]
         return list(map(RecentRates._make, native.recent_rates(areas, lifetimes, now)))
     seconds = math.floor(now) - np.arange(_RECENT)
     ages = np.flatnonzero(seconds >= 0)  # a machine may have booted just now

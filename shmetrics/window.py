@@ -175,9 +175,9 @@ def _part(worker: WorkerSnapshot, since: float) -> _Part:
             errors, hits, misses = int(last["errors"]), int(last["cache_hits"]), int(last["cache_misses"])
             rows = rows[start:]
     return _Part(
-        alive=worker.alive,
-        rows=rows,
-        errors=max(0, counters.errors - errors),
-        cache_hits=max(0, counters.cache_hits - hits),
-        cache_misses=max(0, counters.cache_misses - misses),
+        worker.alive,
+        rows,
+        max(0, counters.errors - errors),
+        max(0, counters.cache_hits - hits),
+        max(0, counters.cache_misses - misses),
     )

@@ -35,6 +35,8 @@ typedef struct {
     uint16_t buckets[MEASURES * MOST_RECORDS];
 } Batch;
 
+static int is_told(void) { return memory_of(&lowest) != NULL && memory_of(&upper) != NULL; }
+
 static inline uint64_t bits_of(double value) {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -46,6 +48,51 @@ static inline Py_ssize_t bucket_of(double value) {
     Py_ssize_t cell = (Py_ssize_t) (bits_of(value) >> at.shift);
     Py_ssize_t bucket = ((const Py_ssize_t *) lowest.start)[cell < lowest.count ? cell : lowest.count - 1];
     return bucket + (value > ((const double *) upper.start)[bucket]);
+}
+
+/* The buckets that a measure between these extremes can have been counted in, whatever the extremes are: none, where they
+cannot be right. */
+static Span span_between(double least, double most) {
+    if (!(least <= most))
+        return (Span) {0, 0};
+    /* A zero may be one below zero, whose bits are not those of the least then. */
+    return (Span) {least > 0.0 ? bucket_of(least) : 0, (most > 0.0 ? bucket_of(most) : 0) + 1};
+}
+
+Area whole_area(uint64_t *words) {
+    Area area = {words, 0, at.end, {0}, {{0, 0}}};
+    for (int each = 0; each < MEASURES; each++) {
+        area.start[each] = at.sketch + each * at.buckets;
+        area.span[each] = (Span) {0, at.buckets};
+    }
+    return area;
+}
+
+/* One whose sketches have only these buckets, in a row behind all else. */
+static Area area_of_spans(uint64_t *words, const Span *spans) {
+    Py_ssize_t skipped = MEASURES * at.buckets;
+    Area area = {words, skipped, at.end - skipped, {0}, {{0, 0}}};
+    for (int each = 0; each < MEASURES; each++) {
+        area.span[each] = spans[each];
+        area.start[each] = area.size - spans[each].first;
+        area.size += spans[each].end - spans[each].first;
+    }
+    return area;
+}
+
+Area packed_area(uint64_t *words) {
+    Span spans[MEASURES];
+    for (int each = 0; each < MEASURES; each++)
+        spans[each] = span_between(((double *) words)[at.min + each], ((double *) words)[at.max + each]);
+    return area_of_spans(words, spans);
+}
+
+int find_area(const Py_buffer *buffer, Area *area) {
+    Py_ssize_t words = buffer->len / (Py_ssize_t) sizeof(uint64_t);
+    if (!is_told() || at.end <= 0 || words < at.end - MEASURES * at.buckets || (uintptr_t) buffer->buf % sizeof(uint64_t) != 0)
+        return 0;
+    *area = words == at.end ? whole_area(buffer->buf) : packed_area(buffer->buf);
+    return area->size == words;
 }
 
 /* Add up the records, nowhere but in `batch`; 0 if one may be invalid, or there are too many of them or of seconds. */
@@ -89,9 +136,10 @@ static int add_up(Batch *batch, const Record *rows, Py_ssize_t count) {
 }
 
 /* As `Folded._add_second`. */
-static void add_run(uint64_t *words, const Run *run) {
+static void add_run(const Area *area, const Run *run) {
+    uint64_t *words = area->words;
     double *reals = (double *) words;
-    uint64_t place = run->second % (uint64_t) at.seconds;
+    Py_ssize_t place = (Py_ssize_t) (run->second % (uint64_t) at.seconds) - area->skipped;
     if (words[at.second + place] != run->second) {
         words[at.second + place] = run->second;
         words[at.requests + place] = words[at.second_errors + place] = 0;
@@ -108,14 +156,15 @@ static void add_run(uint64_t *words, const Run *run) {
 }
 
 /* As `Folded._add_measures`, and the runs. */
-static void add_batch(uint64_t *words, const Batch *batch) {
+static void add_batch(const Area *area, const Batch *batch) {
     if (batch->records == 0)
         return;
+    uint64_t *words = area->words;
     double *reals = (double *) words;
     const uint16_t *bucket = batch->buckets;
     for (Py_ssize_t row = 0; row < batch->records; row++)
         for (int each = 0; each < MEASURES; each++)
-            words[at.sketch + each * at.buckets + *bucket++]++;
+            words[area->start[each] + *bucket++]++;
     int is_first = words[at.valid] == 0;
     for (int each = 0; each < MEASURES; each++) {
         reals[at.sum + each] += batch->sum[each];
@@ -126,7 +175,7 @@ static void add_batch(uint64_t *words, const Batch *batch) {
     }
     words[at.valid] += (uint64_t) batch->records;
     for (Py_ssize_t run = 0; run < batch->runs; run++)
-        add_run(words, &batch->run[run]);
+        add_run(area, &batch->run[run]);
 }
 
 /* Add an array of records to the words of an area; whether it did, or nothing of it. */
@@ -138,13 +187,131 @@ static int add_array(uint64_t *words, PyObject *array, Batch *batch) {
     }
     int done = rows.len % (Py_ssize_t) sizeof(Record) == 0 && (uintptr_t) rows.buf % sizeof(double) == 0 &&
                add_up(batch, rows.buf, rows.len / (Py_ssize_t) sizeof(Record));
-    if (done)
-        add_batch(words, batch);
+    if (done) {
+        Area area = whole_area(words);
+        add_batch(&area, batch);
+    }
     PyBuffer_Release(&rows);
     return done;
 }
 
-static int is_told(void) { return memory_of(&lowest) != NULL && memory_of(&upper) != NULL; }
+/* Whether all of these are numbers that sums and extremes can be. */
+static int are_plausible(const double *numbers, Py_ssize_t count) {
+    int are = 1;
+    for (Py_ssize_t each = 0; each < count; each++)
+        are &= numbers[each] >= 0.0 && numbers[each] <= at.largest_sum;
+    return are;
+}
+
+/* Whether an area can be right that is to hold so many records: as `folded.flaws`, which then finds nothing. */
+static int can_be_right(const Area *area, uint64_t known, double now) {
+    const uint64_t *words = area->words, *seconds = words - area->skipped;
+    const double *reals = (const double *) words;
+    uint64_t valid = words[at.valid], invalid = words[at.invalid];
+    if (known > at.most_records || valid > at.most_records || invalid > at.most_records || valid + invalid != known)
+        return 0;
+    for (int each = 0; each < MEASURES; each++) {
+        uint64_t total = 0, bits = 0;
+        for (Py_ssize_t bucket = area->span[each].first; bucket < area->span[each].end; bucket++) {
+            total += words[area->start[each] + bucket];
+            bits |= words[area->start[each] + bucket];
+        }
+        if (total != valid || bits >= 2 * at.most_records || reals[at.min + each] > reals[at.max + each])
+            return 0;
+    }
+    if (!are_plausible(reals + at.sum, MEASURES) || !are_plausible(reals + at.min, MEASURES) ||
+        !are_plausible(reals + at.max, MEASURES) || !are_plausible((const double *) seconds + at.latency_sum, at.seconds) ||
+        !are_plausible((const double *) seconds + at.latency_max, at.seconds) || !(now >= 0.0 && now <= at.latest))
+        return 0;
+    uint64_t last = (uint64_t) (now + 1.0);
+    int is_beyond = 0;
+    for (Py_ssize_t place = 0; place < at.seconds; place++)
+        is_beyond |= seconds[at.second + place] > last || seconds[at.requests + place] > known ||
+                     seconds[at.second_errors + place] > words[at.errors];
+    return !is_beyond;
+}
+
+/* Copy an area from shared memory, packed, with room for more records. Of each sketch only what is between its extremes: no
+other bucket has ever been counted in. */
+static void copy_packed(const Area *area, const uint64_t *words) {
+    uint64_t *to = area->words;
+    Py_ssize_t size = (Py_ssize_t) sizeof *words, after = at.sketch + area->skipped;
+    memcpy(to + at.sketch, words + after, (size_t) ((at.end - after) * size));
+    for (int each = 0; each < MEASURES; each++) {
+        Span room = area->span[each];
+        Span span = span_between(((const double *) to)[at.min + each], ((const double *) to)[at.max + each]);
+        memset(to + area->start[each] + room.first, 0, (size_t) ((room.end - room.first) * size));
+        if (room.first <= span.first && span.end <= room.end)
+            memcpy(to + area->start[each] + span.first, words + at.sketch + each * at.buckets + span.first,
+                   (size_t) ((span.end - span.first) * size));
+    }
+}
+
+/* The buckets that have records of an area or of a batch. */
+static Span both_of(const uint64_t *words, const Batch *batch, int each) {
+    double least = ((const double *) words)[at.min + each], most = ((const double *) words)[at.max + each];
+    if (batch->records > 0 && (words[at.valid] == 0 || batch->least[each] < least))
+        least = batch->least[each];
+    if (batch->records > 0 && (words[at.valid] == 0 || batch->most[each] > most))
+        most = batch->most[each];
+    return span_between(least, most);
+}
+
+PyObject *pack_area(const uint64_t *words, uint64_t known, const Record *rows, Py_ssize_t count, double now) {
+    enum { MOST_HEAD = 64 };
+    Py_ssize_t size = (Py_ssize_t) sizeof *words;
+    uint64_t head[MOST_HEAD] = {0};
+    Batch batch;
+    batch.records = batch.runs = 0;
+    if (!is_told() || at.sketch > MOST_HEAD || (count > 0 && !add_up(&batch, rows, count)))
+        return Py_NewRef(Py_None);
+    if (known > 0)
+        memcpy(head, words, (size_t) (at.sketch * size));
+    Span spans[MEASURES];
+    for (int each = 0; each < MEASURES; each++)
+        spans[each] = both_of(head, &batch, each);
+    Area area = area_of_spans(NULL, spans);
+    PyObject *packed = PyByteArray_FromStringAndSize(NULL, area.size * size);
+    if (packed == NULL)
+        return NULL;
+    area.words = (uint64_t *) PyByteArray_AS_STRING(packed);
+    if (known > 0) {
+        memcpy(area.words, head, (size_t) (at.sketch * size));
+        copy_packed(&area, words);
+    } else
+        memset(area.words, 0, (size_t) (area.size * size));
+    if (known > 0 && !can_be_right(&area, known, now)) {
+        Py_DECREF(packed);
+        return Py_NewRef(Py_None);
+    }
+    add_batch(&area, &batch);
+    return packed;
+}
+
+/* `unpack(packed, area)`: fill an area that is 0. */
+static PyObject *unpack(PyObject *Py_UNUSED(module), PyObject *args) {
+    Py_buffer packed, whole;
+    if (!PyArg_ParseTuple(args, "y*w*", &packed, &whole))
+        return NULL;
+    Area from, to;
+    int is_right = find_area(&packed, &from) && find_area(&whole, &to) && to.skipped == 0;
+    if (is_right) {
+        size_t size = sizeof *to.words;
+        Py_ssize_t after = at.sketch + MEASURES * at.buckets;
+        memcpy(to.words, from.words, (size_t) at.sketch * size);
+        memcpy(to.words + after, from.words + after - from.skipped, (size_t) (at.end - after) * size);
+        for (int each = 0; each < MEASURES; each++)
+            memcpy(to.words + to.start[each] + from.span[each].first, from.words + from.start[each] + from.span[each].first,
+                   (size_t) (from.span[each].end - from.span[each].first) * size);
+    }
+    PyBuffer_Release(&packed);
+    PyBuffer_Release(&whole);
+    if (!is_right) {
+        PyErr_SetString(PyExc_ValueError, "wanted a packed area, and one that is not");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
 
 /* `_add_rows(folded, rows)`: an area, and an array of records. */
 static PyObject *add_rows(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
@@ -190,42 +357,6 @@ PyObject *add_tails(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize
     return left;
 }
 
-/* Whether all of these are numbers that sums and extremes can be. */
-static int are_plausible(const double *numbers, Py_ssize_t count) {
-    int are = 1;
-    for (Py_ssize_t each = 0; each < count; each++)
-        are &= numbers[each] >= 0.0 && numbers[each] <= at.largest_sum;
-    return are;
-}
-
-/* Whether an area can be right that is to hold so many records: as `folded.flaws`, which then finds nothing. */
-static int can_be_right(const uint64_t *words, uint64_t known, double now) {
-    const double *reals = (const double *) words;
-    uint64_t valid = words[at.valid], invalid = words[at.invalid];
-    if (known > at.most_records || valid > at.most_records || invalid > at.most_records || valid + invalid != known)
-        return 0;
-    for (int each = 0; each < MEASURES; each++) {
-        const uint64_t *buckets = words + at.sketch + each * at.buckets;
-        uint64_t total = 0, bits = 0;
-        for (Py_ssize_t bucket = 0; bucket < at.buckets; bucket++) {
-            total += buckets[bucket];
-            bits |= buckets[bucket];
-        }
-        if (total != valid || bits >= 2 * at.most_records || reals[at.min + each] > reals[at.max + each])
-            return 0;
-    }
-    if (!are_plausible(reals + at.sum, MEASURES) || !are_plausible(reals + at.min, MEASURES) ||
-        !are_plausible(reals + at.max, MEASURES) || !are_plausible(reals + at.latency_sum, at.seconds) ||
-        !are_plausible(reals + at.latency_max, at.seconds) || !(now >= 0.0 && now <= at.latest))
-        return 0;
-    uint64_t last = (uint64_t) (now + 1.0);
-    int is_beyond = 0;
-    for (Py_ssize_t place = 0; place < at.seconds; place++)
-        is_beyond |= words[at.second + place] > last || words[at.requests + place] > known ||
-                     words[at.second_errors + place] > words[at.errors];
-    return !is_beyond;
-}
-
 /* Words of area number `index` of a buffer of them; NULL for one that is not in it. */
 static uint64_t *area_in(const Py_buffer *areas, Py_ssize_t index) {
     Py_ssize_t size = at.end * (Py_ssize_t) sizeof(uint64_t);
@@ -243,9 +374,10 @@ static PyObject *doubtful(PyObject *Py_UNUSED(module), PyObject *args) {
         return NULL;
     PyObject *found = PyList_New(0);
     for (Py_ssize_t each = 0; found != NULL && each < PyList_GET_SIZE(known); each++) {
-        const uint64_t *words = area_in(&areas, each);
+        uint64_t *words = area_in(&areas, each);
+        Area area = whole_area(words);
         Py_ssize_t count = as_index(PyList_GET_ITEM(known, each), PY_SSIZE_T_MAX);
-        if (words != NULL && count >= 0 && can_be_right(words, (uint64_t) count, now))
+        if (words != NULL && count >= 0 && can_be_right(&area, (uint64_t) count, now))
             continue;
         PyObject *index = PyLong_FromSsize_t(each);
         if (index == NULL || PyList_Append(found, index) < 0)
@@ -260,20 +392,22 @@ static PyObject *doubtful(PyObject *Py_UNUSED(module), PyObject *args) {
 static inline double lesser(double one, double other) { return one < other || isnan(one) ? one : other; }
 static inline double greater(double one, double other) { return one > other || isnan(one) ? one : other; }
 
-/* Add an area to what others came to, which begins as nothing: as `folded.merge`. */
-static void add_area(uint64_t *restrict merged, const uint64_t *restrict words, int *is_first) {
+void add_area(uint64_t *restrict merged, const Area *area) {
     double *sums = (double *) merged;
-    const double *reals = (const double *) words;
+    const uint64_t *words = area->words, *seconds = words - area->skipped;
+    const double *reals = (const double *) words, *latencies = (const double *) seconds;
     if (words[at.valid] > 0) {
+        int is_first = merged[at.valid] == 0;
         for (int each = 0; each < MEASURES; each++) {
             Py_ssize_t sum = at.sum + each, least = at.min + each, most = at.max + each;
             sums[sum] += reals[sum];
-            sums[least] = *is_first ? reals[least] : lesser(sums[least], reals[least]);
-            sums[most] = *is_first ? reals[most] : greater(sums[most], reals[most]);
+            sums[least] = is_first ? reals[least] : lesser(sums[least], reals[least]);
+            sums[most] = is_first ? reals[most] : greater(sums[most], reals[most]);
+            uint64_t *target = merged + at.sketch + each * at.buckets;
+            const uint64_t *buckets = words + area->start[each];
+            for (Py_ssize_t bucket = area->span[each].first; bucket < area->span[each].end; bucket++)
+                target[bucket] += buckets[bucket];
         }
-        for (Py_ssize_t bucket = at.sketch; bucket < at.sketch + MEASURES * at.buckets; bucket++)
-            merged[bucket] += words[bucket];
-        *is_first = 0;
     }
     merged[at.valid] += words[at.valid];
     merged[at.invalid] += words[at.invalid];
@@ -281,35 +415,35 @@ static void add_area(uint64_t *restrict merged, const uint64_t *restrict words, 
     for (Py_ssize_t place = 0; place < at.seconds; place++) {
         Py_ssize_t second = at.second + place, requests = at.requests + place, errors = at.second_errors + place;
         Py_ssize_t latency = at.latency_sum + place, largest = at.latency_max + place;
-        if (words[second] < merged[second])
+        if (seconds[second] < merged[second])
             continue;
-        if (words[second] > merged[second]) {
-            merged[second] = words[second];
+        if (seconds[second] > merged[second]) {
+            merged[second] = seconds[second];
             merged[requests] = merged[errors] = 0;
             sums[latency] = sums[largest] = 0.0;
         }
-        merged[requests] += words[requests];
-        merged[errors] += words[errors];
-        sums[latency] += reals[latency];
-        sums[largest] = greater(sums[largest], reals[largest]);
+        merged[requests] += seconds[requests];
+        merged[errors] += seconds[errors];
+        sums[latency] += latencies[latency];
+        sums[largest] = greater(sums[largest], latencies[largest]);
     }
 }
 
-/* `add_areas(merged, areas, which)`: add those areas to an empty one. */
+/* `add_areas(merged, areas, which)`: add those areas to one. */
 static PyObject *add_areas(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_buffer merged, areas;
     PyObject *which;
     if (!PyArg_ParseTuple(args, "w*y*O!", &merged, &areas, &PyList_Type, &which))
         return NULL;
     uint64_t *target = area_in(&merged, 0);
-    int is_first = 1;
     for (Py_ssize_t each = 0; each < PyList_GET_SIZE(which); each++) {
-        const uint64_t *words = area_in(&areas, as_index(PyList_GET_ITEM(which, each), PY_SSIZE_T_MAX));
+        uint64_t *words = area_in(&areas, as_index(PyList_GET_ITEM(which, each), PY_SSIZE_T_MAX));
         if (target == NULL || words == NULL) {
             PyErr_SetString(PyExc_IndexError, "there is no such area");
             break;
         }
-        add_area(target, words, &is_first);
+        Area area = whole_area(words);
+        add_area(target, &area);
     }
     PyBuffer_Release(&areas);
     PyBuffer_Release(&merged);
@@ -348,6 +482,7 @@ static PyType_Slot slots[] = {
 static PyMethodDef functions[] = {
     {"doubtful", doubtful, METH_VARARGS,
      "The indices of those areas that may have a flaw, as areas of so many records each. See `folded`."},
+    {"unpack", unpack, METH_VARARGS, "Make a packed area a whole one, which is 0 before. See `folded`."},
     {"add_areas", add_areas, METH_VARARGS, "Add those areas of these indices to an empty one. See `folded`."},
     {0},
 };

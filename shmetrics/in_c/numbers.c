@@ -40,6 +40,12 @@ static PyObject *other(PyObject *number, double value, PyObject *remembered, Py_
 
 /* One number; as Python has it, by way of `remembered`, where it is large or no float. */
 static PyObject *text_of(PyObject *number, PyObject *remembered, Py_ssize_t most) {
+    if (PyLong_CheckExact(number)) {
+        int is_beyond;
+        long count = PyLong_AsLongAndOverflow(number, &is_beyond);
+        if (!is_beyond && count > -LARGE && count < LARGE)
+            return whole((uint32_t) (count < 0 ? -count : count), count < 0);
+    }
     double value = PyFloat_Check(number) ? PyFloat_AS_DOUBLE(number) : LARGE;
     if (!PyFloat_Check(number)) { /* what is equal is remembered alike, but for zeros */
         int is_something = PyObject_IsTrue(number);

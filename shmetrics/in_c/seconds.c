@@ -7,7 +7,7 @@ enum { MOST_SECONDS = 128, LANES = 8 };
 
 /* From `folded` and `statistics`, by `use_seconds`: words of an area, and seconds. */
 static struct {
-    Py_ssize_t second, requests, latency_sum, seconds, end, recent;
+    Py_ssize_t second, requests, latency_sum, seconds, recent;
     double current, busy, minute;
 } at;
 
@@ -47,7 +47,8 @@ static void spread(double *service, Py_ssize_t count, double now) {
 }
 
 /* The three rates of one worker. */
-static PyObject *rates_of(const uint64_t *words, double now, double lifetime) {
+static PyObject *rates_of(const Area *area, double now, double lifetime) {
+    const uint64_t *words = area->words - area->skipped;
     double requests[MOST_SECONDS], service[MOST_SECONDS];
     uint64_t last = (uint64_t) now;
     Py_ssize_t count = last < (uint64_t) at.recent ? (Py_ssize_t) last + 1 : at.recent; /* it may have booted just now */
@@ -80,9 +81,9 @@ static PyObject *recent_rates(PyObject *Py_UNUSED(module), PyObject *args) {
         double lifetime = PyFloat_AsDouble(PyList_GET_ITEM(lifetimes, each));
         PyObject *rates = NULL;
         if (!PyErr_Occurred() && PyObject_GetBuffer(PyList_GET_ITEM(areas, each), &area, PyBUF_SIMPLE) == 0) {
-            if (at.end > 0 && area.len >= at.end * (Py_ssize_t) sizeof(uint64_t) &&
-                (uintptr_t) area.buf % sizeof(uint64_t) == 0)
-                rates = rates_of(area.buf, now, lifetime);
+            Area found_in;
+            if (at.recent > 0 && find_area(&area, &found_in))
+                rates = rates_of(&found_in, now, lifetime);
             else
                 PyErr_SetString(PyExc_ValueError, "wanted folded areas");
             PyBuffer_Release(&area);
@@ -95,13 +96,13 @@ static PyObject *recent_rates(PyObject *Py_UNUSED(module), PyObject *args) {
 }
 
 static PyObject *use_seconds(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
-    static char *names[] = {"second", "requests", "latency_sum", "seconds", "end",
-                            "recent", "current",  "busy",        "minute",  NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$nnnnnnddd", names, &at.second, &at.requests, &at.latency_sum,
-                                     &at.seconds, &at.end, &at.recent, &at.current, &at.busy, &at.minute))
+    static char *names[] = {"second", "requests", "latency_sum", "seconds", "recent",
+                            "current", "busy", "minute", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$nnnnnddd", names, &at.second, &at.requests, &at.latency_sum,
+                                     &at.seconds, &at.recent, &at.current, &at.busy, &at.minute))
         return NULL;
     if (at.recent > MOST_SECONDS) {
-        at.end = 0;
+        at.recent = 0;
         PyErr_SetString(PyExc_TypeError, "so many seconds are not recent");
         return NULL;
     }

@@ -242,7 +242,8 @@ int add_window(PyObject *module);
 int add_numbers(PyObject *module);
 int add_seconds(PyObject *module);
 int add_ranks(PyObject *module);
-int add_rows_of_rings(PyObject *module);
+int add_copies(PyObject *module);
+int add_cells(PyObject *module);
 int add_process(PyObject *module);
 PyObject *use_asgi(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *use_wsgi(PyObject *module, PyObject *args, PyObject *keywords);
@@ -252,6 +253,32 @@ PyObject *use_context(PyObject *module, PyObject *variable);
 PyObject *use_fold(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *add_tails(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *use_calls(PyObject *module, PyObject *args, PyObject *keywords);
+
+/* Folded areas: `layout.FOLDED`, or the same packed: without those buckets of each sketch that are not between the extremes
+of its measure, which have never been counted in; and these are behind all else. */
+typedef struct {
+    Py_ssize_t first, end;
+} Span;
+
+typedef struct {
+    uint64_t *words;
+    Py_ssize_t skipped, size; /* how many words its seconds are before where they are in FOLDED; and how many it has */
+    Py_ssize_t start[5];      /* of each measure, where bucket 0 is, or would be */
+    Span span[5];             /* and which buckets there are */
+} Area;
+
+Area whole_area(uint64_t *words);
+Area packed_area(uint64_t *words);
+
+/* What a buffer holds, packed or not; whether it does. */
+int find_area(const Py_buffer *buffer, Area *area);
+
+/* A bytearray with an area from shared memory in which so many records are folded, and with the rows that are not, packed;
+None where that is left to Python: the area cannot be right, or a row is not valid. */
+PyObject *pack_area(const uint64_t *words, uint64_t known, const Record *rows, Py_ssize_t count, double now);
+
+/* Add an area to what others came to, which begins as nothing: as `folded.merge`. */
+void add_area(uint64_t *restrict merged, const Area *area);
 
 /* Show a request as ``METHOD PATH``; NULL without an exception where that is left to Python. */
 PyObject *enter_request(Board *board, PyObject *method, PyObject *path, double now);
