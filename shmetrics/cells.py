@@ -175,7 +175,8 @@ class Plan:
             for cell, of in zip(self._at[rule].tolist(), self._of[rule].tolist(), strict=True)
         ]
         known = np.array(others, np.intp).reshape(-1, 3)
-        return self._first, self._serial, conditions, self._series, self._is_count, self._added, known
+        is_count = -self._is_count.astype(np.int64)
+        return self._first, self._serial, conditions, self._series, is_count, self._added, known
 
     @cached_property
     def _buckets(self) -> list[NDArray[np.intp]]:

@@ -186,18 +186,26 @@ class Copier:
         """
         if not self._is_native:
             return self._attempt(slots, extent)
-        found = self._attempt_in_c(slots, extent, Folded() if total is None else total)
+        found = self._attempt_in_c(slots, extent, total)
         odd = [slot for slot, copy in zip(slots, found, strict=True) if copy is None]
         again = iter(self._attempt(odd, extent) if odd else ())
         return [next(again) if copy is None else copy for copy in found]
 
-    def _attempt_in_c(self, slots: list[int], extent: int, total: Folded) -> list[SlotCopy | None]:
+    def _attempt_in_c(self, slots: list[int], extent: int, total: Folded | None) -> list[SlotCopy | None]:
         """An attempt at those slots that are as they mostly are; None for the others."""
         segment, count = self._segment, len(slots)
         descriptor = segment.descriptor if (self._words[slots, STATE] == CLAIMED).any() else -1
         boards, cells = np.empty(count, BOARD), np.empty((count, extent))
         found: list[SlotCopy | None] = native.bring(
-            slots, self._place, self._clock, descriptor, _TYPES, segment.memory, boards, cells, total.area
+            slots,
+            self._place,
+            self._clock,
+            descriptor,
+            _TYPES,
+            segment.memory,
+            boards,
+            cells,
+            None if total is None else total.area,
         )
         for at, copy in enumerate(found):
             if copy is not None and copy.exemplars is None:

@@ -1,11 +1,13 @@
 """Merging: from one read's copies of slots to one `Snapshot` of the fleet. Pure."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from shmetrics import native
 from shmetrics.board import Busy, busy_of, crowd_of, requests_on
 from shmetrics.copies import SlotCopy
 from shmetrics.exemplars import INFERENCE_TIME, slowest
@@ -42,8 +44,9 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         not believed or not slot.claimed or retired_generation[slot.slot] >= slot.generation
         for slot, believed in zip(copy.slots, is_believed, strict=True)
     ]
+    facts = native.instead("worker_facts", _facts)
     workers = [
-        _worker(slot, copy, retired=done)
+        _worker(slot, copy, facts, retired=done)
         for slot, believed, done in zip(copy.slots, is_believed, is_retired, strict=True)
         # A FREE slot that the retired area does not know is one whose claimant died half-way: no worker to show.
         if believed and (slot.claimed or retired_generation[slot.slot] == slot.generation)
@@ -110,50 +113,59 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
     )
 
 
-def _worker(copy: SlotCopy, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:
-    """One worker. There may be hundreds, so this is all of a third of a merge: hence no names of tuples' members."""
-    slot, _, is_locked, generation, owner, hot, kept, first, rows, board, cells, *_ = copy
-    _, _, pid, start_ticks, _, claimed_at, ended, heartbeat, role, garbage = owner
-    head, _, errors, hits, misses, dropped, uncounted = hot
-    now = hub.taken_at
-    alive = is_locked and not retired
-    window_start = max(0, head - hub.layout.window_size)
-    before = _NOTHING
-    if window_start:
-        *_, errors_before, hits_before, misses_before = rows.item(window_start - first - 1)
-        before = Counters(window_start, errors_before, hits_before, misses_before)
-    last_seen = max(_time(heartbeat, now), _time(rows.item(-1)[0], now) if len(rows) else 0.0)
-    ended_at = _time(ended, now) or None
+def _worker(copy: SlotCopy, hub: HubCopy, facts: "_Facts", *, retired: bool) -> WorkerSnapshot:
+    known = facts(copy, retired, hub.taken_at, hub.layout.window_size, LINGER, _MOST, _NOTHING)
+    board = copy.board
+    known["role"] = _role(known["role"])
+    known["in_flight"] = () if board is None else requests_on(board, hub.taken_at)
+    known["crowd"] = 0 if board is None else crowd_of(board)
+    known["busy"] = _NEVER_BUSY if board is None else busy_of(board)
     worker = object.__new__(WorkerSnapshot)
-    # Its constructor sets field by field, past its own lock: three times as long.
-    object.__setattr__(worker, "__dict__", {
-        "slot": slot,
-        "generation": generation,
-        "alive": alive,
-        "counted": alive or (ended_at or last_seen) > now - LINGER,
-        "in_totals": not retired,
-        "stale": False,
-        "pid": pid,
-        "start_ticks": start_ticks,
-        "role": _role(role),
-        "claimed_at": _time(claimed_at, now),
-        "last_seen": last_seen,
-        "ended_at": None if alive else ended_at,
-        "counters": Counters(head + uncounted, errors, hits, misses, dropped),
-        "kept": kept,
-        "window": rows[window_start - first :],
-        "before_window": before,
-        "in_flight": () if board is None else requests_on(board, now),
-        "crowd": 0 if board is None else crowd_of(board),
-        "busy": _NEVER_BUSY if board is None else busy_of(board),
-        "cells": cells,
-        "garbage_counts": garbage if max(garbage) < _MOST else [],
-    })  # fmt: skip
+    object.__setattr__(worker, "__dict__", known)  # its constructor sets field by field, past its own lock: far longer
     return worker
 
 
+_Facts = Callable[[SlotCopy, bool, float, int, float, int, Counters], dict[str, Any]]
 _role = lru_cache(1024)(printable)
 """Roles as they are shown: those of one fleet are mostly the same, read after read."""
+
+
+def _facts(
+    copy: SlotCopy, retired: bool, now: float, window_size: int, linger: float, most: int, nothing: Counters
+) -> dict[str, Any]:
+    """What is known of a worker, but for its board: the fields of `WorkerSnapshot`. C's has the same parameters.
+
+    ``most``: counts from here on cannot be believed. ``nothing``: the counters before the first record.
+    """
+    hot, owner, rows = copy.hot, copy.owner, copy.rows
+    alive = copy.alive and not retired
+    window_start = max(0, hot.head - window_size)
+    before = nothing
+    if window_start:
+        *_, errors, hits, misses = rows.item(window_start - copy.first - 1)
+        before = Counters(window_start, errors, hits, misses)
+    last_seen = max(_time(owner.heartbeat, now), _time(rows.item(-1)[0], now) if len(rows) else 0.0)
+    ended_at = _time(owner.ended_at, now) or None
+    return {
+        "slot": copy.slot,
+        "generation": copy.generation,
+        "alive": alive,
+        "counted": alive or (ended_at or last_seen) > now - linger,
+        "in_totals": not retired,
+        "stale": False,
+        "pid": owner.pid,
+        "start_ticks": owner.start_ticks,
+        "role": owner.role,
+        "claimed_at": _time(owner.claimed_at, now),
+        "last_seen": last_seen,
+        "ended_at": None if alive else ended_at,
+        "counters": Counters(hot.requests, hot.errors, hot.cache_hits, hot.cache_misses, hot.dropped),
+        "kept": copy.kept,
+        "window": rows[window_start - copy.first :],
+        "before_window": before,
+        "cells": copy.cells,
+        "garbage_counts": owner.garbage if max(owner.garbage) < most else [],
+    }
 
 
 def _as_stale(worker: WorkerSnapshot, hub: HubCopy, *, retired: bool) -> WorkerSnapshot:

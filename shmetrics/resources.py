@@ -118,9 +118,9 @@ def process_figures(workers: Sequence[WorkerSnapshot]) -> list[ProcessFigures | 
     when the worker did, had it when the descriptors were counted too.
     """
     found: list[ProcessFigures | None] = []
-    read, count_open = _stat_reader(), native.instead("open_descriptors", _open_fds)
+    read = _stat_reader()
     for worker in workers:
-        open_fds = count_open(worker.pid) if worker.alive else None
+        open_fds = _open_fds(worker.pid) if worker.alive else None
         stat = _stat_of(worker, read) if worker.alive else None
         if stat is None:
             found.append(None)

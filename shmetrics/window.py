@@ -49,7 +49,7 @@ class Windows:
     """The windows of some workers from a monotonic time on, all in one table, of which each worker has its columns."""
 
     def __init__(self, workers: Sequence[WorkerSnapshot], *, since: float = 0.0) -> None:
-        parts = ((at, _part(worker, since)) for at, worker in enumerate(workers) if len(worker.window))
+        parts = [(at, _part(worker, since)) for at, worker in enumerate(workers) if len(worker.window)]
         self._parts = {at: part for at, part in parts if len(part.rows)}
         """By the worker's index; of those that have any records."""
         self.counts = [0] * len(workers)

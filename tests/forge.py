@@ -90,7 +90,7 @@ def worker(rows=(), *, window_size=100, counters=None, **fields):
         last_seen=float(rows["time"][-1]) if len(rows) else NOW - 500.0,
         ended_at=None,
         counters=_counters_at(rows)._replace(**(counters or {})),
-        area=folded_of(rows).area,
+        kept=folded_of(rows).area,
         window=window,
         before_window=_counters_at(before),
         in_flight=(),
@@ -221,7 +221,7 @@ def slot_copy(
             dropped=dropped,
             uncounted=uncounted,
         ),
-        area=folded_of(rows[:folded]).area,
+        kept=folded_of(rows).area,
         first=first,
         rows=rows[first:],
         board=board_of(in_flight, **(board or {})),
@@ -245,10 +245,7 @@ def retired(rows=(), *, folded_generation=None, **counts):
 
 
 def hub_copy(*slots, retired_area=None, stale=(), header=None, **fields):
-    """All that one read brings home, in the one block of folded areas that `merge.snapshot` expects."""
-    areas = np.zeros(1 + len(slots), FOLDED)
-    for at, slot in enumerate(slots, 1):
-        areas[at] = slot.area
+    """All that one read brings home."""
     head = np.zeros(1, HEADER)
     for name, value in {"created_monotonic": NOW - 500.0, **(header or {})}.items():
         head[name] = value
@@ -259,8 +256,8 @@ def hub_copy(*slots, retired_area=None, stale=(), header=None, **fields):
         taken_at_wall=1.7e9,
         unlinked=False,
         header=head[0],
-        slots=[slot._replace(area=areas[at, ...]) for at, slot in enumerate(slots, 1)],
-        areas=areas,
+        slots=list(slots),
+        total=Folded(),
         retired=retired() if retired_area is None else retired_area,
         stale=list(stale),
         flaws={},

@@ -14,15 +14,21 @@ def insist(reader, when=lambda: True):
         fails = when()
         return read_slots(extent)
 
-    def attempt_or_fail(slots, areas, extent):
+    def attempt_or_fail(slots, extent, total=None):
         nonlocal fails
         if fails:
             fails = False
             return [CHANGED] * len(slots)
-        return attempt(slots, areas, extent)
+        return attempt(slots, extent, total)
 
     reader._read_slots, copier.attempt = read_slots_again, attempt_or_fail
     return reader
+
+
+def in_python(view):
+    """A `View`, or one that insists, which makes its attempts in Python: by steps that a test can come between."""
+    view._reader._copier._is_native = False
+    return view
 
 
 def insisting_view(target, **options):

@@ -219,10 +219,6 @@ def test_a_machine_that_has_booted_just_now_has_no_seconds_before_that(now):
         ("at_ranks", (bytes(80), 10, [10])),
         ("at_ranks", (bytes(80), 10, [3, 2])),
         ("at_ranks", (bytes(80), 10, [0] * 17)),
-        ("copy_ring", (bytes(640), 0, 0, 0, bytearray(64))),
-        ("copy_ring", (bytes(640), -8, 4, 0, bytearray(64))),
-        ("copy_ring", (bytes(640), 8, 10, 0, bytearray(64))),
-        ("copy_ring", (bytes(640), 0, 8, 0, bytearray(640))),
         ("recent_rates", ([bytes(8)], [1.0], 1.0)),
         ("recent_rates", ([bytes(FOLDED.itemsize)], [], 1.0)),
         ("recent_rates", ([bytes(FOLDED.itemsize)], ["long"], 1.0)),
@@ -236,21 +232,6 @@ def test_what_does_not_fit_is_refused_or_left_to_python(name, args):
     except (ValueError, IndexError, TypeError, OverflowError):
         return
     assert found in (None, [0])
-
-
-@pytest.mark.parametrize("first", [0, 3, 7, 8, 2**40 + 5])
-@pytest.mark.parametrize("count", [0, 1, 5, 8])
-def test_rows_come_out_of_a_ring_in_their_order_with_the_latest_of_their_times(first, count):
-    ring, rows = random_records(1, 8, seconds=80.0), records([0.0] * count)
-    latest = _native.copy_ring(ring, 0, 8, first, rows)
-    wanted = ring[(first + np.arange(count)) % 8]
-    assert rows.tobytes() == wanted.tobytes()
-    assert latest == (wanted["time"].max() if count else -math.inf)
-
-
-def test_a_time_that_is_no_number_is_not_the_latest():
-    ring = records([np.nan, 3.0, np.nan, 2.0])
-    assert _native.copy_ring(ring, 0, 4, 0, records([0.0] * 4)) == 3.0
 
 
 def test_a_process_is_told_as_proc_has_it():

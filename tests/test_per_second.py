@@ -149,4 +149,4 @@ class TestStability:
 
     def test_the_largest_believable_latencies_stay_finite(self):
         folded = folded_of(at(2, 300, inference_time=0.99e18), at(1, 1, inference_time=1e-300))
-        assert 0.0 < statistics(fleet(worker([NOW], area=folded.area)))["stability_score"] <= 1.0
+        assert 0.0 < statistics(fleet(worker([NOW], kept=folded.area)))["stability_score"] <= 1.0

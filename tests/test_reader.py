@@ -9,20 +9,28 @@ import time
 import numpy as np
 import pytest
 
-from shmetrics import Hub, guards, naming, slots
+from shmetrics import Hub, guards, naming, native, slots
 from shmetrics.copies import CHANGED, Copier, SlotCopy
-from shmetrics.folded import Folded
+from shmetrics.folded import Folded, unpacked
 from shmetrics.hub import View
-from shmetrics.layout import FOLD_BATCH, FOLDED
+from shmetrics.layout import FOLD_BATCH
 from shmetrics.metrics import PerformanceMetrics
 from shmetrics.reader import GUARD_PATIENCE, Reader
 from shmetrics.segment import attach
+from shmetrics.sketch import bucket_index
 from shmetrics.statistics import comprehensive
 from shmetrics.writer import Writer
 from tests.insisting import insist
 from tests.processes import in_forked_child
 
 pytestmark = pytest.mark.usefixtures("written_in")
+
+
+def once(copier, slots_):
+    """What comes of a single attempt: C leaves what is odd to another one."""
+    if not copier._is_native:
+        return copier.attempt(slots_, 0)
+    return [CHANGED if copy is None else copy for copy in copier._attempt_in_c(slots_, 0, Folded())]
 
 
 def _write_for_ever(name):
@@ -72,10 +80,10 @@ def test_no_row_is_torn_and_nothing_is_missing_while_the_writer_races_on(busy_wr
         assert rows["inference_time"].tolist() == list(range(slot.first + 1, slot.hot.head + 1))
         for measure, factor in (("batch_size", 2), ("preprocessing_time", 3), ("quantization_time", 4)):
             assert (rows[measure] == factor * rows["inference_time"]).all()
-        folded = Folded(slot.area)
-        assert int(folded.valid) == slot.hot.folded
-        assert folded.sketch.sum(axis=1).tolist() == [slot.hot.folded] * 5
-        assert float(folded.sum[0]) == slot.hot.folded * (slot.hot.folded + 1) / 2
+        folded = Folded(unpacked(slot.kept))
+        assert int(folded.valid) == slot.hot.head
+        assert folded.sketch.sum(axis=1).tolist() == [slot.hot.head] * 5
+        assert float(folded.sum[0]) == slot.hot.head * (slot.hot.head + 1) / 2
         assert slot.hot.head >= last
         last = slot.hot.head
     assert steady > 200
@@ -124,23 +132,21 @@ def test_a_stopped_worker_that_holds_its_guard_does_not_stop_a_reader(hub_name, 
         assert again or snapshot.health.seconds_waited == 0.0
 
 
-def test_a_slot_that_never_keeps_still_is_shown_as_it_was_and_flagged(make_segment, monkeypatch):
+def test_a_slot_that_never_keeps_still_is_shown_as_it_was_and_flagged(make_segment):
     segment = make_segment()
     writer = Writer(segment)
     for _ in range(10):
         writer.record(0.5)
-    view = View(segment)
+    words, flips = slots.words_of(segment, 0), iter([])
+
+    def change_meanwhile():
+        """The clock is asked when all is copied, and before it is found out whether it changed."""
+        words[slots.GENERATION] = next(flips, words[slots.GENERATION])
+        return time.monotonic()
+
+    view = View(segment, clock=change_meanwhile)
     assert not view.snapshot().workers[0].stale
-    words = slots.words_of(segment, 0)
-
-    flips = iter(range(1000))
-
-    def copy_ring(self, slot, first, head):
-        words[slots.GENERATION] = 100 + next(flips)
-        return plain(self, slot, first, head)
-
-    plain = Copier._copy_ring
-    monkeypatch.setattr(Copier, "_copy_ring", copy_ring)
+    flips = iter(range(100, 1000))
     snapshot = view.snapshot()
     assert snapshot.workers[0].stale
     assert snapshot.health.stale_slots == 1
@@ -233,21 +239,21 @@ def test_a_claimant_that_died_half_way_is_no_corruption(make_segment):
 
 
 @pytest.mark.parametrize(("ahead", "accepted"), [(-1, True), (0, False), (1, False)])
-def test_a_row_that_the_writer_may_just_be_overwriting_is_not_accepted(make_segment, monkeypatch, ahead, accepted):
+def test_a_row_that_the_writer_may_just_be_overwriting_is_not_accepted(make_segment, ahead, accepted):
     """The commit word after the copy is `first + capacity + ahead`: the next record goes where row `first` is."""
     segment = make_segment(window_size=511)
     writer = Writer(segment)
     for step in range(3 * FOLD_BATCH):
         writer.record(step)
-    copier, plain, words = Copier(segment, time.monotonic), Copier._copy_ring, slots.words_of(segment, 0)
+    words = slots.words_of(segment, 0)
+    hot = slots.read_hot(words)
+    first = min(hot.folded, hot.head - 512)
 
-    def copy_meanwhile(self, slot, first, head):
-        rows = plain(self, slot, first, head)
+    def record_meanwhile():
         words[slots.HEAD] = first + segment.layout.capacity + ahead
-        return rows
+        return time.monotonic()
 
-    monkeypatch.setattr(Copier, "_copy_ring", copy_meanwhile)
-    (copy,) = copier.attempt([0], np.zeros(1, FOLDED), 0)
+    (copy,) = once(Copier(segment, record_meanwhile), [0])
     assert isinstance(copy, SlotCopy) if accepted else copy == CHANGED
     writer._leave_slot()
 
@@ -334,13 +340,13 @@ class TestAllAtOnce:
             writer._leave_slot()
 
     def counts(self, copy):
-        """Of each slot copied: its number, its records, and those in its folded area."""
-        return [(each.slot, each.hot.head, int(each.area["valid"])) for each in copy.slots]
+        """Of each slot copied: its number, its records, and those in its area."""
+        return [(each.slot, each.hot.head, int(unpacked(each.kept)["valid"])) for each in copy.slots]
 
     def test_guards_of_workers_that_keep_still_are_not_even_opened(self, fleet, monkeypatch):
         segment, _ = fleet
         monkeypatch.setattr(guards, "open_existing", pytest.fail)
-        assert self.counts(Reader(segment).read()) == [(at, FOLD_BATCH + 100 * (at + 1), FOLD_BATCH) for at in range(3)]
+        assert self.counts(Reader(segment).read()) == [(at, *2 * [FOLD_BATCH + 100 * (at + 1)]) for at in range(3)]
 
     def test_a_slot_that_changed_is_copied_again_with_its_guard_which_is_then_given_back(self, fleet):
         segment, writers = fleet
@@ -348,8 +354,8 @@ class TestAllAtOnce:
         attempt = reader._copier.attempt
         prefix = naming.semaphore_prefix(segment.name, segment.instance)
 
-        def fold_meanwhile(slots_, areas, extent):
-            found = attempt(slots_, areas, extent)
+        def fold_meanwhile(slots_, extent, total=None):
+            found = attempt(slots_, extent, total)
             if len(slots_) == 3:
                 found[1] = CHANGED
                 for _ in range(FOLD_BATCH):
@@ -362,23 +368,46 @@ class TestAllAtOnce:
         reader._copier.attempt = fold_meanwhile
         copy = reader.read()
         assert held == [([1], 0)]
-        batch = FOLD_BATCH
-        assert self.counts(copy) == [(0, batch + 100, batch), (1, 2 * batch + 200, 2 * batch), (2, batch + 300, batch)]
+        assert self.counts(copy) == [
+            (at, *2 * [count]) for at, count in enumerate((FOLD_BATCH + 100, 2 * FOLD_BATCH + 200, FOLD_BATCH + 300))
+        ]
         with guards.open_existing(guards.guard_name(prefix, 1, 1)) as guard:
             assert guard.value == 1
 
-    def test_a_fold_in_the_middle_of_the_attempt_is_noticed_in_its_slot_and_no_other(self, fleet, monkeypatch):
+    def test_a_fold_in_the_middle_of_the_attempt_is_noticed_in_its_slot_and_no_other(self, fleet):
         segment, writers = fleet
-        copier, plain = Copier(segment, time.monotonic), Copier._copy_hot
+        calls = iter(range(3))
 
-        def fold_first(self, slots_):
-            for _ in range(FOLD_BATCH):
-                writers[2].record(0.5)
-            return plain(self, slots_)
+        def fold_meanwhile():
+            if next(calls) == (2 if copier._is_native else 0):  # C asks the clock for each slot
+                for _ in range(FOLD_BATCH):
+                    writers[2].record(0.5)
+            return time.monotonic()
 
-        monkeypatch.setattr(Copier, "_copy_hot", fold_first)
-        found = copier.attempt([0, 1, 2], np.zeros(3, FOLDED), 0)
-        assert [copy == CHANGED for copy in found] == [False, False, True]
+        copier = Copier(segment, fold_meanwhile)
+        assert [copy == CHANGED for copy in once(copier, [0, 1, 2])] == [False, False, True]
+
+    @pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here")
+    def test_a_copy_that_no_total_was_wanted_of_is_in_none(self, fleet):
+        copier = Copier(fleet[0], time.monotonic)
+        assert [copy.is_added for copy in copier.attempt([0, 1, 2], 0)] == [False] * 3
+
+    def test_what_c_finds_odd_is_copied_by_python_and_the_others_stay_as_they_were(self, fleet, monkeypatch):
+        monkeypatch.setenv(native.VARIABLE, "1")
+        segment, writers = fleet
+        calls = iter(range(1000))
+
+        def fold_meanwhile():
+            if next(calls) == 1:
+                for _ in range(FOLD_BATCH):
+                    writers[1].record(0.5)
+            return time.monotonic()
+
+        copier, total = Copier(segment, fold_meanwhile), Folded()
+        found = copier.attempt([0, 1, 2], 0, total)
+        assert [copy.hot.head for copy in found] == [FOLD_BATCH + 100, 2 * FOLD_BATCH + 200, FOLD_BATCH + 300]
+        assert [copy.is_added for copy in found] == [True, False, True]
+        assert int(total.valid) == 2 * FOLD_BATCH + 400
 
     @pytest.mark.parametrize("bad", [0, 1, 2])
     def test_a_slot_that_is_left_out_leaves_the_others_areas_their_own(self, fleet, bad):
@@ -387,16 +416,13 @@ class TestAllAtOnce:
         slots.words_of(segment, writers[bad].slot)[slots.ERRORS] = 2**63
         copy = Reader(segment).read()
         assert self.counts(copy) == expected
-        assert len(copy.areas) == 1 + len(copy.slots)
-        for at, each in enumerate(copy.slots, 1):
-            assert np.shares_memory(each.area, copy.areas[at : at + 1])
 
     def test_an_area_damaged_after_a_read_is_found_by_the_next(self, fleet):
         segment, writers = fleet
         view = View(segment)
         assert view.snapshot().health.corrupt == {}
         folded = segment.slots[writers[0].slot]["folded"][slots.words_of(segment, writers[0].slot)[slots.FOLD] & 1]
-        folded["sketch"][0, 7] += np.uint64(1)
+        folded["sketch"][0, bucket_index(np.array([0.5]))] += np.uint64(1)
         assert list(view.snapshot().health.corrupt) == [f"slot {writers[0].slot}"]
 
     def test_what_lies_in_a_folded_area_before_the_first_fold_is_not_looked_at(self, make_segment):
@@ -427,7 +453,7 @@ class TestAllAtOnce:
         reader = Reader(segment)
         reader.read()
         writers[0].record(0.5)
-        expected = [(at, FOLD_BATCH + count, FOLD_BATCH) for at, count in enumerate((101, 200, 300))]
+        expected = [(at, FOLD_BATCH + count, FOLD_BATCH + count) for at, count in enumerate((101, 200, 300))]
 
         def look():
             for _ in range(20):

@@ -92,7 +92,7 @@ class TestKeys:
     def test_hostile_records_still_give_plain_finite_json(self, figures_of):
         rows = records([900.0, np.nan, np.inf, -np.inf, 1e300], inference_time=[np.nan, np.inf, -1.0, 1e300, 1.0])
         copies = folded_of(records([NOW - 2.0] * 3, inference_time=0.99e18))
-        json.dumps(figures_of(fleet(worker(rows), worker(rows, area=copies.area))), allow_nan=False)
+        json.dumps(figures_of(fleet(worker(rows), worker(rows, kept=copies.area))), allow_nan=False)
 
 
 class TestBeforeTheFirstRecord:

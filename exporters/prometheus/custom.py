@@ -22,6 +22,7 @@ from shmetrics.exporters.prometheus.exemplars import shown
 from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.names import Names, go_float, names_of, writable
 from shmetrics.exporters.prometheus.ready import Ready, Shape
+from shmetrics.exporters.prometheus.templates import Template, joined
 from shmetrics.families import LIVE, Definition, Family, Series, is_label_name
 from shmetrics.series import MergedFamilies
 
@@ -58,10 +59,13 @@ def text_or_families(custom: Sequence[Family], prefix: str, names: Names) -> Ite
     metrics = _metrics(custom.plan, prefix)
     for run in _runs(custom, prefix, metrics):
         if run.take is not None and names.take_all(run.names):
-            yield "", run.text % run.take(texts)
+            yield "", "".join(run.lines.filled(run.take(texts)))
             continue
         for at in run.metrics:
             yield metrics[at].name, metrics[at].family(custom, at, texts)
+
+
+_NO_LINES: Final = Template([], "")
 
 
 class _Run(NamedTuple):
@@ -70,7 +74,7 @@ class _Run(NamedTuple):
     metrics: range
     names: frozenset[str] | None = None
     """Every name that they have on a page; None where two of them want the same."""
-    text: str = ""
+    lines: Template = _NO_LINES
     take: "_Take | None" = None
     """What takes the numbers of these lines out of all figures; None where the lines are not known."""
 
@@ -105,7 +109,7 @@ def _run(custom: MergedFamilies, run: range, metrics: "list[_Metric]") -> _Run:
         lines.append(text)
         cells += [its_cells[at] for at in order]
     names = names_of([(shape.name, shape.type) for shape, _, _ in shapes])
-    return _Run(run, names, "".join(lines), _taker(cells))
+    return _Run(run, names, joined(lines), _taker(cells))
 
 
 def _metrics(plan: Plan, prefix: str) -> "list[_Metric]":

@@ -44,13 +44,13 @@ def text(collector: Collector, theirs: Encoder) -> bytes:
             parts.append(family)
             continue
         if isinstance(family, Ready):
-            parts.append(family.form.text(family.numbers))
+            parts += family.form.text(family.numbers)
             continue
         form = _form_of(family)
         if form is None or _exemplars(family) is None:
             parts.append(theirs(_One(family)).decode())
         else:
-            parts.append(form.text(written([sample.value for sample in family.samples])))
+            parts += form.text(written([sample.value for sample in family.samples]))
     return "".join(parts).encode()
 
 
@@ -59,7 +59,7 @@ def openmetrics(collector: Collector, theirs: Encoder) -> bytes:
     parts = []
     for family in collector.collect():
         if isinstance(family, Ready) and not family.has_exemplars:
-            parts.append(family.form.openmetrics(family.numbers))
+            parts += family.form.openmetrics(family.numbers)
             continue
         form, exemplars, end = _form_of(family), _exemplars(family), _WITH_EXEMPLARS.get(family.type)
         if (
@@ -72,7 +72,7 @@ def openmetrics(collector: Collector, theirs: Encoder) -> bytes:
         numbers = written([sample.value for sample in family.samples])
         for at, exemplar in exemplars.items():
             numbers[at] += shown(exemplar)
-        parts.append(form.openmetrics(numbers))
+        parts += form.openmetrics(numbers)
     return "".join([*parts, _END]).encode()
 
 

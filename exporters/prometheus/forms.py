@@ -12,6 +12,7 @@ from prometheus_client.core import Exemplar, Metric, Sample
 
 from shmetrics import native
 from shmetrics.exporters.prometheus.names import go_float
+from shmetrics.exporters.prometheus.templates import Template, joined
 
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -36,34 +37,34 @@ class Form:
     """The lines of a family with these samples, whatever their numbers are. See `has_form`."""
 
     def __init__(self, family: Metric) -> None:
-        lines = [f"{_series(sample).replace('%', '%%')} %s\n" for sample in family.samples]
+        lines = [Template([f"{_series(sample)} "]) for sample in family.samples]
         suffix, kind = _TEXT_TYPES.get(family.type, ("", family.type))
         late: dict[str, list[int]] = {family.name + suffix: [] for suffix in _LATE}
         self._order: list[int] = []
         """The samples in the order of the text format."""
         for at, sample in enumerate(family.samples):
             late.get(sample.name, self._order).append(at)
-        text = [_text_head(family, family.name + suffix, kind), *(lines[at] for at in self._order)]
+        text = [Template([], _text_head(family, family.name + suffix, kind)), *(lines[at] for at in self._order)]
         for name, more in late.items():
             if more:
-                text += [_text_head(family, name, "gauge"), *(lines[at] for at in more)]
+                text += [Template([], _text_head(family, name, "gauge")), *(lines[at] for at in more)]
                 self._order += more
         self._is_in_order = self._order == sorted(self._order)
-        self._text = "".join(text)
-        self._openmetrics = "".join([_openmetrics_head(family), *lines])
+        self._text = joined(text)
+        self._openmetrics = joined([Template([], _openmetrics_head(family)), *lines])
 
     @property
-    def text_template(self) -> tuple[str, Sequence[int]]:
-        """The lines of the text format, with ``%s`` for each number, and which of the samples' numbers each is."""
+    def text_template(self) -> tuple[Template, Sequence[int]]:
+        """The lines of the text format, and which of the samples' numbers each of their numbers is."""
         return self._text, self._order
 
-    def text(self, numbers: Sequence[str]) -> str:
-        """In the text format, with the samples' numbers, `written`."""
-        return self._text % tuple(numbers if self._is_in_order else [numbers[at] for at in self._order])
+    def text(self, numbers: Sequence[str]) -> list[str]:
+        """In the text format, with the samples' numbers, `written`: in pieces."""
+        return self._text.filled(numbers if self._is_in_order else [numbers[at] for at in self._order])
 
-    def openmetrics(self, numbers: Sequence[str]) -> str:
-        """In OpenMetrics; a number may have an exemplar `shown` behind it."""
-        return self._openmetrics % tuple(numbers)
+    def openmetrics(self, numbers: Sequence[str]) -> list[str]:
+        """In OpenMetrics, in pieces; a number may have an exemplar `shown` behind it."""
+        return self._openmetrics.filled(numbers)
 
 
 def has_form(family: Metric) -> bool:
@@ -114,14 +115,14 @@ def _braced(labels: dict[str, str]) -> str:
 
 def _text_head(family: Metric, name: str, kind: str) -> str:
     documentation = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
-    return f"# HELP {name} {documentation}\n# TYPE {name} {kind}\n".replace("%", "%%")
+    return f"# HELP {name} {documentation}\n# TYPE {name} {kind}\n"
 
 
 def _openmetrics_head(family: Metric) -> str:
     head = f"# HELP {family.name} {_escaped(family.documentation)}\n# TYPE {family.name} {family.type}\n"
     if family.unit:
         head += f"# UNIT {family.name} {family.unit}\n"
-    return head.replace("%", "%%")
+    return head
 
 
 def _escaped(value: str) -> str:

@@ -13,8 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.ready import Ready, gauge, remembered
+from shmetrics.layout import GENERATIONS
 from shmetrics.resources import process_figures
-from shmetrics.snapshot import Garbage, Snapshot, WorkerSnapshot
+from shmetrics.snapshot import Snapshot, WorkerSnapshot
 from shmetrics.statistics import recent_rates
 
 _LABELS: Final = ("worker", "generation")
@@ -44,26 +45,26 @@ _GAUGES: Final = {
 _GARBAGE: Final = ("gc_collections", "gc_objects_collected", "gc_objects_uncollectable", "gc_seconds")
 """As `snapshot.Garbage` has them."""
 
-_Keys = tuple[tuple[int, ...], ...]
-"""Of which worker each number is, or of which worker and generation."""
+_Slots = tuple[int, ...]
+"""Of which worker each number is; of numbers of each generation, that many are of each."""
 
 
 def families(snapshot: Snapshot, epoch: float, prefix: str) -> Iterator[Metric]:
     """A sample for each live worker in each. ``epoch``: the wall time of the monotonic clock's zero, in seconds."""
     prefix = f"{prefix}shmetrics_"
     workers = [worker for worker in snapshot.workers if worker.alive]
-    slots = _keys(workers)
+    slots = _slots(workers)
     yield from _work(workers, slots, snapshot.taken_at, epoch, f"{prefix}worker_")
     yield from _busy(workers, slots, snapshot.taken_at, prefix)
     yield from _garbage(workers, f"{prefix}worker_")
     yield from _usage(workers, f"{prefix}worker_")
 
 
-def _keys(workers: Iterable[WorkerSnapshot]) -> _Keys:
-    return tuple([(worker.slot,) for worker in workers])
+def _slots(workers: Iterable[WorkerSnapshot]) -> _Slots:
+    return tuple([worker.slot for worker in workers])
 
 
-def _work(workers: Sequence[WorkerSnapshot], slots: _Keys, now: float, epoch: float, prefix: str) -> Iterator[Metric]:
+def _work(workers: Sequence[WorkerSnapshot], slots: _Slots, now: float, epoch: float, prefix: str) -> Iterator[Metric]:
     created = [float(math.floor(epoch + worker.claimed_at)) for worker in workers]
     oldest = [now - worker.in_flight[0].started_at if worker.in_flight else 0.0 for worker in workers]
     requests, errors = ([getattr(worker.counters, name) for worker in workers] for name in ("requests", "errors"))
@@ -74,7 +75,7 @@ def _work(workers: Sequence[WorkerSnapshot], slots: _Keys, now: float, epoch: fl
     yield _gauge(prefix, "start_time_seconds", slots, created)
 
 
-def _busy(workers: Sequence[WorkerSnapshot], slots: _Keys, now: float, prefix: str) -> Iterator[Metric]:
+def _busy(workers: Sequence[WorkerSnapshot], slots: _Slots, now: float, prefix: str) -> Iterator[Metric]:
     """How busy each worker is, and all of them are on average: what to scale by."""
     rates = recent_rates(workers, now)
     for name, fractions, text in (
@@ -89,37 +90,32 @@ def _busy(workers: Sequence[WorkerSnapshot], slots: _Keys, now: float, prefix: s
 
 def _garbage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]:
     """Of each generation; the seconds only where the worker measures them."""
-    known = [(worker.slot, worker.garbage) for worker in workers]
+    known = [(worker.slot, worker.garbage) for worker in workers if worker.garbage_counts]
     timed = [(slot, garbage) for slot, garbage in known if any(garbage.seconds)]
-    every = _by_generation(known)
     for at, name in enumerate(_GARBAGE):
-        shown, keys = (timed, _by_generation(timed)) if name == "gc_seconds" else (known, every)
+        shown = timed if name == "gc_seconds" else known
         numbers = [number for _, garbage in shown for number in garbage[at]]
-        yield _counter(prefix, name, keys, numbers, labels=_LABELS)
-
-
-def _by_generation(known: Sequence[tuple[int, Garbage]]) -> _Keys:
-    return tuple([(slot, number) for slot, garbage in known for number in range(len(garbage.collections))])
+        yield _counter(prefix, name, tuple([slot for slot, _ in shown]), numbers, labels=_LABELS)
 
 
 def _usage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]:
     """What the kernel knows; a worker whose process cannot be seen from here (another PID namespace) has no sample."""
     looks = zip(workers, process_figures(workers), strict=True)
     seen = [(worker, figures) for worker, figures in looks if figures is not None]
-    slots = _keys(worker for worker, _ in seen)
+    slots = tuple([worker.slot for worker, _ in seen])
     yield _counter(prefix, "cpu_seconds_total", slots, [figures.cpu_seconds for _, figures in seen])
     yield _gauge(prefix, "resident_memory_bytes", slots, [figures.rss_bytes for _, figures in seen])
     yield _gauge(prefix, "virtual_memory_bytes", slots, [figures.virtual_bytes for _, figures in seen])
     yield _gauge(prefix, "threads", slots, [figures.threads for _, figures in seen])
     counted = [(worker, figures.open_fds) for worker, figures in seen if figures.open_fds is not None]
-    slots = _keys(worker for worker, _ in counted)
+    slots = tuple([worker.slot for worker, _ in counted])
     yield _gauge(prefix, "open_fds", slots, [count for _, count in counted])
 
 
 def _counter(
     prefix: str,
     name: str,
-    keys: _Keys,
+    slots: _Slots,
     numbers: Sequence[float],
     *,
     created: Sequence[float] | None = None,
@@ -130,22 +126,24 @@ def _counter(
     def build() -> Metric:
         text, unit = _COUNTERS[name]
         family = CounterMetricFamily(prefix + name, text, labels=labels, unit=unit)
+        generations = range(GENERATIONS) if labels == _LABELS else [None]
+        keys = [(slot, generation) for slot in slots for generation in generations]
         for at, (key, value) in enumerate(zip(keys, numbers, strict=True)):
-            family.add_metric(list(map(str, key)), value, None if created is None else created[at])
+            family.add_metric([str(each) for each in key if each is not None], value, None if created is None else created[at])
         return family
 
     shown = numbers
     if created is not None:
         shown = [number for both in zip(numbers, created, strict=True) for number in both]
-    return Ready(remembered((_counter, prefix, name, keys), build), written(shown), build)
+    return Ready(remembered((_counter, prefix, name, slots), build), written(shown), build)
 
 
-def _gauge(prefix: str, name: str, keys: _Keys, numbers: Sequence[float]) -> Metric:
+def _gauge(prefix: str, name: str, slots: _Slots, numbers: Sequence[float]) -> Metric:
     def build() -> Metric:
         text, unit = _GAUGES[name]
         family = GaugeMetricFamily(prefix + name, text, labels=_LABELS[:1], unit=unit)
-        for key, value in zip(keys, numbers, strict=True):
-            family.add_metric(list(map(str, key)), value)
+        for slot, value in zip(slots, numbers, strict=True):
+            family.add_metric([str(slot)], value)
         return family
 
-    return Ready(remembered((_gauge, prefix, name, keys), build), written(numbers), build)
+    return Ready(remembered((_gauge, prefix, name, slots), build), written(numbers), build)

@@ -22,7 +22,8 @@ series it is of, and whether it is a count; which cells are added up, and those 
 typedef struct {
     const Py_ssize_t *first, *series_of, *added;
     const double *serial;
-    const unsigned char *conditions, *is_count;
+    const uint64_t *is_count; /* all bits, or none */
+    const unsigned char *conditions;
     const Other *others;
     Py_ssize_t series, extent, added_count, other_count;
 } Plan;
@@ -33,11 +34,14 @@ typedef struct {
     double *sums;
 } Room;
 
+#define LEAST_EXPONENT ((uint64_t) 1 << 52) /* of a float's bits */
+
 static inline int is_count_possible(double value) { return value >= 0.0 && value < INFINITY; }
 
 /* Find the series that are there in this row and can be believed. Whether all are that need not live, and all that do. */
 static int look_at(const double *row, const Plan *plan, const Room *room, int lives, double now) {
-    int are_all = 1, is_possible = 1;
+    int are_all = 1;
+    uint64_t doubts = 0;
     for (Py_ssize_t each = 0; each < plan->series; each++) {
         const double *cells = row + plan->first[each];
         int conditions = plan->conditions[each], is_valid = cells[0] == plan->serial[each];
@@ -47,14 +51,19 @@ static int look_at(const double *row, const Plan *plan, const Room *room, int li
         room->valid[each] = (unsigned char) is_valid;
         are_all &= is_valid;
     }
-    for (Py_ssize_t cell = 0; cell < plan->extent; cell++)
-        is_possible &= is_count_possible(row[cell]) | !plan->is_count[cell];
-    if (is_possible)
+    /* Without a comparison, of which there is none that takes several at once: the highest bit is that of a sign, or is set by
+    what is added to the bits of what is infinite or no number. */
+    for (Py_ssize_t cell = 0; cell < plan->extent; cell++) {
+        uint64_t bits;
+        memcpy(&bits, &row[cell], sizeof bits);
+        doubts |= (bits | (bits + LEAST_EXPONENT)) & plan->is_count[cell];
+    }
+    if (!(doubts >> 63))
         return are_all;
     for (Py_ssize_t cell = 0; cell < plan->extent; cell++)
         if (plan->is_count[cell] && !is_count_possible(row[cell]))
-            room->valid[plan->series_of[cell]] = 0;
-    return 0;
+            are_all = room->valid[plan->series_of[cell]] = 0;
+    return are_all;
 }
 
 /* As numpy's: what is no number stays. */
@@ -145,10 +154,10 @@ static PyObject *merge_cells(PyObject *Py_UNUSED(module), PyObject *args) {
                           &of[1], &of[2], &of[3], &of[4], &of[5], &of[6]))
         return NULL;
     Py_ssize_t size = (Py_ssize_t) sizeof(double), extent = merged.len / size, series = of[0].len / size;
-    Plan plan = {of[0].buf, of[3].buf, of[5].buf, of[1].buf, of[2].buf, of[4].buf, of[6].buf,
+    Plan plan = {of[0].buf, of[3].buf, of[5].buf, of[1].buf, of[4].buf, of[2].buf, of[6].buf,
                  series, extent, of[5].len / size, of[6].len / (Py_ssize_t) sizeof(Other)};
     int is_right = PyList_GET_SIZE(rows) == PyList_GET_SIZE(live) && of[1].len / size == series && of[2].len == series &&
-                   of[3].len / size == extent && of[4].len == extent && is_sound(&plan);
+                   of[3].len / size == extent && of[4].len / size == extent && is_sound(&plan);
     Room room = {PyMem_Calloc((size_t) series + 1, 1), PyMem_Calloc((size_t) series + 1, 1),
                  PyMem_Calloc((size_t) extent + 1, sizeof(double))};
     int has_room = room.valid != NULL && room.there != NULL && room.sums != NULL;

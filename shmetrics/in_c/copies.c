@@ -131,8 +131,9 @@ static PyObject *array_of(const Record *rows, Py_ssize_t count, const Types *typ
 
 /* Private memory that is filled, and the arrays that it is of. */
 typedef struct {
-    uint64_t *board, *cells, *total;
+    uint64_t *board, *cells, *total; /* NULL where none is wanted */
     Record *rows; /* as many as a ring has */
+    int *is_first; /* in the total */
     Py_ssize_t extent;
     PyObject *boards, *all_cells;
 } Target;
@@ -206,10 +207,10 @@ static int bring(const uint64_t *segment, Py_ssize_t number, const Place *place,
 /* As `copies.SlotCopy`. The area is taken over. */
 static PyObject *copy_of(const Facts *facts, Py_ssize_t number, Py_ssize_t place, const Target *to, const Types *types) {
     enum { FIELDS = 13 };
-    int is_added = facts->state == at.claimed && facts->hot[0] > 0;
+    int is_added = to->total != NULL && facts->state == at.claimed && facts->hot[0] > 0;
     if (is_added) {
         Area area = packed_area((uint64_t *) PyByteArray_AS_STRING(facts->area));
-        add_area(to->total, &area);
+        add_area(to->total, &area, to->is_first);
     }
     PyObject *values[FIELDS] = {
         PyLong_FromSsize_t(number),
@@ -269,7 +270,7 @@ static PyObject *bring_one(const uint64_t *segment, Py_ssize_t number, Py_ssize_
     return copy_of(&facts, number, index, to, types);
 }
 
-/* What a call is given: memory that is read, arrays that are filled, and a total. */
+/* What a call is given: memory that is read, arrays that are filled, and a total or None. */
 enum { SEGMENT, BOARDS, CELLS, TOTAL, BUFFERS };
 
 /* Bring all of the slots home: a list of their copies, or NULL and an exception. */
@@ -278,10 +279,13 @@ static PyObject *bring_all(PyObject *slots, const Place *place, const Types *typ
     Py_ssize_t count = PyList_GET_SIZE(slots), words = buffers[SEGMENT].len / (Py_ssize_t) sizeof(uint64_t);
     Py_ssize_t extent = count > 0 ? buffers[CELLS].len / (Py_ssize_t) sizeof(double) / count : 0;
     uint64_t *segment = words_in(&buffers[SEGMENT], 0), *cells = words_in(&buffers[CELLS], 0);
-    uint64_t *boards = words_in(&buffers[BOARDS], count * at.board_words), *total = words_in(&buffers[TOTAL], at.area_words);
-    int is_right = segment != NULL && cells != NULL && boards != NULL && total != NULL && place->capacity > 0 &&
-                   place->capacity <= words;
+    uint64_t *boards = words_in(&buffers[BOARDS], count * at.board_words), *total = NULL;
+    if (arrays[TOTAL] != Py_None)
+        total = words_in(&buffers[TOTAL], at.area_words);
+    int is_right = segment != NULL && cells != NULL && boards != NULL && (total != NULL || arrays[TOTAL] == Py_None) &&
+                   place->capacity > 0 && place->capacity <= words;
     Record *rows = is_right ? PyMem_Malloc((size_t) place->capacity * sizeof *rows) : NULL;
+    int is_first = 1;
     PyObject *found = is_right && rows == NULL ? PyErr_NoMemory() : PyList_New(0);
     for (Py_ssize_t each = 0; found != NULL && each < count; each++) {
         PyObject *copy = NULL;
@@ -290,8 +294,8 @@ static PyObject *bring_all(PyObject *slots, const Place *place, const Types *typ
         if (!is_right || number < 0 || !is_within(place, number, extent, words))
             PyErr_SetString(PyExc_ValueError, "wanted slots of a hub, and room for their copies");
         else {
-            Target to = {boards + each * at.board_words, cells + each * extent, total, rows, extent, arrays[BOARDS],
-                         arrays[CELLS]};
+            Target to = {boards + each * at.board_words, cells + each * extent, total, rows, &is_first, extent,
+                         arrays[BOARDS], arrays[CELLS]};
             copy = bring_one(segment, number, each, place, &to, types, clock, descriptor);
         }
         if (copy == NULL || PyList_Append(found, copy) < 0)
@@ -316,10 +320,11 @@ static PyObject *bring_slots(PyObject *Py_UNUSED(module), PyObject *args) {
                           &types.owner, &types.hot, &types.array, &types.row, &arrays[SEGMENT], &arrays[BOARDS],
                           &arrays[CELLS], &arrays[TOTAL]))
         return NULL;
-    while (taken < BUFFERS &&
+    int count = arrays[TOTAL] == Py_None ? TOTAL : BUFFERS;
+    while (taken < count &&
            PyObject_GetBuffer(arrays[taken], &buffers[taken], taken == SEGMENT ? PyBUF_SIMPLE : PyBUF_WRITABLE) == 0)
         taken++;
-    if (taken == BUFFERS)
+    if (taken == count)
         found = bring_all(slots, &place, &types, arrays, buffers, clock, descriptor);
     while (taken > 0)
         PyBuffer_Release(&buffers[--taken]);

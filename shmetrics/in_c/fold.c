@@ -392,22 +392,22 @@ static PyObject *doubtful(PyObject *Py_UNUSED(module), PyObject *args) {
 static inline double lesser(double one, double other) { return one < other || isnan(one) ? one : other; }
 static inline double greater(double one, double other) { return one > other || isnan(one) ? one : other; }
 
-void add_area(uint64_t *restrict merged, const Area *area) {
+void add_area(uint64_t *restrict merged, const Area *area, int *is_first) {
     double *sums = (double *) merged;
     const uint64_t *words = area->words, *seconds = words - area->skipped;
     const double *reals = (const double *) words, *latencies = (const double *) seconds;
     if (words[at.valid] > 0) {
-        int is_first = merged[at.valid] == 0;
         for (int each = 0; each < MEASURES; each++) {
             Py_ssize_t sum = at.sum + each, least = at.min + each, most = at.max + each;
             sums[sum] += reals[sum];
-            sums[least] = is_first ? reals[least] : lesser(sums[least], reals[least]);
-            sums[most] = is_first ? reals[most] : greater(sums[most], reals[most]);
+            sums[least] = *is_first ? reals[least] : lesser(sums[least], reals[least]);
+            sums[most] = *is_first ? reals[most] : greater(sums[most], reals[most]);
             uint64_t *target = merged + at.sketch + each * at.buckets;
             const uint64_t *buckets = words + area->start[each];
             for (Py_ssize_t bucket = area->span[each].first; bucket < area->span[each].end; bucket++)
                 target[bucket] += buckets[bucket];
         }
+        *is_first = 0;
     }
     merged[at.valid] += words[at.valid];
     merged[at.invalid] += words[at.invalid];
@@ -429,13 +429,14 @@ void add_area(uint64_t *restrict merged, const Area *area) {
     }
 }
 
-/* `add_areas(merged, areas, which)`: add those areas to one. */
+/* `add_areas(merged, areas, which)`: add those areas to an empty one. */
 static PyObject *add_areas(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_buffer merged, areas;
     PyObject *which;
     if (!PyArg_ParseTuple(args, "w*y*O!", &merged, &areas, &PyList_Type, &which))
         return NULL;
     uint64_t *target = area_in(&merged, 0);
+    int is_first = 1;
     for (Py_ssize_t each = 0; each < PyList_GET_SIZE(which); each++) {
         uint64_t *words = area_in(&areas, as_index(PyList_GET_ITEM(which, each), PY_SSIZE_T_MAX));
         if (target == NULL || words == NULL) {
@@ -443,7 +444,7 @@ static PyObject *add_areas(PyObject *Py_UNUSED(module), PyObject *args) {
             break;
         }
         Area area = whole_area(words);
-        add_area(target, &area);
+        add_area(target, &area, &is_first);
     }
     PyBuffer_Release(&areas);
     PyBuffer_Release(&merged);

@@ -166,7 +166,7 @@ PyMODINIT_FUNC PyInit__native(void) {
          add_source(module) < 0 || add_request(module) < 0 || add_bound(module) < 0 || add_asgi() < 0 ||
          add_wsgi() < 0 || add_fold(module) < 0 || add_calls(module) < 0 || add_window(module) < 0 ||
          add_numbers(module) < 0 || add_seconds(module) < 0 || add_ranks(module) < 0 ||
-         add_copies(module) < 0 || add_cells(module) < 0 || add_process(module) < 0))
+         add_copies(module) < 0 || add_cells(module) < 0 || add_merge(module) < 0 || add_process(module) < 0))
         Py_CLEAR(module);
     return module;
 }

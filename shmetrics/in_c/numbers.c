@@ -2,10 +2,15 @@
 
 #include "writes.h"
 
-enum { LARGE = 1000000, DIGITS = 6 };
+enum { LARGE = 1000000, DIGITS = 6, SMALL = 1024 };
+
+static PyObject *small[SMALL]; /* the whole numbers that most of a page are: made when they are first wanted, and kept */
 
 /* A whole number as Python writes it as a float: "12.0". */
 static PyObject *whole(uint32_t number, int is_negative) {
+    PyObject **kept = number < SMALL && !is_negative ? &small[number] : NULL;
+    if (kept != NULL && *kept != NULL)
+        return Py_NewRef(*kept);
     char text[1 + DIGITS + 2], *start = text + sizeof text;
     *--start = '0';
     *--start = '.';
@@ -18,6 +23,8 @@ static PyObject *whole(uint32_t number, int is_negative) {
     PyObject *made = PyUnicode_New(length, 127);
     if (made != NULL)
         memcpy(PyUnicode_1BYTE_DATA(made), start, (size_t) length);
+    if (kept != NULL)
+        *kept = Py_XNewRef(made);
     return made;
 }
 

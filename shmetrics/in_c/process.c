@@ -1,11 +1,9 @@
 /* `resources`, in C: what the kernel says of a process, without a Python object for each word of it. */
 
 #include "writes.h"
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PATH = 64, MOST_READ = 4096 };
@@ -23,28 +21,17 @@ static ssize_t read_file(const char *path, char *text, size_t most) {
     return length;
 }
 
-/* How many descriptors a process has open; -1 where that cannot be seen. Without the GIL. */
-static long long count_open(unsigned long long pid) {
-    char path[PATH];
-    struct stat status;
-    snprintf(path, sizeof path, "/proc/%llu/fd", pid);
-    if (stat(path, &status) < 0)
-        return -1;
-    if (status.st_size > 0) /* since Linux 6.2, and a fifth of the work */
-        return (long long) status.st_size;
-    DIR *directory = opendir(path);
-    if (directory == NULL)
-        return -1;
-    long long count = -2; /* this directory and the one above it */
-    while (readdir(directory) != NULL)
-        count++;
-    closedir(directory);
-    return count < 0 ? 0 : count;
-}
-
-/* What a `stat` says: letter of the state, ticks, threads, start, bytes of address space, resident pages; or None. */
-static PyObject *parsed(char *text, ssize_t length) {
-    unsigned long long fields[FIELDS] = {0};
+/* `process_stat(pid)`: letter of its state, ticks, threads, start, bytes of address space, resident pages; or None. */
+static PyObject *process_stat(PyObject *Py_UNUSED(module), PyObject *pid) {
+    char path[PATH], text[MOST_READ + 1];
+    unsigned long long number = PyLong_AsUnsignedLongLong(pid), fields[FIELDS] = {0};
+    if (number == (unsigned long long) -1 && PyErr_Occurred())
+        return NULL;
+    snprintf(path, sizeof path, "/proc/%llu/stat", number);
+    ssize_t length;
+    Py_BEGIN_ALLOW_THREADS
+    length = read_file(path, text, MOST_READ);
+    Py_END_ALLOW_THREADS
     if (length <= 0)
         Py_RETURN_NONE;
     text[length] = '\0';
@@ -64,36 +51,7 @@ static PyObject *parsed(char *text, ssize_t length) {
                          fields[RESIDENT]);
 }
 
-/* `process_stat(pid)`: see `parsed`. */
-static PyObject *process_stat(PyObject *Py_UNUSED(module), PyObject *pid) {
-    char path[PATH], text[MOST_READ + 1];
-    unsigned long long number = PyLong_AsUnsignedLongLong(pid);
-    if (number == (unsigned long long) -1 && PyErr_Occurred())
-        return NULL;
-    snprintf(path, sizeof path, "/proc/%llu/stat", number);
-    ssize_t length;
-    Py_BEGIN_ALLOW_THREADS
-    length = read_file(path, text, MOST_READ);
-    Py_END_ALLOW_THREADS
-    return parsed(text, length);
-}
-
-/* `open_descriptors(pid)`: how many, or None. */
-static PyObject *open_descriptors(PyObject *Py_UNUSED(module), PyObject *pid) {
-    unsigned long long number = PyLong_AsUnsignedLongLong(pid);
-    if (number == (unsigned long long) -1 && PyErr_Occurred())
-        return NULL;
-    long long count;
-    Py_BEGIN_ALLOW_THREADS
-    count = count_open(number);
-    Py_END_ALLOW_THREADS
-    if (count < 0)
-        Py_RETURN_NONE;
-    return PyLong_FromLongLong(count);
-}
-
 static PyMethodDef functions[] = {
-    {"open_descriptors", open_descriptors, METH_O, "How many descriptors a process has open, or None. See `resources`."},
     {"process_stat", process_stat, METH_O, "What `stat` in /proc says of a process, or None. See `resources`."},
     {0},
 };

@@ -244,6 +244,7 @@ int add_seconds(PyObject *module);
 int add_ranks(PyObject *module);
 int add_copies(PyObject *module);
 int add_cells(PyObject *module);
+int add_merge(PyObject *module);
 int add_process(PyObject *module);
 PyObject *use_asgi(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *use_wsgi(PyObject *module, PyObject *args, PyObject *keywords);
@@ -277,8 +278,9 @@ int find_area(const Py_buffer *buffer, Area *area);
 None where that is left to Python: the area cannot be right, or a row is not valid. */
 PyObject *pack_area(const uint64_t *words, uint64_t known, const Record *rows, Py_ssize_t count, double now);
 
-/* Add an area to what others came to, which begins as nothing: as `folded.merge`. */
-void add_area(uint64_t *restrict merged, const Area *area);
+/* Add an area to what others came to, which begins as nothing: as `folded.merge`. `is_first`: whether none before had any
+valid records. */
+void add_area(uint64_t *restrict merged, const Area *area, int *is_first);
 
 /* Show a request as ``METHOD PATH``; NULL without an exception where that is left to Python. */
 PyObject *enter_request(Board *board, PyObject *method, PyObject *path, double now);

@@ -21,7 +21,7 @@ from shmetrics.reader import GUARD_PATIENCE
 from shmetrics.writer import Writer
 from tests.conftest import FakeClock
 from tests.hazards.stopped import Stopped
-from tests.insisting import insisting_view
+from tests.insisting import in_python, insisting_view
 from tests.processes import in_forked_child
 from tests.test_forks import Child
 from tests.torture.failpoints import line_with
@@ -31,7 +31,7 @@ MID_CLAIM = line_with(slots._lock_free_slot, "return slot, alive")
 CLEARING = line_with(slots._take, "guard = renew_guard(")
 MID_REAP = line_with(slots._retire, "segment.flip_retired(")
 END_OF_REAP = line_with(slots._retire, "words[STATE] = FREE")
-MID_READ = line_with(Copier.attempt, "owners = owners_of(")
+MID_READ = line_with(Copier._attempt, "owners = owners_of(")
 
 RECORDS = FOLD_BATCH + 44
 
@@ -181,7 +181,7 @@ def test_a_guard_that_a_reader_keeps_is_replaced_by_its_owner_and_none_is_ever_w
     values = []
     with (
         guards.open_existing(guard_name(target, 0, 1)) as kept,
-        Stopped(lambda: insisting_view(target).snapshot(), MID_READ) as reader,
+        Stopped(lambda: in_python(insisting_view(target)).snapshot(), MID_READ) as reader,
     ):
         if end == "killed":
             os.kill(reader.pid, signal.SIGKILL)
@@ -207,7 +207,7 @@ def test_readers_use_the_new_guard(make_segment, clock):
     writer = record(target, 1, clock=clock)
 
     def read():
-        return insisting_view(target).snapshot()
+        return in_python(insisting_view(target)).snapshot()
 
     with Stopped(read, MID_READ):
         outlive_guard(writer, clock, lambda: None)
@@ -330,7 +330,7 @@ def test_a_new_starter_of_a_removed_hub_gets_a_new_one_and_the_old_workers_stay_
 def test_an_abandoned_guard_of_a_removed_hub_is_given_up_and_not_made_again(make_segment, clock):
     target = make_segment()
     writer = record(target, 1, clock=clock)
-    with Stopped(lambda: insisting_view(target).snapshot(), MID_READ):
+    with Stopped(lambda: in_python(insisting_view(target)).snapshot(), MID_READ):
         segment.unlink(target.name, target.instance)
         outlive_guard(writer, clock, lambda: None)
         assert files_of(target.name) == []

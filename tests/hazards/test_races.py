@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import time
 
 import pytest
 
@@ -21,7 +22,7 @@ from shmetrics.layout import FOLD_BATCH, Layout
 from shmetrics.obituaries import Obituaries
 from shmetrics.reader import Reader
 from shmetrics.writer import Writer
-from tests.insisting import insisting_view
+from tests.insisting import in_python, insisting_view
 from tests.processes import PATIENCE, run_in_processes
 from tests.test_forks import Child
 from tests.torture.failpoints import call_at, die_at
@@ -191,7 +192,7 @@ def aggregate_and_die_at(name, point, visits):
     return status != 0
 
 
-COPYING = (Reader.read, Reader._read_slots, Copier.attempt, Copier._copy_rows, Copier._copy_ring, Reader._read_retired)
+COPYING = (Reader.read, Reader._read_slots, Copier._attempt, Copier._copy_rows, Copier._copy_ring, Reader._read_retired)
 
 
 # A reader that is slow ------------------------------------------------------------------------------------------------
@@ -230,13 +231,36 @@ def test_a_reader_overtaken_by_death_reap_and_reclaim_shows_one_incarnation_whol
     make_segment, function, make_view, successors
 ):
     target = make_segment(max_workers=1)
-    view, before, generation, overtaken = make_view(target), 0, 0, 0
-    for point in lines_of(function):
+    overtake_at(target, in_python(make_view(target)), lines_of(function), call_at, successors)
+
+
+@pytest.mark.parametrize("successors", [20, RECORDS, 1500], ids="the next one wrote {}".format)
+def test_a_reader_in_c_overtaken_between_its_copy_and_its_check_shows_one_incarnation_whole(make_segment, successors):
+    """It asks the clock there; and later again."""
+    target, actions = make_segment(max_workers=1), {}
+
+    def clock():
+        actions.pop("next", lambda: None)()
+        return time.monotonic()
+
+    def call_at_clock(call, _line, action):
+        calls = iter(range(call))
+        actions["next"] = lambda: action() if next(calls, None) is None else actions.update(next=again)
+        again = actions["next"]
+
+    view = View(target, clock=clock)
+    overtake_at(target, view, [(call, "the clock") for call in range(3)], call_at_clock, successors)
+
+
+def overtake_at(target, view, points, call_at, successors):
+    """At each of these points of a read the worker dies, is reaped, and another records in its slot."""
+    before, generation, overtaken = 0, 0, 0
+    for point in points:
         worker = Child(lambda: patterned(target, 0, RECORDS))
         generation += 1
         bases = {generation: 0, generation + 1: 1_000_000}
         before += RECORDS
-        assert view.snapshot().counters.requests == before, where(*point)
+        assert view.snapshot().counters.requests == before, point
         following = []
 
         def overtake(worker=worker, following=following):
@@ -249,8 +273,8 @@ def test_a_reader_overtaken_by_death_reap_and_reclaim_shows_one_incarnation_whol
             fleet = view.snapshot()
         finally:
             sys.settrace(None)
-        assert fleet.health.corrupt == {}, where(*point)
-        assert before <= fleet.counters.requests <= before + successors, where(*point)
+        assert fleet.health.corrupt == {}, point
+        assert before <= fleet.counters.requests <= before + successors, point
         for shown in fleet.workers:
             assert_of_one_incarnation(shown, bases)
         worker.kill()
@@ -260,7 +284,7 @@ def test_a_reader_overtaken_by_death_reap_and_reclaim_shows_one_incarnation_whol
             before += successors
             following[0].close()
         fleet = view.snapshot()
-        assert (fleet.counters.requests, int(fleet.folded.valid)) == (before, before), where(*point)
+        assert (fleet.counters.requests, int(fleet.folded.valid)) == (before, before), point
         slots.reap(target)
-        assert view.snapshot().counters.requests == before, where(*point)
+        assert view.snapshot().counters.requests == before, point
     assert overtaken > 1

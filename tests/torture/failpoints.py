@@ -153,6 +153,8 @@ STEPS = {
         "reader._counters_flaw",
         "copies.Copier.used",
         "copies.Copier.attempt",
+        "copies.Copier._attempt",
+        "copies.Copier._problem",
         "copies.Copier._versions",
         "copies.Copier._copy_hot",
         "copies.Copier._copy_part",

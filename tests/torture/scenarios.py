@@ -57,7 +57,7 @@ def a_lap_ahead(torture):
         fleet.halted(writer)
         return copy_ring(*args)
 
-    copier._copy_ring = be_lapped
+    copier._copy_ring, copier._is_native = be_lapped, False
     with torture.monitor.view.insisting():
         torture.look(timed=False)
 

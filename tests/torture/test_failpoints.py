@@ -20,7 +20,7 @@ from shmetrics.catalog import Catalog
 from shmetrics.errors import ShmetricsError
 from shmetrics.instruments import Counter, Histogram
 from shmetrics.layout import Layout
-from tests.insisting import insisting_view
+from tests.insisting import in_python, insisting_view
 from tests.processes import in_forked_child
 from tests.torture import failpoints, workers
 from tests.torture.failpoints import STEPS, Fate, code_of, draw_fate, line_of, points_of, strike_at
@@ -62,7 +62,7 @@ MODULES = (
 def _walk_every_way(name):
     """Do everything that the tortured processes do, in this process."""
     target = segment.create_or_attach(name, Layout(max_workers=2, max_series=8))
-    view = insisting_view(target)
+    view = in_python(insisting_view(target))
     slots.GUARD_PATIENCE = 0.0
     writer = writers.Writer(target)
     writer.add(slots.ERRORS, 1)

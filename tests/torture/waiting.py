@@ -45,7 +45,7 @@ class BlockedClock:
 class TimedView:
     """A `hub.View` that says of each snapshot how long it took, was blocked, and slept because of guards, in seconds.
 
-    ``torment``: called in the middle of the copy of each ring; what it sleeps is not held against the reader.
+    ``torment``: called in the middle of the copy of each ring, which Python makes then; what it sleeps is not held against the reader.
     ``insists``: called before each snapshot, whether all slots are to be copied one by one, with their guards.
     """
 
@@ -57,6 +57,7 @@ class TimedView:
         if torment is not None:
             copier = self.reader._copier
             self._copy_ring, copier._copy_ring = copier._copy_ring, self._tormented_copy_ring
+            copier._is_native = False
         self._insists = insists
         insist(self.reader, self._insists_now)
 
