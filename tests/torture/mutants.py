@@ -75,7 +75,7 @@ MUTANTS = {
     "one row too many": Mutant(
         "a reader accepts the row that the owner may be overwriting",
         copies,
-        "Copier.attempt",
+        "Copier._attempt",
         (("first <= heads[at]", "first < heads[at]"),),
     ),
     "flip before the fold": Mutant(
