@@ -32,13 +32,14 @@ from shmetrics.layout import (
     EXEMPLARS,
     FOLDED,
     FREE,
-    OWNER,
     HEADER,
+    OWNER,
     RECORD,
     offset_of,
 )
 from shmetrics.locks import is_locked, slot_byte
 from shmetrics.segment import Segment
+from shmetrics.slots import BOARD as BOARD_START
 from shmetrics.slots import (
     CACHE_HITS,
     CACHE_MISSES,
@@ -54,7 +55,6 @@ from shmetrics.slots import (
     Hot,
     hot_flaw,
 )
-from shmetrics.slots import BOARD as BOARD_START
 from shmetrics.tails import add_tails
 
 CHANGED: Final = "it changed while it was copied"
@@ -192,11 +192,11 @@ class Copier:
         return [next(again) if copy is None else copy for copy in found]
 
     def _attempt_in_c(self, slots: list[int], extent: int, total: Folded | None) -> list[SlotCopy | None]:
-        """An attempt at those slots that are as they mostly are; None for the others."""
+        """The same, but that what is odd about a slot is not found out: None for it."""
         segment, count = self._segment, len(slots)
         descriptor = segment.descriptor if (self._words[slots, STATE] == CLAIMED).any() else -1
         boards, cells = np.empty(count, BOARD), np.empty((count, extent))
-        found: list[SlotCopy | None] = native.bring(
+        found: list[Any] = native.bring(
             slots,
             self._place,
             self._clock,
@@ -208,11 +208,12 @@ class Copier:
             None if total is None else total.area,
         )
         for at, copy in enumerate(found):
-            if copy is not None and copy.exemplars is None:
+            if copy is not None and copy.exemplars is None:  # there are some
                 found[at] = copy._replace(exemplars=self._exemplars_of(copy.slot))
         return found
 
     def _attempt(self, slots: list[int], extent: int) -> list[SlotCopy | str]:
+        """The same in Python, and without a total."""
         areas = np.empty(len(slots), FOLDED)
         segment, fence = self._segment, self._segment.fence
         before = self._versions(slots)

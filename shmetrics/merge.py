@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,9 +44,9 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         not believed or not slot.claimed or retired_generation[slot.slot] >= slot.generation
         for slot, believed in zip(copy.slots, is_believed, strict=True)
     ]
-    facts = native.instead("worker_facts", _facts)
+    facts, fleet = native.instead("worker_facts", _facts), _Fleet(copy.taken_at, copy.layout.window_size)
     workers = [
-        _worker(slot, copy, facts, retired=done)
+        _worker(slot, facts, fleet, retired=done)
         for slot, believed, done in zip(copy.slots, is_believed, is_retired, strict=True)
         # A FREE slot that the retired area does not know is one whose claimant died half-way: no worker to show.
         if believed and (slot.claimed or retired_generation[slot.slot] == slot.generation)
@@ -113,11 +113,22 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
     )
 
 
-def _worker(copy: SlotCopy, hub: HubCopy, facts: "_Facts", *, retired: bool) -> WorkerSnapshot:
-    known = facts(copy, retired, hub.taken_at, hub.layout.window_size, LINGER, _MOST, _NOTHING)
-    board = copy.board
+class _Fleet(NamedTuple):
+    """What has to be known of the fleet to tell the facts about a worker."""
+
+    now: float
+    window_size: int
+    linger: float = LINGER
+    most: int = _MOST
+    """From here on a count cannot be believed."""
+    nothing: Counters = _NOTHING
+    """The counters before the first record."""
+
+
+def _worker(copy: SlotCopy, facts: "_Facts", fleet: _Fleet, *, retired: bool) -> WorkerSnapshot:
+    known, board = facts(copy, retired, fleet), copy.board
     known["role"] = _role(known["role"])
-    known["in_flight"] = () if board is None else requests_on(board, hub.taken_at)
+    known["in_flight"] = () if board is None else requests_on(board, fleet.now)
     known["crowd"] = 0 if board is None else crowd_of(board)
     known["busy"] = _NEVER_BUSY if board is None else busy_of(board)
     worker = object.__new__(WorkerSnapshot)
@@ -125,22 +136,17 @@ def _worker(copy: SlotCopy, hub: HubCopy, facts: "_Facts", *, retired: bool) -> 
     return worker
 
 
-_Facts = Callable[[SlotCopy, bool, float, int, float, int, Counters], dict[str, Any]]
+_Facts = Callable[[SlotCopy, bool, _Fleet], dict[str, Any]]
 _role = lru_cache(1024)(printable)
 """Roles as they are shown: those of one fleet are mostly the same, read after read."""
 
 
-def _facts(
-    copy: SlotCopy, retired: bool, now: float, window_size: int, linger: float, most: int, nothing: Counters
-) -> dict[str, Any]:
-    """What is known of a worker, but for its board: the fields of `WorkerSnapshot`. C's has the same parameters.
-
-    ``most``: counts from here on cannot be believed. ``nothing``: the counters before the first record.
-    """
+def _facts(copy: SlotCopy, retired: bool, fleet: _Fleet) -> dict[str, Any]:
+    """What is known of a worker, but for its board: the fields of `WorkerSnapshot`."""
     hot, owner, rows = copy.hot, copy.owner, copy.rows
-    alive = copy.alive and not retired
-    window_start = max(0, hot.head - window_size)
-    before = nothing
+    now, alive = fleet.now, copy.alive and not retired
+    window_start = max(0, hot.head - fleet.window_size)
+    before = fleet.nothing
     if window_start:
         *_, errors, hits, misses = rows.item(window_start - copy.first - 1)
         before = Counters(window_start, errors, hits, misses)
@@ -150,7 +156,7 @@ def _facts(
         "slot": copy.slot,
         "generation": copy.generation,
         "alive": alive,
-        "counted": alive or (ended_at or last_seen) > now - linger,
+        "counted": alive or (ended_at or last_seen) > now - fleet.linger,
         "in_totals": not retired,
         "stale": False,
         "pid": owner.pid,
@@ -164,7 +170,7 @@ def _facts(
         "window": rows[window_start - copy.first :],
         "before_window": before,
         "cells": copy.cells,
-        "garbage_counts": owner.garbage if max(owner.garbage) < most else [],
+        "garbage_counts": owner.garbage if max(owner.garbage) < fleet.most else [],
     }
 
 

@@ -95,10 +95,13 @@ def unpack(packed: Any, area: Any) -> None:
 
 
 def bring(
-    slots: list[int], place: tuple[int, ...], clock: Any, descriptor: int, types: tuple[Any, ...], memory: Any, *to: Any
+    slots: list[int], place: tuple[int, ...], clock: Any, descriptor: int, types: tuple[Any, ...], *memory: Any
 ) -> list[Any]:
-    """Bring slots of a segment home, and fill ``to``: see `copies`. Only where `is_used`."""
-    return _native.bring(slots, place, clock, descriptor, types, memory, *to)
+    """Bring slots of a segment home: see `copies`. Only where `is_used`.
+
+    ``memory``: the segment's; what is filled with boards and cells; and a total or None.
+    """
+    return _native.bring(slots, place, clock, descriptor, types, *memory)
 
 
 def at_ranks(rows: Any, count: int, ranks: list[int]) -> bytearray:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shmetrics import native
-from shmetrics.exporters.prometheus.forms import written
+from shmetrics.exporters.prometheus.numbers import written
 from shmetrics.folded import AT, Folded, fill_measures, flaws, merge
 from shmetrics.layout import FOLDED, MEASURES, SECONDS
 from shmetrics.percentiles import PERCENTILES, percentiles

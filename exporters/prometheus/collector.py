@@ -100,7 +100,7 @@ class PrometheusExporter:
         snapshot = self.snapshot()
         return cast(Iterator[Metric], self._families(snapshot, as_text=False))
 
-    def text_parts(self) -> Iterator[Metric | str]:
+    def text_parts(self) -> Iterator[Metric | bytes]:
         """The same; custom metrics in the text format, many at once, where all that changes is their numbers."""
         snapshot = self.snapshot()
         return self._families(snapshot, as_text=self._registry is None)
@@ -138,13 +138,13 @@ class PrometheusExporter:
             raise ValueError(f"{self._metrics!r} is for reading; make the exporter of PerformanceMetrics to change it")
         return CustomMetrics(self._metrics)
 
-    def _families(self, snapshot: Snapshot, *, as_text: bool) -> Iterator[Metric | str]:
+    def _families(self, snapshot: Snapshot, *, as_text: bool) -> Iterator[Metric | bytes]:
         if self._epoch is None:  # once, so that a creation time stays the same to the last bit from scrape to scrape
             self._epoch = snapshot.taken_at_wall - snapshot.taken_at
         names, hidden = Names(), 0
         names.take(hub.hidden_families(0, self._prefix))  # it comes last, when all else has its name
         for name, family in self._named(snapshot, self._epoch, names if as_text else None):
-            if isinstance(family, str) or (family is not None and names.take(family)):
+            if isinstance(family, bytes) or (family is not None and names.take(family)):
                 yield family
             else:
                 hidden += 1
@@ -153,14 +153,14 @@ class PrometheusExporter:
 
     def _named(
         self, snapshot: Snapshot, epoch: float, names: Names | None
-    ) -> Iterator[tuple[str, Metric | str | None]]:
+    ) -> Iterator[tuple[str, Metric | bytes | None]]:
         """Every family with its name, those first whose names are their own; None for one that no page can hold.
 
         ``names``: where text will do for custom metrics, which take their names by themselves then.
         """
         yield from ((family.name, family) for family in self._own(snapshot, epoch))
         registry = self._registry
-        own: Iterable[tuple[str, Metric | str | None]]
+        own: Iterable[tuple[str, Metric | bytes | None]]
         if names is None:
             own = custom.families(snapshot.families, self._prefix)
         else:

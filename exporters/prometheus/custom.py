@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from prometheus_client.core import (
@@ -19,10 +18,9 @@ from prometheus_client.core import (
 
 from shmetrics.cells import Plan
 from shmetrics.exporters.prometheus.exemplars import shown
-from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.names import Names, go_float, names_of, writable
 from shmetrics.exporters.prometheus.ready import Ready, Shape
-from shmetrics.exporters.prometheus.templates import Template, joined
+from shmetrics.exporters.prometheus.templates import Template, filler, indices, joined
 from shmetrics.families import LIVE, Definition, Family, Series, is_label_name
 from shmetrics.series import MergedFamilies
 
@@ -42,12 +40,13 @@ def families(custom: Sequence[Family], prefix: str) -> Iterator[tuple[str, Metri
 
 def _merged(custom: MergedFamilies, prefix: str) -> Iterator[tuple[str, Metric | None]]:
     """The same, ready to be written where that can be."""
-    texts = written(custom.figures)
     for at, metric in enumerate(_metrics(custom.plan, prefix)):
-        yield metric.name, metric.family(custom, at, texts)
+        yield metric.name, metric.family(custom, at)
 
 
-def text_or_families(custom: Sequence[Family], prefix: str, names: Names) -> Iterator[tuple[str, Metric | str | None]]:
+def text_or_families(
+    custom: Sequence[Family], prefix: str, names: Names
+) -> Iterator[tuple[str, Metric | bytes | None]]:
     """What `families` gives; but metrics that follow each other and are steady as one text, in the text format.
 
     It takes its names from ``names``. Where one of them is taken already the families come one by one, and take none.
@@ -55,17 +54,13 @@ def text_or_families(custom: Sequence[Family], prefix: str, names: Names) -> Ite
     if not isinstance(custom, MergedFamilies):
         yield from families(custom, prefix)
         return
-    texts = written(custom.figures)
-    metrics = _metrics(custom.plan, prefix)
+    fill, metrics = filler(), _metrics(custom.plan, prefix)
     for run in _runs(custom, prefix, metrics):
-        if run.take is not None and names.take_all(run.names):
-            yield "", "".join(run.lines.filled(run.take(texts)))
+        if run.lines is not None and names.take_all(run.names):
+            yield "", run.lines.filled(custom.figures, run.cells, fill)
             continue
         for at in run.metrics:
-            yield metrics[at].name, metrics[at].family(custom, at, texts)
-
-
-_NO_LINES: Final = Template([], "")
+            yield metrics[at].name, metrics[at].family(custom, at)
 
 
 class _Run(NamedTuple):
@@ -74,9 +69,10 @@ class _Run(NamedTuple):
     metrics: range
     names: frozenset[str] | None = None
     """Every name that they have on a page; None where two of them want the same."""
-    lines: Template = _NO_LINES
-    take: "_Take | None" = None
-    """What takes the numbers of these lines out of all figures; None where the lines are not known."""
+    lines: Template | None = None
+    """None where the lines are not known."""
+    cells: bytes = b""
+    """Of which cells their numbers are: `indices`."""
 
 
 _MOST_RUNS: Final = 16
@@ -104,12 +100,12 @@ def _runs(custom: MergedFamilies, prefix: str, metrics: "list[_Metric]") -> list
 def _run(custom: MergedFamilies, run: range, metrics: "list[_Metric]") -> _Run:
     lines, cells = [], []
     shapes = [metrics[at].shape(custom, at) for at in run]
-    for shape, its_cells, _ in shapes:
+    for shape, its_cells in shapes:
         text, order = shape.form.text_template
         lines.append(text)
         cells += [its_cells[at] for at in order]
-    names = names_of([(shape.name, shape.type) for shape, _, _ in shapes])
-    return _Run(run, names, joined(lines), _taker(cells))
+    names = names_of([(shape.name, shape.type) for shape, _ in shapes])
+    return _Run(run, names, joined(lines), indices(cells))
 
 
 def _metrics(plan: Plan, prefix: str) -> "list[_Metric]":
@@ -131,7 +127,7 @@ class _Metric:
     def __init__(self, definition: Definition, prefix: str) -> None:
         self.name = prefix + definition.name
         self._definition = definition
-        self._shapes: dict[tuple[int, ...] | None, tuple[Shape, Sequence[int], _Take]] = {}
+        self._shapes: dict[tuple[int, ...] | None, tuple[Shape, Sequence[int]]] = {}
         """By the first cells of the series shown; None where all are. See `shape`."""
         is_of_each_worker = definition.merge.removeprefix(LIVE) == "per_worker"
         self._labels = (*definition.labels, _WORKER) if is_of_each_worker else definition.labels
@@ -147,19 +143,17 @@ class _Metric:
         shown = [(_values(each), each) for each in series]
         return _BUILDERS[self._definition.kind](self.name, self._definition, self._labels, shown)
 
-    def family(self, custom: MergedFamilies, at: int, texts: list[str]) -> Metric | None:
-        """The metric, ready to be written where that can be: number `at` of all; None for what no page can hold.
-
-        ``texts``: the figures of all, `written`.
-        """
+    def family(self, custom: MergedFamilies, at: int) -> Metric | None:
+        """The metric, ready to be written where that can be: number `at` of all; None for what no page can hold."""
         if not self.is_steady:
             return self.built(custom[at].series) if self.is_possible else None
-        shape, _, take = self.shape(custom, at)
+        shape, cells = self.shape(custom, at)
+        numbers = [custom.figures[cell] for cell in cells]
         has_exemplars = bool(custom.exemplars) and custom.has_exemplars(custom.plan.placed[at])
-        return Ready(shape, take(texts), lambda: self.built(custom[at].series), has_exemplars=has_exemplars)
+        return Ready(shape, numbers, lambda: self.built(custom[at].series), has_exemplars=has_exemplars)
 
-    def shape(self, custom: MergedFamilies, at: int) -> "tuple[Shape, Sequence[int], _Take]":
-        """Of metric number `at`: its shape, the cells of the samples that are shown, and what takes those out."""
+    def shape(self, custom: MergedFamilies, at: int) -> tuple[Shape, Sequence[int]]:
+        """Of metric number `at`: its shape, and the cells of the samples that are shown."""
         placed = custom.plan.placed[at]
         shown = custom.shown(placed) if placed.has_overflow else placed.series
         key = None if shown is placed.series else tuple([placement.cell for placement in shown])
@@ -167,15 +161,8 @@ class _Metric:
         if known is None:
             cells_of = _CELLS[self._definition.kind]
             cells = [cell for placement in shown for cell in cells_of(self._definition, placement.cell)]
-            known = self._shapes[key] = Shape(self.built(custom[at].series)), cells, _taker(cells)
+            known = self._shapes[key] = Shape(self.built(custom[at].series)), cells
         return known
-
-
-_Take = Callable[[list[str]], tuple[str, ...]]
-
-
-def _taker(cells: Sequence[int]) -> _Take:
-    return itemgetter(*cells) if len(cells) > 1 else lambda texts: tuple([texts[cell] for cell in cells])
 
 
 def _values(series: Series) -> list[str]:

@@ -11,8 +11,10 @@ from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 from prometheus_client.core import Exemplar, Metric, Sample
 from prometheus_client.registry import Collector
 
-from shmetrics.exporters.prometheus.forms import Form, has_form, shown, written
+from shmetrics.exporters.prometheus.forms import Form, has_form, shown
+from shmetrics.exporters.prometheus.numbers import written
 from shmetrics.exporters.prometheus.ready import Ready
+from shmetrics.exporters.prometheus.templates import filler
 
 Encoder = Callable[[Collector], bytes]
 
@@ -32,26 +34,26 @@ _END: Final = "# EOF\n"
 class HasText(Protocol):
     """A collector that has some of its families in the text format."""
 
-    def text_parts(self) -> Iterator[Metric | str]:
+    def text_parts(self) -> Iterator[Metric | bytes]:
         """What `collect` gives; as text where that is there already, of several families at once it may be."""
 
 
 def text(collector: Collector, theirs: Encoder) -> bytes:
     """The page in the text format, which has no exemplars. ``theirs``: prometheus_client's encoder."""
-    parts = []
+    parts, fill = list[bytes](), filler()
     for family in collector.text_parts() if isinstance(collector, HasText) else collector.collect():
-        if isinstance(family, str):
+        if isinstance(family, bytes):
             parts.append(family)
             continue
         if isinstance(family, Ready):
-            parts += family.form.text(family.numbers)
+            parts.append(family.form.text(family.numbers, fill))
             continue
         form = _form_of(family)
         if form is None or _exemplars(family) is None:
-            parts.append(theirs(_One(family)).decode())
+            parts.append(theirs(_One(family)))
         else:
-            parts += form.text(written([sample.value for sample in family.samples]))
-    return "".join(parts).encode()
+            parts.append(form.text([sample.value for sample in family.samples], fill))
+    return b"".join(parts)
 
 
 def openmetrics(collector: Collector, theirs: Encoder) -> bytes:
@@ -59,7 +61,7 @@ def openmetrics(collector: Collector, theirs: Encoder) -> bytes:
     parts = []
     for family in collector.collect():
         if isinstance(family, Ready) and not family.has_exemplars:
-            parts += family.form.openmetrics(family.numbers)
+            parts.append(family.form.openmetrics(written(family.numbers)))
             continue
         form, exemplars, end = _form_of(family), _exemplars(family), _WITH_EXEMPLARS.get(family.type)
         if (
@@ -72,7 +74,7 @@ def openmetrics(collector: Collector, theirs: Encoder) -> bytes:
         numbers = written([sample.value for sample in family.samples])
         for at, exemplar in exemplars.items():
             numbers[at] += shown(exemplar)
-        parts += form.openmetrics(numbers)
+        parts.append(form.openmetrics(numbers))
     return "".join([*parts, _END]).encode()
 
 

@@ -8,7 +8,6 @@ from prometheus_client.core import Exemplar, GaugeMetricFamily, HistogramMetricF
 
 from shmetrics.exporters.prometheus.buckets import cumulative
 from shmetrics.exporters.prometheus.exemplars import by_bucket
-from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.names import go_float
 from shmetrics.exporters.prometheus.ready import Ready, counter, gauge, remembered
 from shmetrics.layout import MEASURES
@@ -97,7 +96,7 @@ def _histogram(snapshot: Snapshot, created: float, measure: str, bounds: Sequenc
         return family
 
     shape = remembered((_histogram, prefix, measure, tuple(bounds)), build)
-    return Ready(shape, written([*counts, counts[-1], total, created]), build, has_exemplars=bool(slowest))
+    return Ready(shape, [*counts, counts[-1], total, created], build, has_exemplars=bool(slowest))
 
 
 def _quantiles(figures: Statistics, measure: str, prefix: str) -> Metric:
@@ -112,4 +111,4 @@ def _quantiles(figures: Statistics, measure: str, prefix: str) -> Metric:
             family.add_metric([str(percent)], value)
         return family
 
-    return Ready(remembered((_quantiles, prefix, measure), build), written(values), build)
+    return Ready(remembered((_quantiles, prefix, measure), build), values, build)

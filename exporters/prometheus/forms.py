@@ -5,22 +5,16 @@ together, with their quotes and in their order, is nearly all of the work; so it
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client.core import Exemplar, Metric, Sample
 
-from shmetrics import native
 from shmetrics.exporters.prometheus.names import go_float
-from shmetrics.exporters.prometheus.templates import Template, joined
+from shmetrics.exporters.prometheus.templates import Fill, Template, indices, joined
 
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_LARGE: Final = 1e6
-"""From here on a number is written with an exponent, where it is no sooner in Python."""
-_MOST_REMEMBERED: Final = 1 << 14
-_MANY: Final = 16
-"""Numbers that are worth a look at whether C is used."""
 _TEXT_TYPES: Final = {
     "counter": ("_total", "counter"),
     "info": ("_info", "gauge"),
@@ -49,7 +43,7 @@ class Form:
             if more:
                 text += [Template([], _text_head(family, name, "gauge")), *(lines[at] for at in more)]
                 self._order += more
-        self._is_in_order = self._order == sorted(self._order)
+        self._which = None if self._order == sorted(self._order) else indices(self._order)
         self._text = joined(text)
         self._openmetrics = joined([Template([], _openmetrics_head(family)), *lines])
 
@@ -58,13 +52,13 @@ class Form:
         """The lines of the text format, and which of the samples' numbers each of their numbers is."""
         return self._text, self._order
 
-    def text(self, numbers: Sequence[str]) -> list[str]:
-        """In the text format, with the samples' numbers, `written`: in pieces."""
-        return self._text.filled(numbers if self._is_in_order else [numbers[at] for at in self._order])
+    def text(self, numbers: Sequence[float], fill: Fill) -> bytes:
+        """In the text format, with the samples' numbers. ``fill``: see `templates.filler`."""
+        return self._text.filled(numbers, self._which, fill)
 
-    def openmetrics(self, numbers: Sequence[str]) -> list[str]:
-        """In OpenMetrics, in pieces; a number may have an exemplar `shown` behind it."""
-        return self._openmetrics.filled(numbers)
+    def openmetrics(self, numbers: Sequence[str]) -> str:
+        """In OpenMetrics, with the samples' numbers, `written`; one may have an exemplar `shown` behind it."""
+        return self._openmetrics.formatted(numbers)
 
 
 def has_form(family: Metric) -> bool:
@@ -72,31 +66,6 @@ def has_form(family: Metric) -> bool:
     names = {family.name, *(sample.name for sample in family.samples)}
     labels = {label for sample in family.samples for label in sample.labels}
     return all(map(_NAME.fullmatch, names)) and all(map(_LABEL.fullmatch, labels))
-
-
-def written(numbers: Iterable[float]) -> list[str]:
-    """Samples' numbers, as both formats have them."""
-    numbers = list(numbers)
-    if len(numbers) >= _MANY and native.is_used():
-        return native.written(numbers, _written, _MOST_REMEMBERED)
-    return [_written[each] if each else repr(float(each)) for each in numbers]
-
-
-class _Written(dict[float, str]):
-    """Numbers as they are written: most are on a page several times, or on the next one again.
-
-    Not for 0.0 and -0.0, which are equal. What else is equal is written alike, whatever its type.
-    """
-
-    def __missing__(self, number: float) -> str:
-        if len(self) >= _MOST_REMEMBERED:
-            self.clear()
-        value = float(number)
-        self[number] = text = repr(value) if -_LARGE < value < _LARGE else go_float(value)
-        return text
-
-
-_written: Final = _Written()
 
 
 def shown(exemplar: Exemplar) -> str:

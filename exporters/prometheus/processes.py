@@ -11,7 +11,6 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.ready import Ready, gauge, remembered
 from shmetrics.layout import GENERATIONS
 from shmetrics.resources import process_figures
@@ -129,13 +128,15 @@ def _counter(
         generations = range(GENERATIONS) if labels == _LABELS else [None]
         keys = [(slot, generation) for slot in slots for generation in generations]
         for at, (key, value) in enumerate(zip(keys, numbers, strict=True)):
-            family.add_metric([str(each) for each in key if each is not None], value, None if created is None else created[at])
+            family.add_metric(
+                [str(each) for each in key if each is not None], value, None if created is None else created[at]
+            )
         return family
 
     shown = numbers
     if created is not None:
         shown = [number for both in zip(numbers, created, strict=True) for number in both]
-    return Ready(remembered((_counter, prefix, name, slots), build), written(shown), build)
+    return Ready(remembered((_counter, prefix, name, slots), build), shown, build)
 
 
 def _gauge(prefix: str, name: str, slots: _Slots, numbers: Sequence[float]) -> Metric:
@@ -146,4 +147,4 @@ def _gauge(prefix: str, name: str, slots: _Slots, numbers: Sequence[float]) -> M
             family.add_metric([str(slot)], value)
         return family
 
-    return Ready(remembered((_gauge, prefix, name, slots), build), written(numbers), build)
+    return Ready(remembered((_gauge, prefix, name, slots), build), numbers, build)

@@ -10,7 +10,7 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, Sample
 
-from shmetrics.exporters.prometheus.forms import Form, written
+from shmetrics.exporters.prometheus.forms import Form
 
 
 class Shape:
@@ -31,12 +31,12 @@ class Shape:
 class Ready(Metric):
     """A family that is ready to be written.
 
-    ``numbers``: one for each sample that `build` would give it, `written`. ``has_exemplars``: whether some of those
+    ``numbers``: one for each sample that `build` would give it. ``has_exemplars``: whether some of those
     samples would have exemplars, which are not in the form.
     """
 
     def __init__(
-        self, shape: Shape, numbers: Sequence[str], build: Callable[[], Metric], *, has_exemplars: bool = False
+        self, shape: Shape, numbers: Sequence[float], build: Callable[[], Metric], *, has_exemplars: bool = False
     ) -> None:
         self.name, self.documentation = shape.name, shape.documentation
         self.type, self.unit = shape.type, shape.unit
@@ -80,7 +80,7 @@ def gauge(name: str, documentation: str, value: float, unit: str = "") -> Ready:
     def build() -> Metric:
         return GaugeMetricFamily(name, documentation, value=value, unit=unit)
 
-    return Ready(remembered((gauge, name, documentation, unit), build), written([value]), build)
+    return Ready(remembered((gauge, name, documentation, unit), build), [value], build)
 
 
 def counter(name: str, documentation: str, value: float, created: float) -> Ready:
@@ -89,4 +89,4 @@ def counter(name: str, documentation: str, value: float, created: float) -> Read
     def build() -> Metric:
         return CounterMetricFamily(name, documentation, value=value, created=created)
 
-    return Ready(remembered((counter, name, documentation), build), written([value, created]), build)
+    return Ready(remembered((counter, name, documentation), build), [value, created], build)

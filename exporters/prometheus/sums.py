@@ -4,7 +4,6 @@ Its sums are counters, which are numbers and not negative, and a histogram witho
 format, and Prometheus itself, take any; of OpenMetrics they are left out, where strict parsers refuse a page for one.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -14,8 +13,6 @@ from prometheus_client.registry import Collector
 from shmetrics.exporters.prometheus.ready import Ready
 
 _TYPES: Final = ("histogram", "summary")
-_IS_NO_SUM: Final = re.compile("-|NaN").match
-"""Of a number, written."""
 
 
 class LawfulSums:
@@ -34,7 +31,7 @@ class LawfulSums:
 
 
 def _is_lawful(family: Ready) -> bool:
-    return family.has_sums and not any(map(_IS_NO_SUM, family.numbers))
+    return family.has_sums and all(number >= 0.0 for number in family.numbers)
 
 
 def _lawful(family: Metric) -> Metric:

@@ -136,12 +136,12 @@ static PyObject *const *fields_of(PyObject *tuple, Py_ssize_t count) {
     return NULL;
 }
 
-/* `worker_facts(copy, retired, now, window_size, linger, most, nothing)`: a dictionary. */
+/* `worker_facts(copy, retired, fleet)`: a dictionary. */
 static PyObject *worker_facts(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *copy, *facts[FACTS] = {NULL};
     int is_retired;
     Fleet fleet;
-    if (!PyArg_ParseTuple(args, "OpdLdKO!", &copy, &is_retired, &fleet.now, &fleet.window, &fleet.linger, &fleet.most,
+    if (!PyArg_ParseTuple(args, "Op(dLdKO!)", &copy, &is_retired, &fleet.now, &fleet.window, &fleet.linger, &fleet.most,
                           &PyTuple_Type, &fleet.nothing))
         return NULL;
     fleet.type = (PyObject *) Py_TYPE(fleet.nothing);

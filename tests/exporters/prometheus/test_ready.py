@@ -11,8 +11,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from shmetrics import CustomMetrics, PerformanceMetrics, PrometheusExporter
 from shmetrics.exporters.prometheus import encoding
-from shmetrics.exporters.prometheus.forms import written
 from shmetrics.exporters.prometheus.names import go_float
+from shmetrics.exporters.prometheus.numbers import written
 from shmetrics.exporters.prometheus.ready import Ready
 from shmetrics.families import OVERFLOW
 from tests.exporters.prometheus import Still
