@@ -22,8 +22,8 @@ Areas = NDArray[np.void]
 """A one-dimensional array of ``layout.FOLDED``: one area after another."""
 
 Kept = NDArray[np.void] | bytearray
-"""An area in private memory: as a zero-dimensional array; or *packed*, as C keeps it, without the buckets that nothing was
-counted in, nine tenths of it. See `unpacked`."""
+"""An area in private memory: as a zero-dimensional array; or *packed*, as C keeps it, without the buckets that nothing
+was counted in, nine tenths of it. See `unpacked`."""
 
 _RAW: Final = len(MEASURES) - 1
 _ROW_WORDS: Final = RECORD.itemsize // 8

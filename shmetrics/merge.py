@@ -64,13 +64,9 @@ def snapshot(copy: HubCopy, previous: Snapshot | None = None) -> Snapshot:
         still = [worker for worker in stale if worker.in_totals]
         is_total_right = is_total_right and not still
         counted += still
-    areas = [copy.total.area] if is_total_right else [
-        unpacked(kept)
-        for kept in (
-            *(slot.kept for slot, counts in zip(copy.slots, in_totals, strict=True) if counts),
-            *(worker.kept for worker in still),
-        )
-    ]  # fmt: skip
+    kept = [slot.kept for slot, counts in zip(copy.slots, in_totals, strict=True) if counts]
+    kept += [worker.kept for worker in still]
+    areas = [copy.total.area] if is_total_right else list(map(unpacked, kept))
     shown = slowest([each for slot in copy.slots for each in slot.exemplars], copy.taken_at_wall)
     total = Counters(*(int(retired[name]) for name in _COUNTERS)) + Counters(dropped=int(header["dropped"]))
     return Snapshot(

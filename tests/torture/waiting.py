@@ -45,7 +45,8 @@ class BlockedClock:
 class TimedView:
     """A `hub.View` that says of each snapshot how long it took, was blocked, and slept because of guards, in seconds.
 
-    ``torment``: called in the middle of the copy of each ring, which Python makes then; what it sleeps is not held against the reader.
+    ``torment``: called in the middle of the copy of each ring, which Python makes then; what it sleeps is not held
+    against the reader.
     ``insists``: called before each snapshot, whether all slots are to be copied one by one, with their guards.
     """
 
