@@ -63,11 +63,11 @@ def statistics(
 
 def page_figures(snapshot: Snapshot) -> Statistics:
     """Those of `statistics` that a scrape shows: percentiles over the window, and the rates that are levels."""
-    window = _windows(snapshot, None).union()
-    found = percentiles_of(window.measures if window.count else np.zeros((len(MEASURES), 1)))
+    windows = _windows(snapshot, None)
+    found = percentiles_of(windows.measures if windows.measures.size else np.zeros((len(MEASURES), 1)))
     seconds = PerSecond(snapshot.folded, snapshot.taken_at, snapshot.taken_at - snapshot.created_at)
     figures: Statistics = {
-        "throughput": window.throughput,
+        "throughput": windows.rates[0],
         "current_throughput": seconds.rate(CURRENT_SECONDS),
         "peak_throughput": _peak(snapshot, seconds),
     }

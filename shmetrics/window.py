@@ -49,18 +49,21 @@ class Windows:
     """The windows of some workers from a monotonic time on, all in one table, of which each worker has its columns."""
 
     def __init__(self, workers: Sequence[WorkerSnapshot], *, since: float = 0.0) -> None:
-        parts = [(at, _part(worker, since)) for at, worker in enumerate(workers) if len(worker.window)]
-        self._parts = {at: part for at, part in parts if len(part.rows)}
+        self._workers = workers
+        self._skipped = [_before(worker.window, since) if since > 0.0 else 0 for worker in workers]
+        """Of each worker, the records of its window that are too old."""
+        windows = [worker.window[skipped:] if skipped else worker.window
+                   for worker, skipped in zip(workers, self._skipped, strict=True)]  # fmt: skip
+        self._rows = {at: rows for at, rows in enumerate(windows) if len(rows)}
         """By the worker's index; of those that have any records."""
-        self.counts = [0] * len(workers)
+        self.counts = list(map(len, windows))
         """Of each worker, its valid records."""
-        for at, part in self._parts.items():
-            self.counts[at] = len(part.rows)
         self._requests = sum(self.counts)
-        self._table = np.empty((len(MEASURES), self._requests))
+        self.measures = np.empty((len(MEASURES), self._requests))
+        """As those of `Window`."""
         with np.errstate(over="ignore", invalid="ignore"):
-            are_valid = fill_measures(self._table, [part.rows for part in self._parts.values()])
-        spans = {at: _span(part.rows) for at, part in self._parts.items()} if are_valid else self._narrow()
+            are_valid = fill_measures(self.measures, list(self._rows.values()))
+        spans = {at: _span(rows) for at, rows in self._rows.items()} if are_valid else self._narrow()
         self._rates = [(0.0, 0.0)] * len(workers)
         """Of each worker, its requests per second across its own window, and samples."""
         for which, batches in self.alike(MEASURES.index("batch_size")):
@@ -69,13 +72,13 @@ class Windows:
 
     def _narrow(self) -> dict[int, float]:
         """Leave out what is not valid. Returns of each worker the seconds across what is left."""
-        good, end, spans = is_valid(self._table), 0, {}
-        for at, part in self._parts.items():
-            mine = good[end : end + len(part.rows)]
-            end += len(part.rows)
-            spans[at] = _span(part.rows[mine])
+        good, end, spans = is_valid(self.measures), 0, {}
+        for at, rows in self._rows.items():
+            mine = good[end : end + len(rows)]
+            end += len(rows)
+            spans[at] = _span(rows[mine])
             self.counts[at] = int(np.count_nonzero(mine))
-        self._table = self._table[:, good]
+        self.measures = self.measures[:, good]
         return spans
 
     def alike(self, measure: int) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
@@ -87,7 +90,7 @@ class Windows:
         for at, count in enumerate(self.counts):
             if count:
                 by_count.setdefault(count, []).append(at)
-        values, ends = self._table[measure], [0, *itertools.accumulate(self.counts)]
+        values, ends = self.measures[measure], [0, *itertools.accumulate(self.counts)]
         for count, which in by_count.items():
             if len(by_count) == 1:
                 yield which, values.reshape(-1, count)
@@ -99,24 +102,33 @@ class Windows:
         """Of each worker, its requests per second across its own window."""
         return [requests for requests, _ in self._rates]
 
-    def union(self) -> Window:
-        """All of them as one.
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Requests per second, and samples, of all of them.
 
         Rates are those of the living. The dead do not serve, and where workers are recycled quickly their rates would
         be added to those of their successors; only when none of the living has a rate do the dead speak for the fleet,
         so that the figures of a job whose processes have just ended still stand.
         """
         rates = {True: [0.0, 0.0], False: [0.0, 0.0]}
-        for at, part in self._parts.items():
-            rates[part.alive][0] += self._rates[at][0]
-            rates[part.alive][1] += self._rates[at][1]
+        for at in self._rows:
+            mine = rates[self._workers[at].alive]
+            mine[0] += self._rates[at][0]
+            mine[1] += self._rates[at][1]
         throughput, samples = rates[True] if rates[True][0] else rates[False]
+        return throughput, samples
+
+    def union(self) -> Window:
+        """All of them as one."""
+        throughput, samples = self.rates
+        grown = [_grown(self._workers[at], self._skipped[at]) for at in self._rows]
+        errors, hits, misses = map(sum, zip(*grown, strict=True)) if grown else (0, 0, 0)
         return Window(
-            measures=self._table,
+            measures=self.measures,
             requests=self._requests,
-            errors=sum([part.errors for part in self._parts.values()]),
-            cache_hits=sum([part.cache_hits for part in self._parts.values()]),
-            cache_misses=sum([part.cache_misses for part in self._parts.values()]),
+            errors=errors,
+            cache_hits=hits,
+            cache_misses=misses,
             throughput=throughput,
             samples_per_second=samples,
         )
@@ -155,28 +167,19 @@ def _rates(count: int, samples: float, span: float) -> tuple[float, float]:
     return (count - 1) / span, samples / span
 
 
-class _Part(NamedTuple):
-    """One worker's share of a window."""
-
-    alive: bool
-    rows: Rows
-    errors: int
-    cache_hits: int
-    cache_misses: int
+def _before(rows: Rows, since: float) -> int:
+    """How many records are from before a time; times in a slot never go back."""
+    return int(np.count_nonzero(~(rows["time"] >= since)))
 
 
-def _part(worker: WorkerSnapshot, since: float) -> _Part:
-    rows, counters, before = worker.window, worker.counters, worker.before_window
+def _grown(worker: WorkerSnapshot, skipped: int) -> tuple[int, int, int]:
+    """By how much errors, cache hits and cache misses grew in a worker's window, but for its first so many records."""
+    before, counters = worker.before_window, worker.counters
     errors, hits, misses = before.errors, before.cache_hits, before.cache_misses
-    if since > 0.0:
-        start = int(np.count_nonzero(~(rows["time"] >= since)))  # times in a slot never go back
-        if start:
-            last = rows[start - 1]
-            errors, hits, misses = int(last["errors"]), int(last["cache_hits"]), int(last["cache_misses"])
-            rows = rows[start:]
-    return _Part(
-        worker.alive,
-        rows,
+    if skipped:
+        last = worker.window[skipped - 1]
+        errors, hits, misses = int(last["errors"]), int(last["cache_hits"]), int(last["cache_misses"])
+    return (
         max(0, counters.errors - errors),
         max(0, counters.cache_hits - hits),
         max(0, counters.cache_misses - misses),

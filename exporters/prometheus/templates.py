@@ -70,5 +70,5 @@ def _filled(
     _remembered: dict[float, str],
     _most: int,
 ) -> bytes:
-    chosen = numbers if which is None else [numbers[at] for at in memoryview(which).cast(_INDEX)]
+    chosen = numbers if which is None else map(numbers.__getitem__, memoryview(which).cast(_INDEX))
     return (form % tuple(written(chosen))).encode()
