@@ -14,7 +14,6 @@ from shmetrics import native, segment, slots
 from shmetrics.cells import Plan
 from shmetrics.copies import Copier
 from shmetrics.entries import Contents, Placement, run_length
-from shmetrics.exporters.prometheus import templates
 from shmetrics.families import LIVE, Definition
 from shmetrics.folded import AT, Folded, unpacked
 from shmetrics.hub import View
@@ -236,45 +235,12 @@ def test_cells_merge_to_the_same_whatever_is_in_them(data, count):
     np.testing.assert_array_equal(*found)
 
 
-# Templates ------------------------------------------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=200)
-@given(
-    st.lists(st.text(max_size=8), max_size=12),
-    st.text(max_size=8),
-    st.lists(st.one_of(st.floats(), st.integers(-(2**70), 2**70), st.booleans()), min_size=12, max_size=12),
-    st.randoms(use_true_random=False),
-)
-def test_templates_are_filled_the_same(before, tail, numbers, draw):
-    texts = [text.encode("utf-8", "replace").decode() for text in before]
-    template = templates.Template(texts, tail.encode("utf-8", "replace").decode())
-    which = templates.indices(draw.randrange(12) for _ in texts)
-    for given_numbers, chosen in ((numbers[: len(texts)], None), (numbers, which), (tuple(numbers), which)):
-        assert template.filled(given_numbers, chosen, _native.filled) == template.filled(
-            given_numbers, chosen, templates._filled
-        )
-
-
 # Calls that nobody makes ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("fill", [templates._filled, *([_native.filled] if native.IS_BUILT else [])])
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_a_template_wants_as_many_numbers_as_it_has_places(fill, count):
-    with pytest.raises((ValueError, TypeError)):
-        templates.Template(["a ", "b "]).filled([1.0] * count, None, fill)
 
 
 @pytest.mark.parametrize(
     ("name", "args"),
     [
-        ("filled", (b"ab", templates.indices([3]), "", [1.0], None, {}, 9)),
-        ("filled", (b"ab", templates.indices([-1]), "", [1.0], None, {}, 9)),
-        ("filled", (b"ab", templates.indices([2, 1]), "", [1.0, 1.0], None, {}, 9)),
-        ("filled", (b"ab", templates.indices([1]), "", [1.0], templates.indices([1]), {}, 9)),
-        ("filled", (b"ab", templates.indices([1]), "", [1.0], [0], {}, 9)),
-        ("filled", (b"ab", templates.indices([1]), "", 1.0, None, {}, 9)),
         ("unpack", (bytes(8), bytearray(FOLDED.itemsize))),
         ("unpack", (bytes(FOLDED.itemsize - 8), bytearray(FOLDED.itemsize))),
         ("unpack", (bytes(FOLDED.itemsize), bytearray(8))),

@@ -66,10 +66,6 @@ static int look_at(const double *row, const Plan *plan, const Room *room, int li
     return are_all;
 }
 
-/* As numpy's: what is no number stays. */
-static inline double lesser(double one, double other) { return one < other || isnan(one) ? one : other; }
-static inline double greater(double one, double other) { return one > other || isnan(one) ? one : other; }
-
 /* Merge a cell that is not added up with what the rows before came to, if its series was there in any of them. */
 static void merge_other(double *merged, const double *row, const Other *other, int was_there) {
     double *cell = &merged[other->cell], value = row[other->cell];

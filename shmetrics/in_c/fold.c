@@ -388,10 +388,6 @@ static PyObject *doubtful(PyObject *Py_UNUSED(module), PyObject *args) {
     return found;
 }
 
-/* As numpy's: what is no number stays. */
-static inline double lesser(double one, double other) { return one < other || isnan(one) ? one : other; }
-static inline double greater(double one, double other) { return one > other || isnan(one) ? one : other; }
-
 void add_area(uint64_t *restrict merged, const Area *area, int *is_first) {
     double *sums = (double *) merged;
     const uint64_t *words = area->words, *seconds = words - area->skipped;

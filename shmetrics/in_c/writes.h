@@ -146,6 +146,10 @@ static inline int as_double(PyObject *object, double *number) {
     return 1;
 }
 
+/* As numpy's: what is no number stays. */
+static inline double lesser(double one, double other) { return one < other || one != one ? one : other; }
+static inline double greater(double one, double other) { return one > other || one != one ? one : other; }
+
 /* An index as it is kept, from 0 to `limit` - 1; -1 for anything else. */
 static inline Py_ssize_t as_index(PyObject *object, Py_ssize_t limit) {
     Py_ssize_t index = object != NULL && PyLong_CheckExact(object) ? PyLong_AsSsize_t(object) : -1;
