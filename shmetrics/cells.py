@@ -287,5 +287,5 @@ class Plan:
 
 def retire(plan: Plan, retired: Any, dead: Any, now: float) -> None:
     """Add a dead worker's cells to those of a retired copy, in place. Both: shared memory, all cells of a slot."""
-    parts = [plan.padded(retired), plan.padded(dead)]
+    parts = [np.array(plan.padded(retired)), np.array(plan.padded(dead))]  # as they are now, whoever writes there
     retired[: plan.extent] = plan.merge(parts, [False, False], now)

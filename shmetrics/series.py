@@ -129,7 +129,7 @@ class MergedFamilies(Sequence[Family]):
     @cached_property
     def valid(self) -> NDArray[np.bool_]:
         """Which series of which worker can be believed."""
-        return self.plan.valid(np.reshape(self.rows, (-1, self.plan.extent)), self.now)
+        return self.plan.valid(np.reshape(self.rows, (len(self.rows), self.plan.extent)), self.now)
 
 
 class _MergedFamily(Family):

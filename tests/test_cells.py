@@ -57,6 +57,23 @@ def merged(plan, *workers, retired=None):
     return family.series
 
 
+@pytest.mark.parametrize("lives", [True, np.True_])
+def test_whoever_says_that_a_worker_lives_may_be_numpy(lives):
+    plan = gauge(f"{LIVE}sum")
+    assert plan.merge([cells(NOW - 1.0, 5.0, 0.0)[: plan.extent]], [lives], NOW)[4] == 5.0
+
+
+def test_what_is_retired_is_looked_at_once_and_not_where_others_write(monkeypatch):
+    """A count that changed after it was checked would be in the totals for good."""
+    plan, seen = plan_of("counter"), []
+    retired, dead = np.zeros(plan.extent), cells(3.0)[: plan.extent]
+    merge = Plan.merge
+    monkeypatch.setattr(Plan, "merge", lambda self, parts, *more: seen.extend(parts) or merge(self, parts, *more))
+    retire(plan, retired, dead, NOW)
+    assert retired[3] == 3.0
+    assert not any(np.shares_memory(part, memory) for part in seen for memory in (retired, dead))
+
+
 def test_counters_add_up_those_of_the_dead_included():
     plan = plan_of("counter")
     (series,) = merged(

@@ -3,6 +3,8 @@
 import json
 import math
 import random
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -122,6 +124,60 @@ def test_zeros_of_either_sign_are_where_they_are_looked_for(make_segment, zero):
     (copy,) = copier._attempt_in_c([0], 0, None)
     assert Folded(unpacked(copy.kept)).sketch[:, 0].tolist() == [FOLD_BATCH + 3] * 5
     writer._leave_slot()
+
+
+def test_an_area_of_which_every_bucket_is_kept_is_told_from_a_whole_one(make_segment, clock):
+    """It is as long, and has its seconds elsewhere; a record that is not valid has all areas of the fleet unpacked."""
+    target = make_segment()
+    writers = [Writer(target, clock=clock) for _ in range(2)]
+    for values in (4 * [0.0], 4 * [0.5], 4 * [2e6]):
+        writers[0].record(*values)
+    writers[1].record(math.nan)
+    one, other = read(target, clock, "0"), read(target, clock, "1")
+    assert len(other.workers[0].kept) == FOLDED.itemsize
+    assert_equal(one, other)
+    assert other.folded.sketch.sum(axis=1).tolist() == [3] * 5
+    for writer in writers:
+        writer._leave_slot()
+
+
+@pytest.mark.parametrize("errors", [2**53 - 1, 2**53, 2**63, 2**64 - 1])
+def test_more_errors_than_there_can_be_come_to_the_same(fleet, clock, errors):
+    fleet.slots[1]["ring"]["errors"][4] = errors
+    assert_equal(read(fleet, clock, "0"), read(fleet, clock, "1"))
+
+
+def test_tuples_that_c_makes_hash_as_python_s_do(fleet, clock):
+    snapshot = read(fleet, clock, "1")
+    for worker in snapshot.workers:
+        assert {worker.counters} == {tuple(worker.counters)}
+
+
+def test_long_windows_give_other_threads_their_turn(make_segment):
+    """The lock of the interpreter is not kept for longer than a slot and its share."""
+    target, turns, is_done = make_segment(window_size=100_000), [], threading.Event()
+    writers = [Writer(target) for _ in range(4)]
+    for writer in writers:
+        for _ in range(100_000):
+            writer.record(0.01)
+    copier = Copier(target, time.monotonic)
+
+    def look():
+        while not is_done.is_set():
+            turns.append(time.monotonic())
+            time.sleep(0.0)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    begun = time.monotonic()
+    for _ in range(20):
+        assert None not in copier._attempt_in_c([0, 1, 2, 3], 0, None)
+    ended = time.monotonic()
+    is_done.set()
+    thread.join()
+    assert sum(begun < turn < ended for turn in turns) >= 20
+    for writer in writers:
+        writer._leave_slot()
 
 
 _TIMES = np.array([NOW, 1e9, -1.0, np.nan, np.inf, -0.0, 1e39]).view(np.uint64).tolist()

@@ -32,7 +32,8 @@ class Template:
     def filled(self, numbers: Sequence[float], which: bytes | None, fill: Fill) -> bytes:
         """The text with these numbers in its places, or with those of them whose `indices` are ``which``.
 
-        ``fill``: what `filler` gives, which is asked once for many. ValueError unless there are as many as places.
+        ``fill``: what `filler` gives, which is asked once for many. ValueError or TypeError unless there are as
+        many as places.
         """
         return fill(self._text, self._places, self._format, numbers, which, REMEMBERED, MOST_REMEMBERED)
 

@@ -125,11 +125,15 @@ static int is_sound(const Plan *plan) {
 static int merge_rows(double *merged, PyObject *rows, PyObject *live, const Plan *plan, const Room *room, double now) {
     for (Py_ssize_t each = 0; each < PyList_GET_SIZE(rows); each++) {
         Py_buffer row;
-        if (PyObject_GetBuffer(PyList_GET_ITEM(rows, each), &row, PyBUF_SIMPLE) < 0)
+        int lives = each < PyList_GET_SIZE(live) ? PyObject_IsTrue(PyList_GET_ITEM(live, each)) : -1;
+        PyObject *object = lives < 0 || each >= PyList_GET_SIZE(rows) ? NULL : Py_NewRef(PyList_GET_ITEM(rows, each));
+        int is_there = object != NULL && PyObject_GetBuffer(object, &row, PyBUF_SIMPLE) == 0;
+        Py_XDECREF(object);
+        if (!is_there)
             return 0;
         int is_right = row.len / (Py_ssize_t) sizeof(double) == plan->extent && (uintptr_t) row.buf % sizeof(double) == 0;
         if (is_right) {
-            int are_all = look_at(row.buf, plan, room, PyList_GET_ITEM(live, each) == Py_True, now);
+            int are_all = look_at(row.buf, plan, room, lives, now);
             add_row(merged, row.buf, plan, room, are_all);
         }
         PyBuffer_Release(&row);

@@ -9,6 +9,7 @@ that is odd in any way, because it has changed meanwhile, or cannot be right, is
 #include "writes.h"
 #include <fcntl.h>
 #include <math.h>
+#include <time.h>
 
 /* From `copies`, by `use_copies`: words of a slot, of parts of it, and what makes them impossible. */
 static struct {
@@ -17,6 +18,7 @@ static struct {
     unsigned long long free, claimed, most_events;
 } at;
 
+#define TURN 0.005 /* seconds: `sys.getswitchinterval()`, where nobody has changed it */
 enum { MOST_OWNER = 64 }; /* words of an owner's entry */
 
 /* Where the parts of one hub are, in words: of the segment, and of each slot and each copy of the retired area. */
@@ -71,25 +73,6 @@ static double bring_rows(Record *target, const uint64_t *slot, const Place *plac
     return copy_rows(target + upper, ring, count - upper, latest);
 }
 
-/* A named tuple, of values that it takes over; NULL where any of them is. */
-static PyObject *named(PyObject *type, PyObject **values, Py_ssize_t count) {
-    PyTypeObject *made_of = (PyTypeObject *) type;
-    int is_right = PyType_Check(type) && PyType_IsSubtype(made_of, &PyTuple_Type), are_all = 1;
-    PyObject *made = is_right ? made_of->tp_alloc(made_of, count) : NULL;
-    for (Py_ssize_t each = 0; each < count; each++) {
-        are_all &= values[each] != NULL;
-        if (made != NULL)
-            PyTuple_SET_ITEM(made, each, values[each]);
-        else
-            Py_XDECREF(values[each]);
-    }
-    if (!is_right && are_all)
-        PyErr_SetString(PyExc_TypeError, "wanted types of named tuples");
-    if (!are_all)
-        Py_CLEAR(made);
-    return made;
-}
-
 /* As `copies.Owner`, from a private copy of an entry. */
 static PyObject *owner_of(const uint64_t *entry, PyObject *type) {
     enum { INTEGERS = 5, TIMES = 3, FIELDS = INTEGERS + TIMES + 2 };
@@ -122,17 +105,15 @@ static PyObject *hot_of(const uint64_t *hot, PyObject *type) {
 }
 
 /* Rows as an array. */
-static PyObject *array_of(const Record *rows, Py_ssize_t count, const Types *types) {
-    PyObject *bytes = PyByteArray_FromStringAndSize((const char *) rows, count * (Py_ssize_t) sizeof *rows);
-    PyObject *array = bytes == NULL ? NULL : PyObject_CallFunction(types->array, "(n)OO", count, types->row, bytes);
-    Py_XDECREF(bytes);
-    return array;
+static PyObject *array_of(PyObject *rows, const Types *types) {
+    Py_ssize_t count = PyByteArray_GET_SIZE(rows) / (Py_ssize_t) sizeof(Record);
+    return PyObject_CallFunction(types->array, "(n)OO", count, types->row, rows);
 }
 
 /* Private memory that is filled, and the arrays that it is of. */
 typedef struct {
     uint64_t *board, *cells, *total; /* NULL where none is wanted */
-    Record *rows; /* as many as a ring has */
+    Record *rows; /* room for as many as a ring has */
     int *is_first; /* in the total */
     Py_ssize_t extent;
     PyObject *boards, *all_cells;
@@ -142,7 +123,7 @@ typedef struct {
 typedef struct {
     uint64_t state, generation, first, hot[HOT_WORDS], owner[MOST_OWNER];
     int has_board, has_exemplars, is_alive;
-    PyObject *area; /* packed */
+    PyObject *rows, *area; /* bytearrays: those of the window and the one before; packed */
 } Facts;
 
 /* Whether anybody holds the lock of a slot, as `locks.is_locked`; -1 and an exception where that cannot be found out. */
@@ -182,29 +163,32 @@ static int bring(const uint64_t *segment, Py_ssize_t number, const Place *place,
         fold != facts->hot[1] || !is_possible(facts->hot, place->capacity))
         return 0;
     uint64_t shown = head < window ? 0 : head - window, first = folded < shown ? folded : shown;
-    double latest = bring_rows(to->rows, slot, place, first, head), now;
+    facts->first = shown;
+    facts->rows = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t) (head - shown) * (Py_ssize_t) sizeof(Record));
+    if (facts->rows == NULL)
+        return -1;
+    Record *kept = (Record *) PyByteArray_AS_STRING(facts->rows), *rows = first == shown ? kept : to->rows;
+    double latest = bring_rows(rows, slot, place, first, head), now;
+    if (rows != kept)
+        memcpy(kept, rows + (shown - first), (size_t) (head - shown) * sizeof *kept);
     fence();
     if (!read_clock(clock, &now)) /* it may run code of Python's, and take as long as it likes */
         return -1;
     fence();
     facts->area = pack_area(slot + place->folded + (Py_ssize_t) (fold & 1) * at.area_words, folded,
-                            to->rows + (folded - first), (Py_ssize_t) (head - folded), now);
+                            rows + (folded - first), (Py_ssize_t) (head - folded), now);
     if (facts->area == NULL)
         return -1;
     fence();
     uint64_t last = load(slot + at.head), capacity = (uint64_t) place->capacity;
     fence();
     if (state != load(slot + at.state) || generation != load(slot + at.generation) || fold != load(slot + at.fold) ||
-        (last >= capacity && first <= last - capacity) || latest > now + 1.0 || facts->area == Py_None) {
-        Py_CLEAR(facts->area);
+        (last >= capacity && first <= last - capacity) || latest > now + 1.0 || facts->area == Py_None)
         return 0;
-    }
-    facts->first = shown;
-    memmove(to->rows, to->rows + (shown - first), (size_t) (head - shown) * sizeof(Record));
     return 1;
 }
 
-/* As `copies.SlotCopy`. The area is taken over. */
+/* As `copies.SlotCopy`. */
 static PyObject *copy_of(const Facts *facts, Py_ssize_t number, Py_ssize_t place, const Target *to, const Types *types) {
     enum { FIELDS = 13 };
     int is_added = to->total != NULL && facts->state == at.claimed && facts->hot[0] > 0;
@@ -212,21 +196,23 @@ static PyObject *copy_of(const Facts *facts, Py_ssize_t number, Py_ssize_t place
         Area area = packed_area((uint64_t *) PyByteArray_AS_STRING(facts->area));
         add_area(to->total, &area, to->is_first);
     }
-    PyObject *values[FIELDS] = {
-        PyLong_FromSsize_t(number),
-        PyBool_FromLong(facts->state == at.claimed),
-        PyBool_FromLong(facts->is_alive),
-        PyLong_FromUnsignedLongLong(facts->generation),
-        owner_of(facts->owner, types->owner),
-        hot_of(facts->hot, types->hot),
-        facts->area,
-        PyLong_FromUnsignedLongLong(facts->first),
-        array_of(to->rows, (Py_ssize_t) (facts->hot[0] - facts->first), types),
-        facts->has_board ? PySequence_GetItem(to->boards, place) : Py_NewRef(Py_None),
-        PySequence_GetItem(to->all_cells, place),
-        facts->has_exemplars ? Py_NewRef(Py_None) : PyTuple_New(0),
-        PyBool_FromLong(is_added),
-    };
+    PyObject *values[FIELDS] = {NULL};
+    int known = 0, failed = 0;
+#define FIELD(VALUE) (failed = failed || (values[known++] = (VALUE)) == NULL)
+    FIELD(PyLong_FromSsize_t(number));
+    FIELD(PyBool_FromLong(facts->state == at.claimed));
+    FIELD(PyBool_FromLong(facts->is_alive));
+    FIELD(PyLong_FromUnsignedLongLong(facts->generation));
+    FIELD(owner_of(facts->owner, types->owner));
+    FIELD(hot_of(facts->hot, types->hot));
+    FIELD(Py_NewRef(facts->area));
+    FIELD(PyLong_FromUnsignedLongLong(facts->first));
+    FIELD(array_of(facts->rows, types));
+    FIELD(facts->has_board ? PySequence_GetItem(to->boards, place) : Py_NewRef(Py_None));
+    FIELD(PySequence_GetItem(to->all_cells, place));
+    FIELD(facts->has_exemplars ? Py_NewRef(Py_None) : PyTuple_New(0));
+    FIELD(PyBool_FromLong(is_added));
+#undef FIELD
     return named(types->copy, values, FIELDS);
 }
 
@@ -255,19 +241,32 @@ static uint64_t *words_in(const Py_buffer *buffer, Py_ssize_t count) {
 static PyObject *bring_one(const uint64_t *segment, Py_ssize_t number, Py_ssize_t index, const Place *place, const Target *to,
                            const Types *types, PyObject *clock, int descriptor) {
     Facts facts;
+    PyObject *copy = NULL;
     int done = bring(segment, number, place, to, &facts, clock);
-    if (done < 0)
-        return NULL;
     /* Without a descriptor it was not claimed, when somebody looked whether locks have to be asked. */
-    if (done == 0 || (facts.state == at.claimed && descriptor < 0)) {
-        Py_XDECREF(facts.area);
-        return Py_NewRef(Py_None);
-    }
-    if (facts.state == at.claimed && (facts.is_alive = is_locked(descriptor, at.lock + number)) < 0) {
-        Py_DECREF(facts.area);
-        return NULL;
-    }
-    return copy_of(&facts, number, index, to, types);
+    if (done == 0 || (done > 0 && facts.state == at.claimed && descriptor < 0))
+        copy = Py_NewRef(Py_None);
+    else if (done > 0 && (facts.state != at.claimed || (facts.is_alive = is_locked(descriptor, at.lock + number)) >= 0))
+        copy = copy_of(&facts, number, index, to, types);
+    Py_XDECREF(facts.rows);
+    Py_XDECREF(facts.area);
+    return copy;
+}
+
+/* As Python's own code, give signal handlers and other threads their turn, but not more often: 1, or 0 and an exception. */
+static int take_turns(double *begun) {
+    struct timespec time;
+    if (clock_gettime(CLOCK_MONOTONIC, &time) < 0)
+        return 1;
+    double now = (double) time.tv_sec + 1e-9 * (double) time.tv_nsec;
+    if (*begun == 0.0)
+        *begun = now;
+    if (now - *begun < TURN)
+        return 1;
+    Py_BEGIN_ALLOW_THREADS
+    Py_END_ALLOW_THREADS
+    *begun = 0.0;
+    return PyErr_CheckSignals() == 0;
 }
 
 /* What a call is given: memory that is read, arrays that are filled, and a total or None. */
@@ -286,6 +285,7 @@ static PyObject *bring_all(PyObject *slots, const Place *place, const Types *typ
                    place->capacity > 0 && place->capacity <= words;
     Record *rows = is_right ? PyMem_Malloc((size_t) place->capacity * sizeof *rows) : NULL;
     int is_first = 1;
+    double begun = 0.0;
     PyObject *found = is_right && rows == NULL ? PyErr_NoMemory() : PyList_New(0);
     for (Py_ssize_t each = 0; found != NULL && each < count; each++) {
         PyObject *copy = NULL;
@@ -298,7 +298,7 @@ static PyObject *bring_all(PyObject *slots, const Place *place, const Types *typ
                          arrays[BOARDS], arrays[CELLS]};
             copy = bring_one(segment, number, each, place, &to, types, clock, descriptor);
         }
-        if (copy == NULL || PyList_Append(found, copy) < 0)
+        if (copy == NULL || PyList_Append(found, copy) < 0 || !take_turns(&begun))
             Py_CLEAR(found);
         Py_XDECREF(copy);
     }

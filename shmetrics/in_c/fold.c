@@ -21,6 +21,8 @@ static View lowest, upper; /* of `sketch.bucket_index`: the bucket of each cell'
 
 enum { MEASURES = 5, RAW = 4, TOTAL = 4, MOST_RECORDS = 2048, MOST_RUNS = 300 };
 
+#define MOST_ERRORS ((uint64_t) 1 << 53) /* as `tails` has it */
+
 /* Records of one second that follow one another. */
 typedef struct {
     uint64_t second, requests, errors;
@@ -87,11 +89,11 @@ Area packed_area(uint64_t *words) {
     return area_of_spans(words, spans);
 }
 
-int find_area(const Py_buffer *buffer, Area *area) {
+int find_area(const Py_buffer *buffer, int is_packed, Area *area) {
     Py_ssize_t words = buffer->len / (Py_ssize_t) sizeof(uint64_t);
     if (!is_told() || at.end <= 0 || words < at.end - MEASURES * at.buckets || (uintptr_t) buffer->buf % sizeof(uint64_t) != 0)
         return 0;
-    *area = words == at.end ? whole_area(buffer->buf) : packed_area(buffer->buf);
+    *area = is_packed ? packed_area(buffer->buf) : whole_area(buffer->buf);
     return area->size == words;
 }
 
@@ -105,7 +107,7 @@ static int add_up(Batch *batch, const Record *rows, Py_ssize_t count) {
     for (const Record *row = rows; row < rows + count; row++) {
         double values[MEASURES] = {row->inference, row->batch, row->preprocessing, row->quantization};
         if (bits_of(values[0]) > at.surely_valid || bits_of(values[1]) > at.surely_valid ||
-            bits_of(values[2]) > at.surely_valid || bits_of(values[3]) > at.surely_valid)
+            bits_of(values[2]) > at.surely_valid || bits_of(values[3]) > at.surely_valid || row->errors >= MOST_ERRORS)
             return 0;
         values[TOTAL] = values[0] + values[2] + values[3];
         if (!(row->time < end && row->time >= end - 1.0)) {
@@ -205,8 +207,9 @@ static int are_plausible(const double *numbers, Py_ssize_t count) {
 
 /* Whether an area can be right that is to hold so many records: as `folded.flaws`, which then finds nothing. */
 static int can_be_right(const Area *area, uint64_t known, double now) {
-    const uint64_t *words = area->words, *seconds = words - area->skipped;
+    const uint64_t *words = area->words;
     const double *reals = (const double *) words;
+    Py_ssize_t skipped = area->skipped;
     uint64_t valid = words[at.valid], invalid = words[at.invalid];
     if (known > at.most_records || valid > at.most_records || invalid > at.most_records || valid + invalid != known)
         return 0;
@@ -220,14 +223,14 @@ static int can_be_right(const Area *area, uint64_t known, double now) {
             return 0;
     }
     if (!are_plausible(reals + at.sum, MEASURES) || !are_plausible(reals + at.min, MEASURES) ||
-        !are_plausible(reals + at.max, MEASURES) || !are_plausible((const double *) seconds + at.latency_sum, at.seconds) ||
-        !are_plausible((const double *) seconds + at.latency_max, at.seconds) || !(now >= 0.0 && now <= at.latest))
+        !are_plausible(reals + at.max, MEASURES) || !are_plausible(reals + (at.latency_sum - skipped), at.seconds) ||
+        !are_plausible(reals + (at.latency_max - skipped), at.seconds) || !(now >= 0.0 && now <= at.latest))
         return 0;
     uint64_t last = (uint64_t) (now + 1.0);
     int is_beyond = 0;
     for (Py_ssize_t place = 0; place < at.seconds; place++)
-        is_beyond |= seconds[at.second + place] > last || seconds[at.requests + place] > known ||
-                     seconds[at.second_errors + place] > words[at.errors];
+        is_beyond |= words[at.second - skipped + place] > last || words[at.requests - skipped + place] > known ||
+                     words[at.second_errors - skipped + place] > words[at.errors];
     return !is_beyond;
 }
 
@@ -294,7 +297,7 @@ static PyObject *unpack(PyObject *Py_UNUSED(module), PyObject *args) {
     if (!PyArg_ParseTuple(args, "y*w*", &packed, &whole))
         return NULL;
     Area from, to;
-    int is_right = find_area(&packed, &from) && find_area(&whole, &to) && to.skipped == 0;
+    int is_right = find_area(&packed, 1, &from) && find_area(&whole, 0, &to);
     if (is_right) {
         size_t size = sizeof *to.words;
         Py_ssize_t after = at.sketch + MEASURES * at.buckets;
@@ -390,8 +393,9 @@ static PyObject *doubtful(PyObject *Py_UNUSED(module), PyObject *args) {
 
 void add_area(uint64_t *restrict merged, const Area *area, int *is_first) {
     double *sums = (double *) merged;
-    const uint64_t *words = area->words, *seconds = words - area->skipped;
-    const double *reals = (const double *) words, *latencies = (const double *) seconds;
+    const uint64_t *words = area->words;
+    const double *reals = (const double *) words;
+    Py_ssize_t skipped = area->skipped;
     if (words[at.valid] > 0) {
         for (int each = 0; each < MEASURES; each++) {
             Py_ssize_t sum = at.sum + each, least = at.min + each, most = at.max + each;
@@ -399,9 +403,8 @@ void add_area(uint64_t *restrict merged, const Area *area, int *is_first) {
             sums[least] = *is_first ? reals[least] : lesser(sums[least], reals[least]);
             sums[most] = *is_first ? reals[most] : greater(sums[most], reals[most]);
             uint64_t *target = merged + at.sketch + each * at.buckets;
-            const uint64_t *buckets = words + area->start[each];
             for (Py_ssize_t bucket = area->span[each].first; bucket < area->span[each].end; bucket++)
-                target[bucket] += buckets[bucket];
+                target[bucket] += words[area->start[each] + bucket];
         }
         *is_first = 0;
     }
@@ -411,17 +414,17 @@ void add_area(uint64_t *restrict merged, const Area *area, int *is_first) {
     for (Py_ssize_t place = 0; place < at.seconds; place++) {
         Py_ssize_t second = at.second + place, requests = at.requests + place, errors = at.second_errors + place;
         Py_ssize_t latency = at.latency_sum + place, largest = at.latency_max + place;
-        if (seconds[second] < merged[second])
+        if (words[second - skipped] < merged[second])
             continue;
-        if (seconds[second] > merged[second]) {
-            merged[second] = seconds[second];
+        if (words[second - skipped] > merged[second]) {
+            merged[second] = words[second - skipped];
             merged[requests] = merged[errors] = 0;
             sums[latency] = sums[largest] = 0.0;
         }
-        merged[requests] += seconds[requests];
-        merged[errors] += seconds[errors];
-        sums[latency] += latencies[latency];
-        sums[largest] = greater(sums[largest], latencies[largest]);
+        merged[requests] += words[requests - skipped];
+        merged[errors] += words[errors - skipped];
+        sums[latency] += reals[latency - skipped];
+        sums[largest] = greater(sums[largest], reals[largest - skipped]);
     }
 }
 

@@ -38,14 +38,8 @@ static PyObject *row_of(PyObject *rows, Py_ssize_t index) {
 /* `snapshot.Counters` of these, which are borrowed but for the first. */
 static PyObject *counters(PyObject *type, PyObject *requests, PyObject *errors, PyObject *hits, PyObject *misses,
                           PyObject *dropped) {
-    if (requests == NULL)
-        return NULL;
-    PyObject *values[] = {requests, errors, hits, misses, dropped};
-    PyObject *made = ((PyTypeObject *) type)->tp_alloc((PyTypeObject *) type, COUNTERS);
-    for (int each = 0; made != NULL && each < COUNTERS; each++)
-        PyTuple_SET_ITEM(made, each, Py_NewRef(values[each]));
-    Py_DECREF(requests);
-    return made;
+    PyObject *values[COUNTERS] = {requests, Py_NewRef(errors), Py_NewRef(hits), Py_NewRef(misses), Py_NewRef(dropped)};
+    return named(type, values, COUNTERS);
 }
 
 /* The counters at the row before the window; those of nothing where it begins with the first record. */
@@ -103,29 +97,31 @@ static int tell(PyObject **facts, PyObject *const *copy, PyObject *const *owner,
     int is_believed = PyErr_Occurred() ? -1 : are_plausible(owner[GARBAGE], fleet->most);
     if (is_believed < 0)
         return 0;
-    PyObject *const all[FACTS] = {
-        Py_NewRef(copy[SLOT]),
-        Py_NewRef(copy[GENERATION]),
-        PyBool_FromLong(alive),
-        PyBool_FromLong(is_counted),
-        PyBool_FromLong(!is_retired),
-        Py_NewRef(Py_False),
-        Py_NewRef(owner[PID]),
-        Py_NewRef(owner[START_TICKS]),
-        PyFloat_FromDouble(plausible(owner[CLAIMED_AT], now)),
-        PyFloat_FromDouble(last_seen),
-        alive || ended_at == 0.0 ? Py_NewRef(Py_None) : PyFloat_FromDouble(ended_at),
-        counters(fleet->type, PyNumber_Add(hot[HEAD_WORD], hot[UNCOUNTED_WORD]), hot[ERRORS_WORD], hot[HITS_WORD],
-                 hot[MISSES_WORD], hot[DROPPED_WORD]),
-        Py_NewRef(copy[KEPT]),
-        skipped == 0 ? Py_NewRef(copy[ROWS]) : PySequence_GetSlice(copy[ROWS], skipped, count),
-        before_window(fleet->type, fleet->nothing, copy[ROWS], skipped, start),
-        Py_NewRef(copy[CELLS]),
-        Py_NewRef(owner[ROLE]),
-        is_believed ? Py_NewRef(owner[GARBAGE]) : PyList_New(0),
-    };
+    PyObject *all[FACTS] = {NULL};
+    int known = 0, failed = 0;
+#define FACT(VALUE) (failed = failed || (all[known++] = (VALUE)) == NULL)
+    FACT(Py_NewRef(copy[SLOT]));
+    FACT(Py_NewRef(copy[GENERATION]));
+    FACT(PyBool_FromLong(alive));
+    FACT(PyBool_FromLong(is_counted));
+    FACT(PyBool_FromLong(!is_retired));
+    FACT(Py_NewRef(Py_False));
+    FACT(Py_NewRef(owner[PID]));
+    FACT(Py_NewRef(owner[START_TICKS]));
+    FACT(PyFloat_FromDouble(plausible(owner[CLAIMED_AT], now)));
+    FACT(PyFloat_FromDouble(last_seen));
+    FACT(alive || ended_at == 0.0 ? Py_NewRef(Py_None) : PyFloat_FromDouble(ended_at));
+    FACT(counters(fleet->type, PyNumber_Add(hot[HEAD_WORD], hot[UNCOUNTED_WORD]), hot[ERRORS_WORD], hot[HITS_WORD],
+                  hot[MISSES_WORD], hot[DROPPED_WORD]));
+    FACT(Py_NewRef(copy[KEPT]));
+    FACT(skipped == 0 ? Py_NewRef(copy[ROWS]) : PySequence_GetSlice(copy[ROWS], skipped, count));
+    FACT(before_window(fleet->type, fleet->nothing, copy[ROWS], skipped, start));
+    FACT(Py_NewRef(copy[CELLS]));
+    FACT(Py_NewRef(owner[ROLE]));
+    FACT(is_believed ? Py_NewRef(owner[GARBAGE]) : PyList_New(0));
+#undef FACT
     memcpy(facts, all, sizeof all);
-    return 1;
+    return !failed;
 }
 
 /* A tuple of at least so many; or NULL and an exception. */

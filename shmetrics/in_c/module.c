@@ -73,6 +73,28 @@ PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t cou
     return result;
 }
 
+PyObject *named(PyObject *type, PyObject **values, Py_ssize_t count) {
+    PyTypeObject *made_of = (PyTypeObject *) type;
+    int is_right = PyType_Check(type) && PyType_IsSubtype(made_of, &PyTuple_Type), are_all = 1;
+    PyObject *made = is_right ? made_of->tp_alloc(made_of, count) : NULL;
+#if PY_VERSION_HEX >= 0x030E0000
+    if (made != NULL)
+        ((PyTupleObject *) made)->ob_hash = -1; /* not known yet */
+#endif
+    for (Py_ssize_t each = 0; each < count; each++) {
+        are_all &= values[each] != NULL;
+        if (made != NULL)
+            PyTuple_SET_ITEM(made, each, values[each]);
+        else
+            Py_XDECREF(values[each]);
+    }
+    if (!is_right && are_all)
+        PyErr_SetString(PyExc_TypeError, "wanted types of named tuples");
+    if (!are_all)
+        Py_CLEAR(made);
+    return made;
+}
+
 /* As CPython makes seconds of them. */
 static double seconds(const struct timespec *time) {
     if (time->tv_nsec == 0)

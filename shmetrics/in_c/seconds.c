@@ -48,12 +48,13 @@ static void spread(double *service, Py_ssize_t count, double now) {
 
 /* The three rates of one worker. */
 static PyObject *rates_of(const Area *area, double now, double lifetime) {
-    const uint64_t *words = area->words - area->skipped;
+    const uint64_t *words = area->words;
     double requests[MOST_SECONDS], service[MOST_SECONDS];
     uint64_t last = (uint64_t) now;
     Py_ssize_t count = last < (uint64_t) at.recent ? (Py_ssize_t) last + 1 : at.recent; /* it may have booted just now */
     for (Py_ssize_t age = 0; age < count; age++) {
-        uint64_t second = last - (uint64_t) age, place = second % (uint64_t) at.seconds;
+        uint64_t second = last - (uint64_t) age;
+        Py_ssize_t place = (Py_ssize_t) (second % (uint64_t) at.seconds) - area->skipped;
         uint64_t counted = words[at.second + place] == second ? words[at.requests + place] : 0;
         requests[age] = (double) counted;
         service[age] = counted > 0 ? ((const double *) words)[at.latency_sum + place] : 0.0;
@@ -82,7 +83,7 @@ static PyObject *recent_rates(PyObject *Py_UNUSED(module), PyObject *args) {
         PyObject *rates = NULL;
         if (!PyErr_Occurred() && PyObject_GetBuffer(PyList_GET_ITEM(areas, each), &area, PyBUF_SIMPLE) == 0) {
             Area found_in;
-            if (at.recent > 0 && find_area(&area, &found_in))
+            if (at.recent > 0 && find_area(&area, PyByteArray_Check(PyList_GET_ITEM(areas, each)), &found_in))
                 rates = rates_of(&found_in, now, lifetime);
             else
                 PyErr_SetString(PyExc_ValueError, "wanted folded areas");

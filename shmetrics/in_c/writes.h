@@ -103,6 +103,9 @@ PyObject *attribute(void *self, Name *name);
 /* Call the method in Python with the same arguments. */
 PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
 
+/* A named tuple, of values that it takes over; NULL where any of them is. */
+PyObject *named(PyObject *type, PyObject **values, Py_ssize_t count);
+
 PyTypeObject *add_type(PyObject *module, const char *name, size_t size, PyTypeObject *base, PyType_Slot *slots);
 
 /* Texts ------------------------------------------------------------------------------------------------------------- */
@@ -275,8 +278,8 @@ typedef struct {
 Area whole_area(uint64_t *words);
 Area packed_area(uint64_t *words);
 
-/* What a buffer holds, packed or not; whether it does. */
-int find_area(const Py_buffer *buffer, Area *area);
+/* What a buffer holds, packed or not, which its size does not tell; whether it does. */
+int find_area(const Py_buffer *buffer, int is_packed, Area *area);
 
 /* A bytearray with an area from shared memory in which so many records are folded, and with the rows that are not, packed;
 None where that is left to Python: the area cannot be right, or a row is not valid. */
