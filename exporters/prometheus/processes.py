@@ -101,13 +101,13 @@ def _usage(workers: Sequence[WorkerSnapshot], prefix: str) -> Iterator[Metric]:
     """What the kernel knows; a worker whose process cannot be seen from here (another PID namespace) has no sample."""
     looks = zip(workers, process_figures(workers), strict=True)
     seen = [(worker, figures) for worker, figures in looks if figures is not None]
-    slots = tuple([worker.slot for worker, _ in seen])
+    slots = _slots(worker for worker, _ in seen)
     yield _counter(prefix, "cpu_seconds_total", slots, [figures.cpu_seconds for _, figures in seen])
     yield _gauge(prefix, "resident_memory_bytes", slots, [figures.rss_bytes for _, figures in seen])
     yield _gauge(prefix, "virtual_memory_bytes", slots, [figures.virtual_bytes for _, figures in seen])
     yield _gauge(prefix, "threads", slots, [figures.threads for _, figures in seen])
     counted = [(worker, figures.open_fds) for worker, figures in seen if figures.open_fds is not None]
-    slots = tuple([worker.slot for worker, _ in counted])
+    slots = _slots(worker for worker, _ in counted)
     yield _gauge(prefix, "open_fds", slots, [count for _, count in counted])
 
 
