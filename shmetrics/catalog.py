@@ -289,19 +289,39 @@ class Catalog:
 
     def _look(self, known: Contents) -> Contents:
         """What is in it now, where `known` was before; where it changes under our eyes, the last of several looks."""
-        found = known
+        found, read = known, _Read(self._blocks)
         for _ in range(_ATTEMPTS):
             changes = self._words[_CHANGES]
             self._segment.fence()
-            found = entries.updated(
-                known, changes, self._blocks["serial"].copy(), lambda block: entries.read(self._blocks, block)
-            )
+            read.serials = self._blocks["serial"].copy()
+            found = entries.updated_once(known, changes, read.serials, read.entry_at)
             self._segment.fence()
-            if self._words[_CHANGES] == changes:
+            stands = self._words[_CHANGES] == changes
+            if stands and (known.flaws or not found.flaws):
                 break
-            if not found.flaws:
+            if stands or not found.flaws:  # flaws that stand: with these, nothing is taken for known
                 known = found
         return found
+
+
+class _Read:
+    """What several looks in a row have read of entries: each is read once, unless it could not be."""
+
+    def __init__(self, blocks: NDArray[np.void]) -> None:
+        self.serials = np.zeros(0, np.uint64)
+        """As the last look found them."""
+        self._blocks = blocks
+        self._entries: dict[tuple[int, int], Entry] = {}  # by block and serial number, which is not given twice
+
+    def entry_at(self, block: int) -> Entry:
+        """What the entry that starts there says."""
+        key = block, int(self.serials[block])
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = entries.read(self._blocks, block)
+            if not isinstance(entry.content, str):
+                self._entries[key] = entry
+        return entry
 
 
 def _overflow(definition: Definition) -> tuple[str, ...]:

@@ -155,12 +155,22 @@ def updated(known: Contents, changes: int, serials: NDArray[np.uint64], entry_at
 
     ``changes``, ``serials``: as `Contents` has them. ``entry_at``: what the entry that starts at a block says.
     """
+    found = updated_once(known, changes, serials, entry_at)
+    return found if known.flaws or not found.flaws else updated_once(found, changes, serials, entry_at)
+
+
+def updated_once(
+    known: Contents, changes: int, serials: NDArray[np.uint64], entry_at: Callable[[int], Entry]
+) -> Contents:
+    """The same, but for flaws: those found beside what was known are there, and may be others than `parse` finds.
+
+    Where the catalog changes meanwhile they are gone at the next look, most likely: a series was there, say, that came
+    after the look at its metric. Of what has flaws nothing is taken for known.
+    """
     kept = _kept(known, serials)
-    if kept is not None:
-        found = _extended(kept, changes, serials, entry_at)
-        if not found.flaws:
-            return found
-    return _extended(Contents.blank(len(serials), len(known.used_cells)), changes, serials, entry_at)
+    if kept is None:
+        kept = Contents.blank(len(serials), len(known.used_cells))
+    return _extended(kept, changes, serials, entry_at)
 
 
 def _kept(known: Contents, serials: NDArray[np.uint64]) -> Contents | None:

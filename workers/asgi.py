@@ -51,6 +51,8 @@ class MetricsMiddleware(HttpMiddleware):
     Arguments as `HttpMiddleware` takes them.
     """
 
+    __slots__ = ("_begin",)  # which C finds without a look into a dictionary
+
     def __init__(
         self,
         app: Application,
@@ -64,7 +66,7 @@ class MetricsMiddleware(HttpMiddleware):
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
         self._raises: bool | None = None
-        self._begin = native.ahead("begin_asgi", MetricsMiddleware.begin, self, self._source, self._skips)
+        self._begin = native.ahead("begin_asgi", MetricsMiddleware.begin, self, self._source, self._skips, app)
         self._websockets = WebSocketMetrics(metrics, clock) if http_metrics else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,6 +146,11 @@ def send_measured(request: HttpRequest, send: Send, scope: Scope, raises: bool, 
 native.tell("use_asgi", receive=receive_measured, send=send_measured, key=REQUEST_KEY)
 
 
+async def _awaited(awaitable: Awaitable[None]) -> None:
+    """Await what is no coroutine."""
+    await awaitable
+
+
 async def _watched(send: Send, message: Message, request: HttpRequest) -> None:
     """Hand a message to a server that may raise."""
     try:
@@ -178,3 +185,13 @@ def _raises(scope: Scope) -> bool:
         return tuple(map(int, version.split("."))) >= (2, 4)
     except ValueError:
         return True
+
+
+native.tell(
+    "serve_asgi",
+    middleware=MetricsMiddleware,
+    call=MetricsMiddleware.__call__,
+    begin=vars(MetricsMiddleware)["_begin"],
+    awaited=_awaited,
+    end=_end,
+)

@@ -76,7 +76,7 @@ static PyObject *send(PyObject *self, PyObject *const *args, size_t count, PyObj
     int is_plain = PyVectorcall_NARGS(count) == 1 && keywords == NULL ? look_at((Bound *) self, args[0]) : 0;
     if (is_plain < 0)
         return NULL;
-    return is_plain ? call_within(((Bound *) self)->channel, args, 1, NULL)
+    return is_plain ? call_within(((Bound *) self)->channel, args, count, NULL)
                     : call_bound((Bound *) self, args, count, keywords);
 }
 
@@ -84,40 +84,58 @@ static PyObject *receive(PyObject *self, PyObject *const *args, size_t count, Py
     return call_bound((Bound *) self, args, count, keywords);
 }
 
-/* As `workers.asgi.MetricsMiddleware.begin`, with its arguments: of a middleware, a scope, and what its server gave. */
-static PyObject *begin(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
-    Ahead *self = (Ahead *) object;
-    PyObject *kind, *raises, *said[2] = {NULL, NULL}, *request = NULL, *by[2] = {NULL, NULL}, *result = NULL;
-    if (!is_for_c(self, args, PyVectorcall_NARGS(count) == 4 && keywords == NULL) ||
-        (raises = fact(self, args[0], raises_name, Py_True, Py_False)) == NULL)
-        goto slowly;
-    PyObject *scope = args[1];
-    if ((kind = PyDict_GetItemWithError(scope, type)) == NULL || !is_same(kind, http) ||
+/* An ordinary request begins; its places are filled then. 0 where that is left to Python. */
+static int begin_plain(Ahead *self, PyObject *const *args, Begun *begun) {
+    PyObject *scope = args[1], *raises, *kind, *said[2] = {NULL, NULL}, *request = NULL;
+    *begun = (Begun) {NULL, NULL, NULL};
+    if (!is_for_c(self, args, 1) || (raises = fact(self, args[0], raises_name, Py_True, Py_False)) == NULL ||
+        (kind = PyDict_GetItemWithError(scope, type)) == NULL || !is_same(kind, http) ||
         PyDict_Contains(scope, key) != 0)
-        goto slowly;
+        return 0;
     said[0] = Py_XNewRef(PyDict_GetItemWithError(scope, method));
     said[1] = said[0] == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(scope, path));
-    if (said[1] == NULL)
-        goto slowly;
-    if ((request = source_request((Source *) self->source, said, 2, NULL)) != NULL &&
+    int is_plain = said[1] != NULL;
+    if (is_plain && (request = source_request((Source *) self->source, said, 2, NULL)) != NULL &&
         PyDict_SetItem(scope, key, request) == 0 &&
-        (by[0] = bound(receive, receive_slowly, request, args[2], NULL, NULL)) != NULL &&
-        (by[1] = bound(send, send_slowly, request, args[3], scope, raises)) != NULL && begin_request(request))
-        result = PyTuple_Pack(3, request, by[0], by[1]);
-    goto end;
-slowly:
-    if (!PyErr_Occurred())
-        result = PyObject_Vectorcall(self->function, args, count, keywords);
-end:
+        (begun->receive = bound(receive, receive_slowly, request, args[2], NULL, NULL)) != NULL &&
+        (begun->send = bound(send, send_slowly, request, args[3], scope, raises)) != NULL && begin_request(request))
+        begun->request = Py_NewRef(request);
     Py_XDECREF(said[0]);
     Py_XDECREF(said[1]);
     Py_XDECREF(request);
-    Py_XDECREF(by[0]);
-    Py_XDECREF(by[1]);
+    return is_plain;
+}
+
+int begin_measured(Ahead *self, PyObject *const *args, Begun *begun) {
+    if (!begin_plain(self, args, begun)) {
+        PyObject *said = PyErr_Occurred() ? NULL : PyObject_Vectorcall(self->function, args, 4, NULL);
+        if (said != NULL && PyTuple_CheckExact(said) && PyTuple_GET_SIZE(said) == 3)
+            *begun = (Begun) {Py_NewRef(PyTuple_GET_ITEM(said, 0)), Py_NewRef(PyTuple_GET_ITEM(said, 1)),
+                              Py_NewRef(PyTuple_GET_ITEM(said, 2))};
+        else if (said != NULL && said != Py_None)
+            PyErr_SetString(PyExc_TypeError, "wanted what a request has begun with");
+        Py_XDECREF(said);
+    }
+    if (begun->request == NULL)
+        forget(begun);
+    return begun->request != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+}
+
+/* As `workers.asgi.MetricsMiddleware.begin`, with its arguments: of a middleware, a scope, and what its server gave. */
+static PyObject *begin(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
+    Ahead *self = (Ahead *) object;
+    Begun begun;
+    if (PyVectorcall_NARGS(count) != 4 || keywords != NULL)
+        return PyObject_Vectorcall(self->function, args, count, keywords);
+    int is_begun = begin_measured(self, args, &begun);
+    if (is_begun <= 0)
+        return is_begun < 0 ? NULL : Py_NewRef(Py_None);
+    PyObject *result = PyTuple_Pack(3, begun.request, begun.receive, begun.send);
+    forget(&begun);
     return result;
 }
 
-PyObject *begin_asgi(PyObject *Py_UNUSED(module), PyObject *args) { return ahead(begin, args, "OOOp:begin_asgi"); }
+PyObject *begin_asgi(PyObject *Py_UNUSED(module), PyObject *args) { return ahead(begin, args, "OOOpO:begin_asgi"); }
 
 PyObject *use_asgi(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
     static char *names[] = {"receive", "send", "key", NULL};

@@ -10,6 +10,7 @@ functools.partial has it. An ordinary call goes to the server from here.
 #include "writes.h"
 
 static PyTypeObject *AheadType, *BoundType;
+static Spares spares;
 enum { FIRST = 4, MOST = 8 }; /* arguments that are bound, and that a call may add: PEP 3333 and ASGI know up to three */
 
 PyObject *ahead(vectorcallfunc call, PyObject *args, const char *format) {
@@ -29,6 +30,8 @@ PyObject *ahead(vectorcallfunc call, PyObject *args, const char *format) {
     return (PyObject *) self;
 }
 
+int is_ahead(PyObject *object) { return Py_IS_TYPE(object, AheadType); }
+
 /* What a middleware has found out by its first request: the attribute, once it is one of these two objects. */
 PyObject *fact(Ahead *self, PyObject *middleware, PyObject *name, PyObject *one, PyObject *other) {
     if (self->fact != NULL)
@@ -44,7 +47,7 @@ PyObject *fact(Ahead *self, PyObject *middleware, PyObject *name, PyObject *one,
 
 PyObject *bound(vectorcallfunc call, PyObject *function, PyObject *request, PyObject *channel, PyObject *scope,
                 PyObject *raises) {
-    Bound *self = (Bound *) BoundType->tp_alloc(BoundType, 0);
+    Bound *self = (Bound *) make(BoundType, &spares);
     if (self == NULL)
         return NULL;
     self->function = Py_XNewRef(function);
@@ -79,7 +82,7 @@ PyObject *call_bound(Bound *self, PyObject *const *args, size_t count, PyObject 
 }
 
 LIFETIME(ahead, 4, NULL, 0)
-LIFETIME(held, 5, NULL, 0)
+HOLDING(bound, 5, NULL, 0)
 
 /* One may be what another was made of, and so on: they are let go of one after the other, and not within each other. */
 static void bound_dealloc(PyObject *self) {
@@ -87,7 +90,8 @@ static void bound_dealloc(PyObject *self) {
     Py_TRASHCAN_BEGIN(self, bound_dealloc)
     if (((Bound *) self)->weak != NULL)
         PyObject_ClearWeakRefs(self);
-    held_dealloc(self);
+    let_go(self, 5, NULL, 0);
+    give_back(self, &spares);
     Py_TRASHCAN_END
 }
 
@@ -102,8 +106,8 @@ static PyType_Slot ahead_slots[] = {
     {Py_tp_clear, ahead_clear},      {Py_tp_dealloc, ahead_dealloc}, {0},
 };
 static PyType_Slot bound_slots[] = {
-    {Py_tp_call, PyVectorcall_Call}, {Py_tp_members, bound_members}, {Py_tp_traverse, held_traverse},
-    {Py_tp_clear, held_clear},      {Py_tp_dealloc, bound_dealloc}, {0},
+    {Py_tp_call, PyVectorcall_Call}, {Py_tp_members, bound_members}, {Py_tp_traverse, bound_traverse},
+    {Py_tp_clear, bound_clear},     {Py_tp_dealloc, bound_dealloc}, {0},
 };
 
 static PyTypeObject *add_callable(PyObject *module, const char *name, size_t size, PyType_Slot *slots) {

@@ -60,7 +60,7 @@ static int only_part(Function *self, PyObject *spent, Instrument **part, double 
     PyObject *found = PyDict_GetItemWithError(self->parts, PyTuple_GET_ITEM(pair, 0));
     *took = PyFloat_AS_DOUBLE(PyTuple_GET_ITEM(pair, 1));
     *part = (Instrument *) found;
-    return found != NULL && PyObject_TypeCheck(found, InstrumentType) && *took > 0.0;
+    return found != NULL && is_of(found, InstrumentType) && *took > 0.0;
 }
 
 /* As `Function.over`, of a call that is neither slow nor failed, has one part at most, and is in none that is deeper. */
@@ -68,7 +68,7 @@ static PyObject *over(Function *self, PyObject *const *args, Py_ssize_t count, P
     PyObject *spent = NULL; /* of the call around it, from now on: what this one took, in front of nothing */
     double counted, took = 0.0, *cells, *others = NULL;
     if (count != 2 || keywords != NULL || CallType == NULL || !is_call(args[0]) || !PyFloat_CheckExact(args[1]) ||
-        self->histogram == NULL || !PyObject_TypeCheck(self->histogram, InstrumentType) || self->called == NULL ||
+        self->histogram == NULL || !is_of(self->histogram, InstrumentType) || self->called == NULL ||
         self->parts == NULL)
         goto slowly;
     PyObject *call = args[0], *outer = *slot(call, OUTER);

@@ -67,7 +67,7 @@ static PyObject *add_with(Instrument *self, PyObject *const *args, Py_ssize_t co
     double amount, other, *cells, *others;
     Writer *writer = free_writer(self);
     if (writer == NULL || count != 4 || keywords != NULL || !as_double(args[0], &amount) ||
-        !(cell = as_cell(args[1])) || !PyObject_TypeCheck(args[2], InstrumentType) || !as_double(args[3], &other) ||
+        !(cell = as_cell(args[1])) || !is_of(args[2], InstrumentType) || !as_double(args[3], &other) ||
         (cells = own_cells(self, writer, cell + 1)) == NULL ||
         (others = own_cells((Instrument *) args[2], writer, 2)) == NULL)
         return slowly(self, &add_with_slowly, args, count, keywords);

@@ -58,6 +58,25 @@ void let_go(PyObject *self, int objects, View *views, int count) {
         view_set(views, NULL, '\0');
 }
 
+PyObject *make(PyTypeObject *type, Spares *spares) {
+    if (!spares->count)
+        return type->tp_alloc(type, 0);
+    PyObject *object = spares->objects[--spares->count];
+    _Py_NewReference(object);
+    PyObject_GC_Track(object);
+    return object;
+}
+
+void give_back(PyObject *object, Spares *spares) {
+    PyTypeObject *type = Py_TYPE(object);
+    if (spares->count < MOST_SPARE && !PyObject_GC_IsFinalized(object)) { /* or the next would not be finalized */
+        spares->objects[spares->count++] = object;
+        return;
+    }
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
 PyObject *attribute(void *self, Name *name) {
     if (name->name == NULL && (name->name = PyUnicode_InternFromString(name->text)) == NULL)
         return NULL;
@@ -173,6 +192,8 @@ static PyMethodDef functions[] = {
     {"use_asgi", (PyCFunction) (void (*)(void)) use_asgi, METH_VARARGS | METH_KEYWORDS,
      "Say what `workers.asgi` does with requests: once, and before any begins."},
     {"begin_asgi", begin_asgi, METH_VARARGS, "See `workers.asgi.MetricsMiddleware.begin`, and `native.ahead`."},
+    {"serve_asgi", (PyCFunction) (void (*)(void)) serve_asgi, METH_VARARGS | METH_KEYWORDS,
+     "Say what `workers.asgi.MetricsMiddleware` is, which is called by C from then on: once."},
     {"use_wsgi", (PyCFunction) (void (*)(void)) use_wsgi, METH_VARARGS | METH_KEYWORDS,
      "Say what `workers.wsgi` does with requests: once, and before any begins."},
     {"serve_wsgi", serve_wsgi, METH_VARARGS, "See `workers.wsgi.MetricsMiddleware.serve`, and `native.ahead`."},
@@ -186,6 +207,7 @@ PyMODINIT_FUNC PyInit__native(void) {
     if (module != NULL &&
         (find_monotonic() < 0 || add_board(module) < 0 || add_writer(module) < 0 || add_instruments(module) < 0 ||
          add_source(module) < 0 || add_request(module) < 0 || add_bound(module) < 0 || add_asgi() < 0 ||
+         add_served(module) < 0 ||
          add_wsgi() < 0 || add_fold(module) < 0 || add_calls(module) < 0 || add_window(module) < 0 ||
          add_numbers(module) < 0 || add_seconds(module) < 0 || add_ranks(module) < 0 ||
          add_copies(module) < 0 || add_cells(module) < 0 || add_merge(module) < 0 || add_process(module) < 0))

@@ -58,7 +58,7 @@ static PyObject *begin(Request *self, PyObject *const *args, Py_ssize_t count, P
     if (count || keywords != NULL || current == NULL || PyContextVar_Get(current, NULL, &before) < 0)
         goto slowly;
     while (before != NULL && before != Py_None) {
-        if (!PyObject_TypeCheck(before, RequestType)) {
+        if (!is_of(before, RequestType)) {
             Py_DECREF(before);
             goto slowly;
         }
@@ -124,7 +124,7 @@ PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, PyObjec
     double now;
     if (self->done)
         Py_RETURN_NONE;
-    if (count || keywords != NULL || !self->is_plain || source == NULL || !PyObject_TypeCheck(source, SourceType) ||
+    if (count || keywords != NULL || !self->is_plain || source == NULL || !is_of(self->source, SourceType) ||
         source->kinds == NULL || self->method == NULL || self->code == NULL || self->route == NULL)
         return slowly(self, &finish_slowly, args, count, keywords);
     Py_INCREF(source); /* all is held, since a status may compare itself, and the clock be anything */

@@ -79,7 +79,7 @@ int complete(Writer *self, PyObject *ticket, double now, const double measures[4
     if (self->board == NULL)
         return 0;
     if (durations != Py_None) {
-        if (!PyObject_TypeCheck(durations, InstrumentType))
+        if (!is_of(durations, InstrumentType))
             return 0;
         bucket = bucket_cell((Instrument *) durations, duration);
         cells = bucket ? own_cells((Instrument *) durations, self, bucket + 1) : NULL;
@@ -92,7 +92,7 @@ int complete(Writer *self, PyObject *ticket, double now, const double measures[4
     commit_record(self, record, now, measures);
     if (cells != NULL)
         add_two(cells, duration, bucket, 1.0);
-    if (PyObject_TypeCheck(self->board, BoardType) && leave((Board *) self->board, ticket, now))
+    if (is_of(self->board, BoardType) && leave((Board *) self->board, ticket, now))
         return 1;
     PyObject *left = NULL, *then = PyFloat_FromDouble(now);
     if (then != NULL) {

@@ -60,14 +60,17 @@ Plain references come first in each struct, then views; so that one piece of cod
 int visit_held(PyObject *self, int objects, View *views, int count, visitproc visit, void *arg);
 void let_go(PyObject *self, int objects, View *views, int count);
 
-#define LIFETIME(NAME, OBJECTS, FIRST_VIEW, VIEWS)                                                                     \
+#define HOLDING(NAME, OBJECTS, FIRST_VIEW, VIEWS)                                                                      \
     static int NAME##_traverse(PyObject *self, visitproc visit, void *arg) {                                           \
         return visit_held(self, OBJECTS, FIRST_VIEW, VIEWS, visit, arg);                                               \
     }                                                                                                                  \
     static int NAME##_clear(PyObject *self) {                                                                          \
         let_go(self, OBJECTS, FIRST_VIEW, VIEWS);                                                                      \
         return 0;                                                                                                      \
-    }                                                                                                                  \
+    }
+
+#define LIFETIME(NAME, OBJECTS, FIRST_VIEW, VIEWS)                                                                     \
+    HOLDING(NAME, OBJECTS, FIRST_VIEW, VIEWS)                                                                          \
     static void NAME##_dealloc(PyObject *self) {                                                                       \
         PyTypeObject *type = Py_TYPE(self);                                                                            \
         PyObject_GC_UnTrack(self);                                                                                     \
@@ -83,12 +86,17 @@ void let_go(PyObject *self, int objects, View *views, int count);
      NAME "($self, " PARAMETERS ")\n--\n\n" DOC}
 #define OBJECT(NAME, TYPE, FIELD) {NAME, T_OBJECT_EX, offsetof(TYPE, FIELD), 0, NULL}
 
+/* As PyObject_TypeCheck. What is used is of a class that is next to C's, which a call and a look at its bases are saved for. */
+static inline int is_of(PyObject *object, PyTypeObject *type) {
+    return Py_TYPE(object)->tp_base == type || PyObject_TypeCheck(object, type);
+}
+
 /* What a bound method of C's is bound to, if it is that very function, of an object of that type; NULL otherwise. */
 static inline PyObject *bound_to(PyObject *method, PyTypeObject *type, const void *function) {
     if (method == NULL || !PyCFunction_Check(method) || (const void *) PyCFunction_GET_FUNCTION(method) != function)
         return NULL;
     PyObject *self = PyCFunction_GET_SELF(method);
-    return self != NULL && PyObject_TypeCheck(self, type) ? self : NULL;
+    return self != NULL && is_of(self, type) ? self : NULL;
 }
 
 /* The name of an attribute, or of a method of Python's that is called where that in C does nothing. */
@@ -242,6 +250,7 @@ int add_source(PyObject *module);
 int add_request(PyObject *module);
 int add_bound(PyObject *module);
 int add_asgi(void);
+int add_served(PyObject *module);
 int add_wsgi(void);
 int add_fold(PyObject *module);
 int add_calls(PyObject *module);
@@ -256,6 +265,7 @@ int add_process(PyObject *module);
 PyObject *use_asgi(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *use_wsgi(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *begin_asgi(PyObject *module, PyObject *args);
+PyObject *serve_asgi(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *serve_wsgi(PyObject *module, PyObject *args);
 PyObject *use_context(PyObject *module, PyObject *variable);
 PyObject *use_fold(PyObject *module, PyObject *args, PyObject *keywords);
@@ -342,7 +352,7 @@ PyObject *end_write(Writer *writer);
 /* An instrument's writer, if no write is under way; NULL otherwise. */
 static inline Writer *free_writer(Instrument *instrument) {
     Writer *writer = (Writer *) instrument->writer;
-    return writer != NULL && PyObject_TypeCheck(instrument->writer, WriterType) && has_token(writer) ? writer : NULL;
+    return writer != NULL && is_of(instrument->writer, WriterType) && has_token(writer) ? writer : NULL;
 }
 
 /* A series' own cells, `least` of them, if all is where it was; NULL otherwise. */
@@ -354,6 +364,7 @@ Py_ssize_t bucket_cell(Instrument *instrument, double value);
 /* What `call` looks at each request in. `format` is that of its arguments: a function of Python's, the middleware, its
 source, whether it skips some requests, and an application. */
 PyObject *ahead(vectorcallfunc call, PyObject *args, const char *format);
+int is_ahead(PyObject *object);
 PyObject *fact(Ahead *self, PyObject *middleware, PyObject *name, PyObject *one, PyObject *other);
 
 /* What an application is given: `function` with what follows, up to the first that is NULL, before the arguments of a call,
@@ -361,11 +372,39 @@ which `call` looks at. */
 PyObject *bound(vectorcallfunc call, PyObject *function, PyObject *request, PyObject *channel, PyObject *scope,
                PyObject *raises);
 
+/* What a request of an ASGI application begins with: itself, and what its application receives and sends by. */
+typedef struct {
+    PyObject *request, *receive, *send;
+} Begun;
+
+static inline void forget(Begun *begun) {
+    Py_CLEAR(begun->request);
+    Py_CLEAR(begun->receive);
+    Py_CLEAR(begun->send);
+}
+
+/* Of a middleware, a scope, and what its server gave, a request begins: 1, with new references; or 0, it is not to be
+measured; or -1, it raised. */
+int begin_measured(Ahead *ahead, PyObject *const *args, Begun *begun);
+
 /* Leave a call to the function. */
 PyObject *call_bound(Bound *bound, PyObject *const *args, size_t count, PyObject *keywords);
 
 /* Call what may call what called this, and so on. */
 PyObject *call_within(PyObject *function, PyObject *const *args, size_t count, PyObject *keywords);
+
+/* Objects of a type that nobody needs, with nothing in them: the next are made of these. */
+enum { MOST_SPARE = 16 };
+typedef struct {
+    int count;
+    PyObject *objects[MOST_SPARE];
+} Spares;
+
+/* A new object, with nothing in it. */
+PyObject *make(PyTypeObject *type, Spares *spares);
+
+/* It is not needed any more: it is not tracked, and what it held is let go of. */
+void give_back(PyObject *object, Spares *spares);
 
 static inline void add_two(double *cells, double amount, Py_ssize_t cell, double other_amount) {
     store(&cells[1], cells[1] + amount);

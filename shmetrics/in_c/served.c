@@ -1,0 +1,316 @@
+/* `workers.asgi.MetricsMiddleware.__call__`, in C: what is awaited while a connection is served.
+
+It stands between a server's coroutine and its application's, and is to both what the coroutine of Python's is: they have
+the same methods, the same errors, and what one ends by the other does, too. The application's is always one of Python's
+own; another awaitable is put into one. (A frame of Python's in between is some 3,000 instructions a request, and a quarter
+of all that has to be fetched into the processor's first cache for it.)
+*/
+
+#include "writes.h"
+
+enum { NEW, SUSPENDED, RUNNING, OVER };
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *ahead, *middleware, *scope;
+    PyObject *receive, *send;  /* the server's, until it begins */
+    PyObject *request, *inner; /* from then on: the request, if it is one that is measured, and the application's coroutine */
+    PyObject *weak;            /* references to it */
+    char state;
+} Served;
+
+static PyTypeObject *ServedType;
+static Spares spares;
+static PyObject *python, *awaited, *end;       /* functions of Python's, by `serve_asgi` */
+static PyObject *serve_other, *throw, *closes; /* names of methods */
+static Name done = {"done", NULL};
+static Py_ssize_t BEGIN; /* of a middleware: the offset of its slot */
+
+HOLDING(served, 7, NULL, 0)
+
+/* An application is called with one set of arguments: by its request, with which it may have other ways to its client. */
+static PyObject *called(Served *self) {
+    PyObject *args[] = {self->middleware, self->scope, self->receive, self->send}, *awaitable;
+    Begun begun;
+    int is_begun = begin_measured((Ahead *) self->ahead, args, &begun);
+    if (is_begun <= 0)
+        return is_begun < 0 ? NULL : PyObject_VectorcallMethod(serve_other, args, 4, NULL);
+    self->request = Py_NewRef(begun.request);
+    PyObject *given[] = {NULL, self->scope, begun.receive, begun.send};
+    awaitable = call_within(((Ahead *) self->ahead)->app, given + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    forget(&begun);
+    return awaitable;
+}
+
+/* Whether it has begun, as it does in the context of whoever awaits it. */
+static int begin(Served *self) {
+    PyObject *awaitable = called(self);
+    if (awaitable != NULL && !PyCoro_CheckExact(awaitable))
+        Py_SETREF(awaitable, PyObject_CallOneArg(awaited, awaitable));
+    self->inner = awaitable;
+    Py_CLEAR(self->receive);
+    Py_CLEAR(self->send);
+    return awaitable != NULL;
+}
+
+/* The application is over, by an error or by None: that is said to its request, if it has one that wants to know. */
+static int tell(Served *self, PyObject *error) {
+    PyObject *request = self->request, *is_done = NULL, *told = Py_None;
+    if (request == NULL)
+        return 1;
+    if (error == Py_None && is_of(request, RequestType) && ((Request *) request)->done)
+        return 1;
+    if (error == Py_None && (is_done = attribute(request, &done)) == NULL)
+        return 0;
+    int is_told = is_done == NULL ? 0 : PyObject_IsTrue(is_done);
+    Py_XDECREF(is_done);
+    if (is_told)
+        return is_told > 0;
+    PyObject *args[] = {request, self->scope, error};
+    told = PyObject_Vectorcall(end, args, 3, NULL);
+    Py_XDECREF(told);
+    return told != NULL;
+}
+
+/* It has ended as it should, or it was closed; whether that could be told. */
+static int end_by(Served *self, PyObject *error) {
+    int is_told = tell(self, error);
+    PyObject *kind, *raised, *trace;
+    self->state = OVER;
+    PyErr_Fetch(&kind, &raised, &trace);
+    let_go((PyObject *) self, 7, NULL, 0);
+    PyErr_Restore(kind, raised, trace);
+    return is_told;
+}
+
+/* It has raised, which goes on, unless there is another error on the way. */
+static void end_raised(Served *self) {
+    PyObject *kind, *error, *trace;
+    PyErr_Fetch(&kind, &error, &trace);
+    PyErr_NormalizeException(&kind, &error, &trace);
+    if (trace != NULL)
+        PyException_SetTraceback(error, trace);
+    if (end_by(self, error))
+        PyErr_Restore(kind, error, trace);
+    else {
+        Py_XDECREF(kind);
+        Py_XDECREF(error);
+        Py_XDECREF(trace);
+    }
+}
+
+/* Whether it can go on; 0 with the exception that a coroutine raises then. */
+static int can_go_on(Served *self) {
+    if (self->state == RUNNING)
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+    else if (self->state == OVER)
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    return self->state < RUNNING;
+}
+
+static PySendResult step(PyObject *object, PyObject *value, PyObject **result) {
+    Served *self = (Served *) object;
+    PySendResult how = PYGEN_ERROR;
+    *result = NULL;
+    if (!can_go_on(self))
+        return PYGEN_ERROR;
+    int is_new = self->state == NEW;
+    if (is_new && value != Py_None) {
+        PyErr_SetString(PyExc_TypeError, "can't send non-None value to a just-started coroutine");
+        return PYGEN_ERROR;
+    }
+    self->state = RUNNING;
+    if (!is_new || begin(self))
+        how = PyIter_Send(self->inner, value, result);
+    if (how == PYGEN_NEXT)
+        self->state = SUSPENDED;
+    else if (how == PYGEN_ERROR)
+        end_raised(self);
+    else {
+        Py_SETREF(*result, Py_NewRef(Py_None));
+        if (!end_by(self, Py_None)) {
+            Py_CLEAR(*result);
+            how = PYGEN_ERROR;
+        }
+    }
+    return how;
+}
+
+static PyObject *next(PyObject *self) {
+    PyObject *result;
+    if (step(self, Py_None, &result) == PYGEN_RETURN)
+        Py_CLEAR(result);
+    return result;
+}
+
+static PyObject *served_send(PyObject *self, PyObject *value) {
+    PyObject *result;
+    if (step(self, value, &result) == PYGEN_RETURN) {
+        Py_CLEAR(result);
+        PyErr_SetNone(PyExc_StopIteration);
+    }
+    return result;
+}
+
+static PyObject *served_throw(PyObject *object, PyObject *args) {
+    Served *self = (Served *) object;
+    PyObject *error = PyTuple_GET_SIZE(args) ? PyTuple_GET_ITEM(args, 0) : Py_None;
+    if (self->state != SUSPENDED && !PyExceptionClass_Check(error) && !PyExceptionInstance_Check(error)) {
+        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %s",
+                     Py_TYPE(error)->tp_name);
+        return NULL;
+    }
+    if (!can_go_on(self))
+        return NULL;
+    self->state = RUNNING;
+    if (self->inner != NULL && PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit)) { /* then that is closed first */
+        PyObject *closed = PyObject_CallMethodNoArgs(self->inner, closes);
+        Py_XDECREF(closed);
+        if (closed == NULL) {
+            end_raised(self);
+            return NULL;
+        }
+        Py_CLEAR(self->inner);
+    }
+    if (self->inner == NULL) /* what raises it, and no more */
+        self->inner = PyObject_CallOneArg(awaited, Py_None);
+    PyObject *raise = self->inner == NULL ? NULL : PyObject_GetAttr(self->inner, throw);
+    PyObject *result = raise == NULL ? NULL : PyObject_Call(raise, args, NULL);
+    Py_XDECREF(raise);
+    if (result != NULL)
+        self->state = SUSPENDED;
+    else if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+        end_raised(self);
+    else {
+        PyErr_Clear();
+        if (end_by(self, Py_None))
+            PyErr_SetNone(PyExc_StopIteration);
+    }
+    return result;
+}
+
+static PyObject *served_close(PyObject *object, PyObject *Py_UNUSED(none)) {
+    Served *self = (Served *) object;
+    if (self->state == RUNNING && !can_go_on(self))
+        return NULL;
+    int was_new = self->state == NEW, is_closed = self->state == OVER;
+    if (was_new) {
+        self->state = OVER;
+        let_go(object, 7, NULL, 0);
+    }
+    if (was_new || is_closed)
+        Py_RETURN_NONE;
+    self->state = RUNNING;
+    PyObject *closed = PyObject_CallMethodNoArgs(self->inner, closes);
+    PyObject *error = closed == NULL ? NULL : PyObject_CallNoArgs(PyExc_GeneratorExit);
+    Py_XDECREF(closed);
+    if (error == NULL)
+        end_raised(self);
+    else
+        is_closed = end_by(self, error);
+    Py_XDECREF(error);
+    return is_closed ? Py_NewRef(Py_None) : NULL;
+}
+
+/* Nobody has awaited it, or not to its end. */
+static void finalize(PyObject *self) {
+    PyObject *kind, *error, *trace, *closed = NULL;
+    if (((Served *) self)->state == OVER)
+        return;
+    PyErr_Fetch(&kind, &error, &trace);
+    if (((Served *) self)->state == NEW &&
+        PyErr_WarnEx(PyExc_RuntimeWarning, "coroutine 'MetricsMiddleware.__call__' was never awaited", 1) < 0)
+        PyErr_WriteUnraisable(self);
+    if ((closed = served_close(self, NULL)) == NULL)
+        PyErr_WriteUnraisable(self);
+    Py_XDECREF(closed);
+    PyErr_Restore(kind, error, trace);
+}
+
+static void served_dealloc(PyObject *self) {
+    if (((Served *) self)->state != OVER && PyObject_CallFinalizerFromDealloc(self) < 0)
+        return; /* somebody holds it again */
+    PyObject_GC_UnTrack(self);
+    if (((Served *) self)->weak != NULL)
+        PyObject_ClearWeakRefs(self);
+    let_go(self, 7, NULL, 0);
+    ((Served *) self)->state = NEW;
+    give_back(self, &spares);
+}
+
+/* To those who look where a task is, it looks as the application's coroutine does. */
+static PyObject *look(PyObject *self, void *name) {
+    PyObject *inner = ((Served *) self)->inner;
+    return inner == NULL ? Py_NewRef(Py_None) : PyObject_GetAttrString(inner, name);
+}
+
+static PyObject *is_running(PyObject *self, void *Py_UNUSED(name)) {
+    return PyBool_FromLong(((Served *) self)->state == RUNNING);
+}
+
+/* As `MetricsMiddleware.__call__`, of that class itself. */
+static PyObject *serve(PyObject *middleware, PyObject *args, PyObject *keywords) {
+    PyObject *ahead = *(PyObject **) ((char *) middleware + BEGIN);
+    if (ahead != NULL && is_ahead(ahead) && keywords == NULL && PyTuple_GET_SIZE(args) == 3) {
+        Served *self = (Served *) make(ServedType, &spares);
+        if (self != NULL) {
+            self->ahead = Py_NewRef(ahead);
+            self->middleware = Py_NewRef(middleware);
+            self->scope = Py_NewRef(PyTuple_GET_ITEM(args, 0));
+            self->receive = Py_NewRef(PyTuple_GET_ITEM(args, 1));
+            self->send = Py_NewRef(PyTuple_GET_ITEM(args, 2));
+        }
+        return (PyObject *) self;
+    }
+    PyObject *method = PyMethod_New(python, middleware);
+    PyObject *result = method == NULL ? NULL : PyObject_Call(method, args, keywords);
+    Py_XDECREF(method);
+    return result;
+}
+
+/* The class keeps its `__call__`, by which servers know an ASGI 3 application. What has another, a subclass or the class
+itself after it was changed, is called as CPython calls it. */
+PyObject *serve_asgi(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
+    static char *names[] = {"middleware", "call", "begin", "awaited", "end", NULL};
+    PyObject *type, *slot, *by[3];
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!OO!OO", names, &PyType_Type, &type, &by[0],
+                                     &PyMemberDescr_Type, &slot, &by[1], &by[2]))
+        return NULL;
+    Py_XSETREF(python, Py_NewRef(by[0]));
+    Py_XSETREF(awaited, Py_NewRef(by[1]));
+    Py_XSETREF(end, Py_NewRef(by[2]));
+    BEGIN = ((PyMemberDescrObject *) slot)->d_member->offset;
+    ((PyTypeObject *) type)->tp_call = serve;
+    PyType_Modified((PyTypeObject *) type);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"send", served_send, METH_O, "As a coroutine's."},
+    {"throw", served_throw, METH_VARARGS, "As a coroutine's."},
+    {"close", served_close, METH_NOARGS, "As a coroutine's."},
+    {0},
+};
+static PyMemberDef members[] = {{"__weaklistoffset__", T_PYSSIZET, offsetof(Served, weak), READONLY, NULL}, {0}};
+static PyGetSetDef attributes[] = {
+    {"cr_await", look, NULL, NULL, "cr_await"},
+    {"cr_code", look, NULL, NULL, "cr_code"},
+    {"cr_frame", look, NULL, NULL, "cr_frame"},
+    {"cr_running", is_running, NULL, NULL, NULL},
+    {0},
+};
+static PyType_Slot slots[] = {
+    {Py_am_await, Py_NewRef},  {Py_am_send, step},         {Py_tp_iter, PyObject_SelfIter}, {Py_tp_iternext, next},
+    {Py_tp_methods, methods},  {Py_tp_members, members},   {Py_tp_getset, attributes},
+    {Py_tp_finalize, finalize}, {Py_tp_traverse, served_traverse}, {Py_tp_clear, served_clear},
+    {Py_tp_dealloc, served_dealloc}, {0},
+};
+
+int add_served(PyObject *module) {
+    PyType_Spec spec = {"shmetrics._native.Served", sizeof(Served), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots};
+    const Text texts[] = {{&serve_other, "_serve_other"}, {&throw, "throw"}, {&closes, "close"}, {NULL, NULL}};
+    if (intern(texts) < 0 || (ServedType = (PyTypeObject *) PyType_FromSpec(&spec)) == NULL)
+        return -1;
+    ServedType->tp_new = NULL; /* they are made here, and nowhere else */
+    return PyModule_AddType(module, ServedType);
+}

@@ -1,0 +1,362 @@
+"""What is awaited while the ASGI middleware serves, in C: to servers and applications it is a coroutine of Python's."""
+
+import asyncio
+import collections.abc
+import gc
+import inspect
+import itertools
+import random
+import warnings
+import weakref
+
+import pytest
+
+from shmetrics import PerformanceMetrics, native
+from shmetrics.workers.asgi import MetricsMiddleware
+from tests.conftest import FakeClock
+from tests.workers.bare_asgi import in_flight
+
+pytestmark = pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here: see tests/test_native.py")
+
+START, BODY = {"type": "http.response.start", "status": 200, "headers": []}, {"type": "http.response.body"}
+ENDS = [BODY | {"more_body": True}, {"type": "http.response.start", "status": 503}]
+
+
+class Suspending:
+    """Waits once, for what it is sent."""
+
+    def __await__(self):
+        return (yield "waiting")
+
+
+class Stop(BaseException):
+    """As GreenletExit is one."""
+
+
+async def send(_message):
+    """A server's."""
+
+
+async def suspending(scope, receive, send):
+    """Waits twice, and says what it got."""
+    scope["got"].append(await Suspending())
+    await send(START)
+    scope["got"].append(await Suspending())
+    await send(BODY)
+
+
+async def stubborn(scope, receive, send):
+    """Goes on, whatever is thrown."""
+    for _ in range(3):
+        try:
+            scope["got"].append(await Suspending())
+        except BaseException as error:  # noqa: BLE001  stubborn
+            scope["got"].append(type(error))
+
+
+async def turning(scope, receive, send):
+    """Raises another error than the one that it gets."""
+    try:
+        await Suspending()
+    except BaseException as error:
+        raise LookupError("turned") from error
+
+
+async def tidy(scope, receive, send):
+    """Ends well when it is thrown at."""
+    try:
+        await Suspending()
+    except Stop:
+        await send(START)
+        await send(BODY)
+
+
+async def cleaning(scope, receive, send):
+    """Has something to do at its end."""
+    try:
+        await Suspending()
+    finally:
+        scope["got"].append("cleaned")
+
+
+async def failing(scope, receive, send):
+    """Raises at once."""
+    await send(START)
+    raise ZeroDivisionError("application")
+
+
+async def hanging_up(scope, receive, send):
+    """Begins a response, and that is all."""
+    await send(START)
+
+
+async def straight(scope, receive, send):
+    """Answers without waiting."""
+    await send(START)
+    await send(BODY)
+    return "something"
+
+
+async def stopping(scope, receive, send):
+    """Raises what would end an iterator."""
+    raise StopIteration(3)
+
+
+def raising(scope, receive, send):
+    """Raises before there is anything to await."""
+    raise ZeroDivisionError("no coroutine")
+
+
+def nothing(scope, receive, send):
+    """Gives nothing that can be awaited."""
+
+
+class Awaitable:
+    """What can be awaited, and is no coroutine."""
+
+    def __init__(self, scope, receive, send):
+        self.scope = scope
+
+    def __await__(self):
+        self.scope["got"].append((yield "its own"))
+        return 5
+
+
+APPS = [
+    suspending,
+    stubborn,
+    turning,
+    tidy,
+    cleaning,
+    failing,
+    hanging_up,
+    straight,
+    stopping,
+    raising,
+    nothing,
+    Awaitable,
+]
+STEPS = {
+    "await": lambda served: served.send(None),
+    "send": lambda served: served.send(7),
+    "raise": lambda served: served.throw(ValueError("thrown")),
+    "raise a type": lambda served: served.throw(KeyError),
+    "stop": lambda served: served.throw(Stop("stop")),
+    "cancel": lambda served: served.throw(asyncio.CancelledError()),
+    "exit": lambda served: served.throw(GeneratorExit()),
+    "the client has gone": lambda served: served.throw(ConnectionResetError()),
+    "throw nothing": lambda served: served.throw(3),
+    "close": lambda served: served.close(),
+}
+
+
+def outcome(step, served):
+    """What a step gives or raises."""
+    try:
+        return "given", step(served)
+    except BaseException as error:  # noqa: BLE001  whatever it is, the other way raises the same
+        return type(error), str(error), getattr(error, "value", None), type(error.__cause__)
+
+
+def served_by(middleware, steps, kind):
+    """All that comes of these steps, and what is recorded."""
+    scope, metrics = {"type": kind, "method": "GET", "path": "/", "got": []}, middleware.metrics
+    served, said = middleware(scope, None, send), []
+    for step in steps:
+        middleware.clock.now += 0.1
+        said.append(outcome(STEPS[step], served))
+    said.append((served.cr_running, served.cr_await is None))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        del served
+    said += [each.category for each in warned]
+    statistics, request = metrics.get_statistics(), scope.get("shmetrics.request")
+    said.append([statistics[key] for key in ("total_requests", "total_errors", "avg_inference_time")])
+    said.append(in_flight(metrics))
+    said.append(request and (request.done, request.code, request.aborted))
+    return said, scope["got"]
+
+
+@pytest.mark.parametrize("app", APPS, ids=lambda app: app.__name__)
+@pytest.mark.parametrize("kind", ["http", "lifespan"])
+def test_whatever_is_done_to_it_comes_to_the_same_as_with_a_coroutine(monkeypatch, app, kind):
+    """Every two steps, and some longer ways."""
+    draw, unraisable, made = random.Random(app.__name__), [], []
+    ways = [*itertools.product(STEPS, repeat=2), (), *((step,) for step in STEPS)]
+    ways += [("await", *draw.choices([*STEPS], k=3)) for _ in range(60)]
+    monkeypatch.setattr("sys.unraisablehook", lambda what: unraisable.append(repr(what.exc_value)))
+    with PerformanceMetrics() as one, PerformanceMetrics() as other:
+        for way, metrics in (("0", one), ("1", other)):
+            monkeypatch.setenv(native.VARIABLE, way)
+            clock = FakeClock()
+            made.append(MetricsMiddleware(app, metrics, clock=clock))
+            made[-1].clock = clock
+        for steps in ways:
+            found = []
+            for middleware in made:
+                found.append((served_by(middleware, steps, kind), unraisable.copy()))
+                unraisable.clear()
+            assert found[0] == found[1], steps
+
+
+@pytest.fixture
+def wrap(monkeypatch):
+    """A function that puts the middleware around an application, in C."""
+    monkeypatch.setenv(native.VARIABLE, "1")
+    with PerformanceMetrics() as metrics:
+        yield lambda app=suspending, made_by=MetricsMiddleware: made_by(app, metrics)
+
+
+def scope_of():
+    return {"type": "http", "method": "GET", "path": "/", "got": []}
+
+
+def test_it_is_a_coroutine_to_those_who_ask(wrap):
+    served = wrap()(scope_of(), None, send)
+    assert type(served).__name__ == "Served"
+    assert isinstance(served, collections.abc.Coroutine)
+    assert asyncio.iscoroutine(served)
+    assert inspect.isawaitable(served)
+    served.close()
+
+
+def test_a_task_of_its_own_serves_it(wrap):
+    scope = scope_of()
+
+    async def server():
+        task = asyncio.create_task(wrap(straight)(scope, None, send))
+        assert repr(task)
+        assert task.get_stack() == []
+        return await task
+
+    assert asyncio.run(server()) is None
+    assert scope["shmetrics.request"].done
+
+
+def test_it_begins_in_the_context_of_whoever_awaits_it(wrap):
+    """So a stage of the application finds its request, and one of the server's does not."""
+    scope = scope_of()
+    served = wrap()(scope, None, send)
+    assert "shmetrics.request" not in scope
+    served.send(None)
+    assert not scope["shmetrics.request"].done
+    served.close()
+
+
+def test_while_it_waits_its_frame_is_the_applications(wrap):
+    served = wrap()(scope_of(), None, send)
+    assert served.cr_frame is None
+    served.send(None)
+    assert served.cr_frame.f_code is suspending.__code__
+    assert served.cr_code is suspending.__code__
+    assert served.cr_await is not None
+    served.close()
+    assert served.cr_frame is None
+
+
+def test_it_cannot_be_awaited_within_itself(wrap):
+    async def within(scope, receive, send):
+        for name in STEPS.keys() - {"throw nothing"}:
+            with pytest.raises(ValueError, match="coroutine already executing"):
+                STEPS[name](served)
+        assert served.cr_running
+
+    scope = scope_of()
+    served = wrap(within)(scope, None, send)
+    with pytest.raises(StopIteration):
+        served.send(None)
+    assert scope["shmetrics.request"].done
+    assert not served.cr_running
+
+
+def test_it_is_iterated_as_what_await_iterates_over(wrap):
+    assert list(wrap()(scope_of(), None, send).__await__()) == ["waiting", "waiting"]
+
+
+@pytest.mark.parametrize("call", [
+    lambda middleware, scope: middleware(scope=scope, receive=None, send=send),
+    lambda middleware, scope: middleware(scope, None, send=send),
+    lambda middleware, scope: middleware.__call__(scope, None, send),
+    lambda middleware, scope: MetricsMiddleware.__call__(middleware, scope, None, send),
+])  # fmt: skip
+def test_other_ways_to_call_it_are_python_s(wrap, call):
+    scope = scope_of()
+    asyncio.run(call(wrap(straight), scope))
+    assert scope["shmetrics.request"].done
+
+
+def test_arguments_that_are_missing_are_told_as_always(wrap):
+    with pytest.raises(TypeError, match=r"__call__\(\) missing 1 required positional argument: 'send'"):
+        wrap()({}, None)
+
+
+def test_what_a_subclass_does_instead_is_done(wrap):
+    called = []
+
+    class Mine(MetricsMiddleware):
+        async def __call__(self, scope, receive, send):
+            called.append(scope)
+            await super().__call__(scope, receive, send)
+
+    class Plain(MetricsMiddleware):
+        pass
+
+    for made_by in (Mine, Plain):
+        scope = scope_of()
+        asyncio.run(wrap(straight, made_by)(scope, None, send))
+        assert scope["shmetrics.request"].done
+    assert len(called) == 1
+
+
+def test_another_call_of_the_class_is_heeded(wrap, monkeypatch):
+    middleware, called = wrap(), []
+    monkeypatch.setattr(MetricsMiddleware, "__call__", lambda self, *args: called.append(args))
+    middleware(1, 2, 3)
+    assert called == [(1, 2, 3)]
+
+
+def test_nothing_is_held_when_it_is_over(wrap):
+    """Nor before, when somebody drops it: what it awaits for may hold it."""
+
+    class Server:
+        async def send(self, message):
+            pass
+
+    for ends in (True, False) * 20:
+        server, scope = Server(), scope_of()
+        served, got = wrap(cleaning)(scope, server.send, server.send), scope["got"]
+        served.send(None)
+        scope["served"] = served  # a cycle
+        if ends:
+            served.close()
+        gone = weakref.ref(server), weakref.ref(served)
+        del server, scope, served
+        gc.collect()
+        assert [reference() for reference in gone] == [None, None]
+        assert got == ["cleaned"]
+
+
+def test_thousands_at_a_time_are_each_their_own(wrap):
+    """More than are ever kept to be used again, and in any order."""
+    middleware, draw = wrap(), random.Random(1)
+    for _ in range(3):
+        scopes = [scope_of() for _ in range(2000)]
+        served = [middleware(scope, None, send) for scope in scopes]
+        for number, each in enumerate(served):
+            assert each.send(None) == "waiting", number
+        order = draw.sample(range(2000), 2000)
+        for number in order:
+            assert served[number].send(number) == "waiting"
+        for number in order[:1000]:
+            with pytest.raises(StopIteration):
+                served[number].send(-number)
+        del served, each
+        assert all(scope["shmetrics.request"].done for scope in scopes)
+        assert all(scopes[number]["got"] == [number, -number] for number in order[:1000])
+        assert all(scopes[number]["got"] == [number] for number in order[1000:])
+
+
+def test_what_begins_with_something_else_raises(wrap, monkeypatch):
+    monkeypatch.setattr(MetricsMiddleware, "begin", lambda *_: 3)
+    with pytest.raises(TypeError, match="wanted what a request has begun with"):
+        wrap()({"type": "odd"}, None, send).send(None)
