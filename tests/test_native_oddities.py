@@ -454,14 +454,14 @@ def test_what_overrides_a_request_or_its_source_is_heeded(make_source, metrics, 
     source.request_class = Request
     middleware = MetricsMiddleware(None, metrics)
     middleware._source, middleware._raises = source, False
-    begin = native.ahead("begin_asgi", MetricsMiddleware.begin, middleware, source, False, None)
+    begin = native.ahead("begin_asgi", MetricsMiddleware.begin, middleware, source, False)
     scope = {"type": "http", "method": "GET", "path": "/"}
     _, _, send = begin(middleware, dict(scope), None, said.append)
     send({"type": "http.response.body"})
     assert [each for each in said if each != "clock"] == ["begun", "finished", {"type": "http.response.body"}]
     assert "clock" in said
     middleware._source = made
-    begin = native.ahead("begin_asgi", MetricsMiddleware.begin, middleware, made, False, None)
+    begin = native.ahead("begin_asgi", MetricsMiddleware.begin, middleware, made, False)
     plain, _, send = begin(middleware, dict(scope), None, said.append)
     plain.finish = partial(said.append, "its own")
     send({"type": "http.response.body"})

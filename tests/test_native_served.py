@@ -2,10 +2,13 @@
 
 import asyncio
 import collections.abc
+import contextlib
+import copy
 import gc
 import inspect
 import itertools
 import random
+import sys
 import warnings
 import weakref
 
@@ -107,6 +110,11 @@ def raising(scope, receive, send):
     raise ZeroDivisionError("no coroutine")
 
 
+def ending(scope, receive, send):
+    """Raises what would end an iterator, before there is anything to await."""
+    raise StopIteration(42)
+
+
 def nothing(scope, receive, send):
     """Gives nothing that can be awaited."""
 
@@ -132,6 +140,7 @@ APPS = [
     hanging_up,
     straight,
     stopping,
+    ending,
     raising,
     nothing,
     Awaitable,
@@ -146,6 +155,10 @@ STEPS = {
     "exit": lambda served: served.throw(GeneratorExit()),
     "the client has gone": lambda served: served.throw(ConnectionResetError()),
     "throw nothing": lambda served: served.throw(3),
+    "throw nothing at all": lambda served: served.throw(),
+    "throw too much": lambda served: served.throw(ValueError, ValueError("a"), None, 3),
+    "throw without a traceback": lambda served: served.throw(KeyError, KeyError(1), 5),
+    "throw three": lambda served: served.throw(KeyError, KeyError(1), None),
     "close": lambda served: served.close(),
 }
 
@@ -155,7 +168,7 @@ def outcome(step, served):
     try:
         return "given", step(served)
     except BaseException as error:  # noqa: BLE001  whatever it is, the other way raises the same
-        return type(error), str(error), getattr(error, "value", None), type(error.__cause__)
+        return type(error), str(error), getattr(error, "value", None), type(error.__cause__), type(error.__context__)
 
 
 def served_by(middleware, steps, kind):
@@ -256,7 +269,7 @@ def test_while_it_waits_its_frame_is_the_applications(wrap):
 
 def test_it_cannot_be_awaited_within_itself(wrap):
     async def within(scope, receive, send):
-        for name in STEPS.keys() - {"throw nothing"}:
+        for name in STEPS.keys() - {each for each in STEPS if each.startswith("throw")}:
             with pytest.raises(ValueError, match="coroutine already executing"):
                 STEPS[name](served)
         assert served.cr_running
@@ -360,3 +373,118 @@ def test_what_begins_with_something_else_raises(wrap, monkeypatch):
     monkeypatch.setattr(MetricsMiddleware, "begin", lambda *_: 3)
     with pytest.raises(TypeError, match="wanted what a request has begun with"):
         wrap()({"type": "odd"}, None, send).send(None)
+
+
+@pytest.mark.parametrize("way", ["0", "1"])
+def test_a_clock_that_ends_ends_no_iterator(monkeypatch, way):
+    """A task that is given a StopIteration would wait for ever."""
+    monkeypatch.setenv(native.VARIABLE, way)
+    for times in range(1, 4):
+        with PerformanceMetrics() as metrics:
+            middleware = MetricsMiddleware(hanging_up, metrics, clock=iter([1.0] * times).__next__)
+            told = []
+            for _ in range(3):
+                served = middleware(scope_of(), None, send)
+                with pytest.raises((RuntimeError, StopIteration)) as raised:
+                    served.send(None)
+                told.append((raised.type, str(raised.value), type(raised.value.__cause__)))
+            assert told[-1] == (RuntimeError, "coroutine raised StopIteration", StopIteration)
+
+
+@pytest.mark.parametrize("way", ["0", "1"])
+@pytest.mark.parametrize("error", [None, ZeroDivisionError("application")])
+def test_an_error_of_metrics_own_has_that_of_the_application_as_its_context(monkeypatch, way, error):
+    monkeypatch.setenv(native.VARIABLE, way)
+    seen = []
+
+    class Route:
+        @property
+        def path_format(self):
+            seen.append(sys.exc_info()[1])
+            raise LookupError("route")
+
+    async def app(scope, receive, send):
+        scope["route"] = Route()
+        if error:
+            raise error
+
+    with PerformanceMetrics() as metrics, pytest.raises(LookupError, match="route") as raised:
+        MetricsMiddleware(app, metrics)(scope_of(), None, send).send(None)
+    assert seen == [error]
+    assert raised.value.__context__ is error
+
+
+@pytest.mark.parametrize("way", ["0", "1"])
+def test_the_application_is_whatever_the_middleware_has_now(monkeypatch, way):
+    monkeypatch.setenv(native.VARIABLE, way)
+    with PerformanceMetrics() as metrics:
+        middleware = MetricsMiddleware(failing, metrics)
+        copied = copy.copy(middleware)
+        middleware._app = copied._app = straight
+        for each in (middleware, copied):
+            for kind in ("http", "lifespan"):
+                assert asyncio.run(each(scope_of() | {"type": kind}, None, send)) is None
+        del middleware._app
+        with pytest.raises(AttributeError, match="_app"):
+            middleware(scope_of(), None, send).send(None)
+
+
+@pytest.mark.parametrize("way", ["0", "1"])
+def test_what_somebody_awaits_is_awaited_by_nobody_else(monkeypatch, way):
+    monkeypatch.setenv(native.VARIABLE, way)
+
+    async def awaiting(what):
+        return await what
+
+    with PerformanceMetrics() as metrics:
+        served = MetricsMiddleware(suspending, metrics)(scope_of(), None, send)
+        first = awaiting(served)
+        first.send(None)
+        with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
+            awaiting(served).send(None)
+        first.close()
+
+        held = suspending(scope_of(), None, send)
+        first = awaiting(held)
+        first.send(None)
+        with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
+            MetricsMiddleware(lambda *_: held, metrics)(scope_of(), None, send).send(None)
+        first.close()
+
+
+def test_it_says_what_every_coroutine_says(wrap):
+    served = wrap()(scope_of(), None, send)
+    python = MetricsMiddleware.__call__(wrap(), scope_of(), None, send)
+    for name in ("__name__", "__qualname__", "cr_suspended", "cr_origin", "cr_code", "cr_running", "cr_await"):
+        assert getattr(served, name) == getattr(python, name), name
+    assert inspect.getcoroutinestate(python) == inspect.CORO_CREATED
+    for each in (served, python):
+        each.send(None)
+        assert inspect.getcoroutinestate(each) == inspect.CORO_SUSPENDED
+        each.close()
+        assert inspect.getcoroutinestate(each) == inspect.CORO_CLOSED
+
+
+def test_a_middleware_that_is_taken_apart_by_a_collection_is_called_as_it_was(wrap):
+    """A collection runs others' code while what is awaited is made."""
+    middleware = wrap(straight)
+    begin, held = middleware._begin, []
+
+    def take_apart(phase, _info):
+        if phase == "start" and hasattr(middleware, "_begin"):
+            del middleware._begin
+
+    gc.callbacks.append(take_apart)
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for _ in range(100):
+            middleware._begin = begin
+            with contextlib.suppress(AttributeError):
+                held.append(middleware(scope_of(), None, send))
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(take_apart)
+    for each in held:
+        with pytest.raises((StopIteration, AttributeError)):
+            each.send(None)

@@ -51,7 +51,7 @@ class MetricsMiddleware(HttpMiddleware):
     Arguments as `HttpMiddleware` takes them.
     """
 
-    __slots__ = ("_begin",)  # which C finds without a look into a dictionary
+    __slots__ = ("_app", "_begin")  # which C finds without a look into a dictionary
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class MetricsMiddleware(HttpMiddleware):
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
         self._raises: bool | None = None
-        self._begin = native.ahead("begin_asgi", MetricsMiddleware.begin, self, self._source, self._skips, app)
+        self._begin = native.ahead("begin_asgi", MetricsMiddleware.begin, self, self._source, self._skips)
         self._websockets = WebSocketMetrics(metrics, clock) if http_metrics else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -191,6 +191,7 @@ native.tell(
     "serve_asgi",
     middleware=MetricsMiddleware,
     call=MetricsMiddleware.__call__,
+    app=vars(MetricsMiddleware)["_app"],
     begin=vars(MetricsMiddleware)["_begin"],
     awaited=_awaited,
     end=_end,

@@ -24,9 +24,14 @@ static Spares spares;
 static PyObject *python, *awaited, *end;       /* functions of Python's, by `serve_asgi` */
 static PyObject *serve_other, *throw, *closes; /* names of methods */
 static Name done = {"done", NULL};
-static Py_ssize_t BEGIN; /* of a middleware: the offset of its slot */
+static Py_ssize_t APP, BEGIN; /* of a middleware: the offsets of its slots */
 
 HOLDING(served, 7, NULL, 0)
+
+/* A new reference to what a slot has; NULL where it has nothing. */
+static PyObject *in_slot(PyObject *middleware, Py_ssize_t offset) {
+    return Py_XNewRef(*(PyObject **) ((char *) middleware + offset));
+}
 
 /* An application is called with one set of arguments: by its request, with which it may have other ways to its client. */
 static PyObject *called(Served *self) {
@@ -36,8 +41,11 @@ static PyObject *called(Served *self) {
     if (is_begun <= 0)
         return is_begun < 0 ? NULL : PyObject_VectorcallMethod(serve_other, args, 4, NULL);
     self->request = Py_NewRef(begun.request);
-    PyObject *given[] = {NULL, self->scope, begun.receive, begun.send};
-    awaitable = call_within(((Ahead *) self->ahead)->app, given + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *given[] = {NULL, self->scope, begun.receive, begun.send}, *app = in_slot(self->middleware, APP);
+    if (app == NULL)
+        PyErr_SetString(PyExc_AttributeError, "_app");
+    awaitable = app == NULL ? NULL : call_within(app, given + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_XDECREF(app);
     forget(&begun);
     return awaitable;
 }
@@ -45,7 +53,7 @@ static PyObject *called(Served *self) {
 /* Whether it has begun, as it does in the context of whoever awaits it. */
 static int begin(Served *self) {
     PyObject *awaitable = called(self);
-    if (awaitable != NULL && !PyCoro_CheckExact(awaitable))
+    if (awaitable != NULL && (!PyCoro_CheckExact(awaitable) || Py_REFCNT(awaitable) > 1)) /* somebody may await it */
         Py_SETREF(awaitable, PyObject_CallOneArg(awaited, awaitable));
     self->inner = awaitable;
     Py_CLEAR(self->receive);
@@ -66,10 +74,32 @@ static int tell(Served *self, PyObject *error) {
     Py_XDECREF(is_done);
     if (is_told)
         return is_told > 0;
-    PyObject *args[] = {request, self->scope, error};
+    PyObject *args[] = {request, self->scope, error}, *kind, *handled, *trace;
+    PyErr_GetExcInfo(&kind, &handled, &trace);
+    if (error != Py_None) /* as within `except` */
+        PyErr_SetExcInfo(Py_NewRef(Py_TYPE(error)), Py_NewRef(error), PyException_GetTraceback(error));
     told = PyObject_Vectorcall(end, args, 3, NULL);
     Py_XDECREF(told);
+    PyErr_SetExcInfo(kind, handled, trace);
     return told != NULL;
+}
+
+/* What would end an iterator must not come out of a coroutine: it is told as that tells it. */
+static void be_no_stop(PyObject **kind, PyObject **error, PyObject **trace) {
+    if (*kind == NULL || !PyErr_GivenExceptionMatches(*kind, PyExc_StopIteration))
+        return;
+    PyErr_NormalizeException(kind, error, trace);
+    if (*trace != NULL)
+        PyException_SetTraceback(*error, *trace);
+    PyObject *stop = Py_NewRef(*error);
+    Py_CLEAR(*kind);
+    Py_CLEAR(*error);
+    Py_CLEAR(*trace);
+    PyErr_SetString(PyExc_RuntimeError, "coroutine raised StopIteration");
+    PyErr_Fetch(kind, error, trace);
+    PyErr_NormalizeException(kind, error, trace);
+    PyException_SetCause(*error, Py_NewRef(stop));
+    PyException_SetContext(*error, stop);
 }
 
 /* It has ended as it should, or it was closed; whether that could be told. */
@@ -78,6 +108,7 @@ static int end_by(Served *self, PyObject *error) {
     PyObject *kind, *raised, *trace;
     self->state = OVER;
     PyErr_Fetch(&kind, &raised, &trace);
+    be_no_stop(&kind, &raised, &trace);
     let_go((PyObject *) self, 7, NULL, 0);
     PyErr_Restore(kind, raised, trace);
     return is_told;
@@ -90,9 +121,10 @@ static void end_raised(Served *self) {
     PyErr_NormalizeException(&kind, &error, &trace);
     if (trace != NULL)
         PyException_SetTraceback(error, trace);
-    if (end_by(self, error))
+    if (end_by(self, error)) {
+        be_no_stop(&kind, &error, &trace);
         PyErr_Restore(kind, error, trace);
-    else {
+    } else {
         Py_XDECREF(kind);
         Py_XDECREF(error);
         Py_XDECREF(trace);
@@ -154,7 +186,13 @@ static PyObject *served_send(PyObject *self, PyObject *value) {
 
 static PyObject *served_throw(PyObject *object, PyObject *args) {
     Served *self = (Served *) object;
-    PyObject *error = PyTuple_GET_SIZE(args) ? PyTuple_GET_ITEM(args, 0) : Py_None;
+    PyObject *error, *value = NULL, *trace = Py_None;
+    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &error, &value, &trace))
+        return NULL;
+    if (self->state != SUSPENDED && trace != Py_None && !PyTraceBack_Check(trace)) {
+        PyErr_SetString(PyExc_TypeError, "throw() third argument must be a traceback object");
+        return NULL;
+    }
     if (self->state != SUSPENDED && !PyExceptionClass_Check(error) && !PyExceptionInstance_Check(error)) {
         PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %s",
                      Py_TYPE(error)->tp_name);
@@ -238,19 +276,39 @@ static void served_dealloc(PyObject *self) {
     give_back(self, &spares);
 }
 
+/* Nobody else may await it while somebody does, as CPython has it for coroutines. */
+static PyObject *await(PyObject *self) {
+    if (((Served *) self)->state != SUSPENDED)
+        return Py_NewRef(self);
+    PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+    return NULL;
+}
+
 /* To those who look where a task is, it looks as the application's coroutine does. */
 static PyObject *look(PyObject *self, void *name) {
     PyObject *inner = ((Served *) self)->inner;
     return inner == NULL ? Py_NewRef(Py_None) : PyObject_GetAttrString(inner, name);
 }
 
+static PyObject *code(PyObject *self, void *name) {
+    return ((Served *) self)->inner == NULL ? PyObject_GetAttrString(python, "__code__") : look(self, name);
+}
+
+static PyObject *name_of(PyObject *Py_UNUSED(self), void *name) { return PyObject_GetAttrString(python, name); }
+
+static PyObject *origin(PyObject *Py_UNUSED(self), void *Py_UNUSED(name)) { Py_RETURN_NONE; }
+
 static PyObject *is_running(PyObject *self, void *Py_UNUSED(name)) {
     return PyBool_FromLong(((Served *) self)->state == RUNNING);
 }
 
+static PyObject *is_suspended(PyObject *self, void *Py_UNUSED(name)) {
+    return PyBool_FromLong(((Served *) self)->state == SUSPENDED);
+}
+
 /* As `MetricsMiddleware.__call__`, of that class itself. */
 static PyObject *serve(PyObject *middleware, PyObject *args, PyObject *keywords) {
-    PyObject *ahead = *(PyObject **) ((char *) middleware + BEGIN);
+    PyObject *ahead = in_slot(middleware, BEGIN); /* held, since a collection may run others' code */
     if (ahead != NULL && is_ahead(ahead) && keywords == NULL && PyTuple_GET_SIZE(args) == 3) {
         Served *self = (Served *) make(ServedType, &spares);
         if (self != NULL) {
@@ -260,8 +318,10 @@ static PyObject *serve(PyObject *middleware, PyObject *args, PyObject *keywords)
             self->receive = Py_NewRef(PyTuple_GET_ITEM(args, 1));
             self->send = Py_NewRef(PyTuple_GET_ITEM(args, 2));
         }
+        Py_DECREF(ahead);
         return (PyObject *) self;
     }
+    Py_XDECREF(ahead);
     PyObject *method = PyMethod_New(python, middleware);
     PyObject *result = method == NULL ? NULL : PyObject_Call(method, args, keywords);
     Py_XDECREF(method);
@@ -271,15 +331,16 @@ static PyObject *serve(PyObject *middleware, PyObject *args, PyObject *keywords)
 /* The class keeps its `__call__`, by which servers know an ASGI 3 application. What has another, a subclass or the class
 itself after it was changed, is called as CPython calls it. */
 PyObject *serve_asgi(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
-    static char *names[] = {"middleware", "call", "begin", "awaited", "end", NULL};
-    PyObject *type, *slot, *by[3];
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!OO!OO", names, &PyType_Type, &type, &by[0],
-                                     &PyMemberDescr_Type, &slot, &by[1], &by[2]))
+    static char *names[] = {"middleware", "call", "app", "begin", "awaited", "end", NULL};
+    PyObject *type, *app, *begin, *by[3];
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!OO!O!OO", names, &PyType_Type, &type, &by[0],
+                                     &PyMemberDescr_Type, &app, &PyMemberDescr_Type, &begin, &by[1], &by[2]))
         return NULL;
     Py_XSETREF(python, Py_NewRef(by[0]));
     Py_XSETREF(awaited, Py_NewRef(by[1]));
     Py_XSETREF(end, Py_NewRef(by[2]));
-    BEGIN = ((PyMemberDescrObject *) slot)->d_member->offset;
+    APP = ((PyMemberDescrObject *) app)->d_member->offset;
+    BEGIN = ((PyMemberDescrObject *) begin)->d_member->offset;
     ((PyTypeObject *) type)->tp_call = serve;
     PyType_Modified((PyTypeObject *) type);
     Py_RETURN_NONE;
@@ -294,13 +355,17 @@ static PyMethodDef methods[] = {
 static PyMemberDef members[] = {{"__weaklistoffset__", T_PYSSIZET, offsetof(Served, weak), READONLY, NULL}, {0}};
 static PyGetSetDef attributes[] = {
     {"cr_await", look, NULL, NULL, "cr_await"},
-    {"cr_code", look, NULL, NULL, "cr_code"},
+    {"cr_code", code, NULL, NULL, "cr_code"},
     {"cr_frame", look, NULL, NULL, "cr_frame"},
+    {"cr_origin", origin, NULL, NULL, NULL},
     {"cr_running", is_running, NULL, NULL, NULL},
+    {"cr_suspended", is_suspended, NULL, NULL, NULL},
+    {"__name__", name_of, NULL, NULL, "__name__"},
+    {"__qualname__", name_of, NULL, NULL, "__qualname__"},
     {0},
 };
 static PyType_Slot slots[] = {
-    {Py_am_await, Py_NewRef},  {Py_am_send, step},         {Py_tp_iter, PyObject_SelfIter}, {Py_tp_iternext, next},
+    {Py_am_await, await},  {Py_am_send, step},         {Py_tp_iter, PyObject_SelfIter}, {Py_tp_iternext, next},
     {Py_tp_methods, methods},  {Py_tp_members, members},   {Py_tp_getset, attributes},
     {Py_tp_finalize, finalize}, {Py_tp_traverse, served_traverse}, {Py_tp_clear, served_clear},
     {Py_tp_dealloc, served_dealloc}, {0},
