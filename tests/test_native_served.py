@@ -405,7 +405,7 @@ def test_a_clock_that_ends_ends_no_iterator(monkeypatch, way):
 @pytest.mark.parametrize("error", [None, ZeroDivisionError("application")])
 def test_an_error_of_metrics_own_has_that_of_the_application_as_its_context(monkeypatch, way, error):
     monkeypatch.setenv(native.VARIABLE, way)
-    seen = []
+    seen, outside = [], sys.exc_info()[1]  # the test runner may be handling one itself
 
     class Route:
         @property
@@ -420,8 +420,8 @@ def test_an_error_of_metrics_own_has_that_of_the_application_as_its_context(monk
 
     with PerformanceMetrics() as metrics, pytest.raises(LookupError, match="route") as raised:
         MetricsMiddleware(app, metrics)(scope_of(), None, send).send(None)
-    assert seen == [error]
-    assert raised.value.__context__ is error
+    assert seen == [error or outside]
+    assert raised.value.__context__ is (error or outside)
 
 
 @pytest.mark.parametrize("way", ["0", "1"])
