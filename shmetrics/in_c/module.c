@@ -92,6 +92,13 @@ PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t cou
     return result;
 }
 
+void fetch_raised(PyObject **kind, PyObject **error, PyObject **trace) {
+    PyErr_Fetch(kind, error, trace);
+    PyErr_NormalizeException(kind, error, trace);
+    if (*trace != NULL)
+        PyException_SetTraceback(*error, *trace);
+}
+
 PyObject *named(PyObject *type, PyObject **values, Py_ssize_t count) {
     PyTypeObject *made_of = (PyTypeObject *) type;
     int is_right = PyType_Check(type) && PyType_IsSubtype(made_of, &PyTuple_Type), are_all = 1;

@@ -2,8 +2,8 @@
 
 It stands between a server's coroutine and its application's, and is to both what the coroutine of Python's is: they have
 the same methods, the same errors, and what one ends by the other does, too. The application's is always one of Python's
-own; another awaitable is put into one. (A frame of Python's in between is some 3,000 instructions a request, and a quarter
-of all that has to be fetched into the processor's first cache for it.)
+own; another awaitable is put into one. (A frame of Python's in between is some 2,400 instructions a request: by callgrind,
+behind uvicorn, with one seed of hashes.)
 */
 
 #include "writes.h"
@@ -88,16 +88,13 @@ static int tell(Served *self, PyObject *error) {
 static void be_no_stop(PyObject **kind, PyObject **error, PyObject **trace) {
     if (*kind == NULL || !PyErr_GivenExceptionMatches(*kind, PyExc_StopIteration))
         return;
-    PyErr_NormalizeException(kind, error, trace);
-    if (*trace != NULL)
-        PyException_SetTraceback(*error, *trace);
-    PyObject *stop = Py_NewRef(*error);
+    PyErr_Restore(*kind, *error, *trace);
+    fetch_raised(kind, error, trace);
+    PyObject *stop = *error;
     Py_CLEAR(*kind);
-    Py_CLEAR(*error);
     Py_CLEAR(*trace);
     PyErr_SetString(PyExc_RuntimeError, "coroutine raised StopIteration");
-    PyErr_Fetch(kind, error, trace);
-    PyErr_NormalizeException(kind, error, trace);
+    fetch_raised(kind, error, trace);
     PyException_SetCause(*error, Py_NewRef(stop));
     PyException_SetContext(*error, stop);
 }
@@ -117,10 +114,7 @@ static int end_by(Served *self, PyObject *error) {
 /* It has raised, which goes on, unless there is another error on the way. */
 static void end_raised(Served *self) {
     PyObject *kind, *error, *trace;
-    PyErr_Fetch(&kind, &error, &trace);
-    PyErr_NormalizeException(&kind, &error, &trace);
-    if (trace != NULL)
-        PyException_SetTraceback(error, trace);
+    fetch_raised(&kind, &error, &trace);
     if (end_by(self, error)) {
         be_no_stop(&kind, &error, &trace);
         PyErr_Restore(kind, error, trace);
@@ -312,13 +306,13 @@ static PyObject *serve(PyObject *middleware, PyObject *args, PyObject *keywords)
     if (ahead != NULL && is_ahead(ahead) && keywords == NULL && PyTuple_GET_SIZE(args) == 3) {
         Served *self = (Served *) make(ServedType, &spares);
         if (self != NULL) {
-            self->ahead = Py_NewRef(ahead);
+            self->ahead = ahead;
             self->middleware = Py_NewRef(middleware);
             self->scope = Py_NewRef(PyTuple_GET_ITEM(args, 0));
             self->receive = Py_NewRef(PyTuple_GET_ITEM(args, 1));
             self->send = Py_NewRef(PyTuple_GET_ITEM(args, 2));
-        }
-        Py_DECREF(ahead);
+        } else
+            Py_DECREF(ahead);
         return (PyObject *) self;
     }
     Py_XDECREF(ahead);

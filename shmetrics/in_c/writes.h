@@ -111,6 +111,9 @@ PyObject *attribute(void *self, Name *name);
 /* Call the method in Python with the same arguments. */
 PyObject *slowly(void *self, Name *method, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
 
+/* The exception that is set, which is not set then: as `except` has it, an object with its traceback. */
+void fetch_raised(PyObject **kind, PyObject **error, PyObject **trace);
+
 /* A named tuple, of values that it takes over; NULL where any of them is. */
 PyObject *named(PyObject *type, PyObject **values, Py_ssize_t count);
 

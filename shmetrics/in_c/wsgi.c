@@ -75,10 +75,7 @@ static PyObject *path_of(PyObject *environ) {
 /* The application has raised, which goes on by way of Python, unless there is another error on the way. */
 static void raise_on(PyObject *request) {
     PyObject *kind, *error, *trace;
-    PyErr_Fetch(&kind, &error, &trace);
-    PyErr_NormalizeException(&kind, &error, &trace);
-    if (trace != NULL)
-        PyException_SetTraceback(error, trace);
+    fetch_raised(&kind, &error, &trace);
     PyObject *args[] = {request, error};
     Py_XDECREF(PyObject_Vectorcall(raised, args, 2, NULL));
     Py_XDECREF(kind);
