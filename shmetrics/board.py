@@ -29,6 +29,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from shmetrics import native
 from shmetrics.layout import BOARD, BOARD_SIZE, BUSY_SECONDS, LABEL_BYTES, offset_of
 from shmetrics.texts import cut, printable
 
@@ -40,12 +41,21 @@ _MOST_TEXTS: Final = 4096
 _MOST_IN_CROWD: Final = 1 << 32
 
 
+class Tickets(dict[int, int]):
+    """The requests in flight: the place of each by its ticket, or -1 in the crowd. Each operation is atomic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draw: Callable[[], int] = itertools.count(1).__next__
+        """A ticket that there never was."""
+
+
 class Board:
     """One process's board. Any thread, greenlet or signal handler may call `enter` and `leave`; they never wait."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._tickets = itertools.count(1)
+        self._open = native.instead("Tickets", Tickets)()
         self._texts: dict[str, bytes] = {}
         self._busy = self._next_second = 0.0
 
@@ -65,7 +75,7 @@ class Board:
             place = self._free.pop()
         except IndexError:
             place = -1
-        ticket = next(self._tickets)
+        ticket = self._open.draw()
         if place >= 0:
             if self._shown[place] is not text:
                 self._labels[_LABELS[place]] = text
@@ -123,7 +133,7 @@ class Board:
 
     def begin(self, memory: memoryview) -> None:
         """Show requests in these bytes (of a BOARD, all 0), starting with none; earlier tickets mean nothing now."""
-        self._open: dict[int, int] = {}  # ticket: place, or -1 in the crowd
+        self._open.clear()
         self._crowd: OrderedDict[int, list[Any]] = OrderedDict()  # ticket: start and label, oldest first
         self._seated: dict[int, int] = {}  # ticket: place, of those that came out of the crowd
         self._free = list(range(BOARD_SIZE - 1, -1, -1))

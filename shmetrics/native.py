@@ -11,10 +11,11 @@ Where there was no compiler when this package was installed, in interpreters wit
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import MethodDescriptorType
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from shmetrics import settings
 
@@ -45,13 +46,31 @@ def is_used() -> bool:
 def tell(function: str, *args: object, **facts: object) -> None:
     """Call a function of C's that takes facts about a module: once, when the module is imported."""
     if IS_BUILT:
-        try:
+        with _of_this_version():
             getattr(_native, function)(*args, **facts)
-        except (AttributeError, TypeError) as error:
-            raise ImportError(
-                f"the compiled part of shmetrics ({_native.__file__}) is of another version ({error}); install it "
-                f"again: pip install --force-reinstall --no-deps shmetrics, or -e . where it was installed so"
-            ) from error
+
+
+@contextmanager
+def _of_this_version() -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        raise ImportError(
+            f"the compiled part of shmetrics ({_native.__file__}) is of another version ({error}); install it "
+            f"again: pip install --force-reinstall --no-deps shmetrics, or -e . where it was installed so"
+        ) from error
+
+
+if IS_BUILT and not TYPE_CHECKING:
+    with _of_this_version():
+        Middleware = _native.Middleware
+else:
+
+    class Middleware:
+        """What the middlewares' classes are next to: where there is one, a class of C's that has two attributes."""
+
+        _app: Any
+        _ahead: Any
 
 
 def add_tails(areas: Any, tails: list[Any]) -> list[int]:

@@ -210,10 +210,10 @@ CALLS_IN_C = {
     # A measurement in Python, whose writes are not.
     "request": (329, 12),
     "stage": (287, 16),
-    # What a server awaits is C's, and so is the way into the middleware; both of these, and the application.
+    # What a server awaits is C's; the application, and what sends its messages.
     "ASGI request": (77, 2),
-    # The way into the middleware, and the application.
-    "WSGI request": (31, 0),
+    # The application.
+    "WSGI request": (23, 0),
 }
 
 
@@ -348,4 +348,4 @@ def test_folds_and_reads_take_no_more_of_a_processor_than_they_did_beside_a_fixe
     shortest = {name: min(times) for name, times in found.items()}
     ratios = {name: round(shortest[name] / shortest["yardstick"], 2) for name in RATIOS}
     assert {name: ratio for name, ratio in ratios.items() if ratio > RATIOS[name]} == {}
-    assert ratios["fold"] > RATIOS["fold"] / 20, "this was no fold"
+    assert ratios["fold"] > RATIOS["fold"] / 40, "this was no fold"

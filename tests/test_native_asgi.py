@@ -74,7 +74,7 @@ def begun(middleware, scope, send, receive=None):
     """A request of such a scope has begun: what measures it, and what its application sends by."""
     for name, said in (("type", "http"), ("method", "GET"), ("path", "/a")):
         scope.setdefault(name, said)
-    request, _, measured_send = middleware._begin(middleware, scope, receive, send)
+    request, _, measured_send = middleware._ahead(middleware, scope, receive, send)
     return request, measured_send
 
 
@@ -134,10 +134,10 @@ def test_what_no_request_can_be_begun_of_is_an_error_each_way(monkeypatch, way):
     with PerformanceMetrics() as metrics:
         middleware = MetricsMiddleware(None, metrics)
         for _ in range(2):  # the first request is served by Python, each way
-            assert [called(middleware._begin, middleware, *wrong) for wrong in WRONG] == 4 * [KeyError] + 3 * [
+            assert [called(middleware._ahead, middleware, *wrong) for wrong in WRONG] == 4 * [KeyError] + 3 * [
                 TypeError
             ]
-            assert called(middleware._begin, middleware, {"type": "http"}, receive=None) is TypeError
+            assert called(middleware._ahead, middleware, {"type": "http"}, receive=None) is TypeError
             begun(middleware, {}, None)[0].finish()
         assert metrics.snapshot().workers[0].in_flight_count == 0
 
@@ -150,12 +150,12 @@ def test_what_is_no_request_or_is_measured_or_skipped_is_not_begun(monkeypatch, 
         skipping = MetricsMiddleware(None, metrics, skip_paths=["/a"])
         for each in (middleware, skipping):
             request, _ = begun(each, {"path": "/other"}, None)
-            assert each._begin(each, {"type": "lifespan"}, None, None) is None
+            assert each._ahead(each, {"type": "lifespan"}, None, None) is None
             scope = {"type": "http", "method": "GET", "path": "/", "shmetrics.request": request}
-            assert each._begin(each, scope, None, None) is None
+            assert each._ahead(each, scope, None, None) is None
             request.finish()
-            assert each._begin(each, scope, None, None)[0] is not request
-        assert skipping._begin(skipping, {"type": "http", "method": "GET", "path": "/a"}, None, None) is None
+            assert each._ahead(each, scope, None, None)[0] is not request
+        assert skipping._ahead(skipping, {"type": "http", "method": "GET", "path": "/a"}, None, None) is None
 
 
 @pytest.mark.parametrize("way", ["0", "1"])
@@ -167,7 +167,7 @@ def test_what_an_application_receives_by_takes_no_more_than_the_servers_does(mon
     with PerformanceMetrics() as metrics:
         middleware = MetricsMiddleware(None, metrics)
         for _ in range(2):
-            request, measured, send = middleware._begin(
+            request, measured, send = middleware._ahead(
                 middleware, {"type": "http", "method": "GET", "path": "/"}, receive, None
             )
             with pytest.raises(StopIteration) as received:

@@ -1,7 +1,6 @@
 """The writes in C meet what nearly never is: they do then what those in Python do, and never take the process along."""
 
 import gc
-import itertools
 from collections import Counter
 from functools import partial
 
@@ -97,7 +96,7 @@ THINGS = {
 
 @pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here")
 @pytest.mark.parametrize("thing", THINGS)
-@pytest.mark.parametrize("name", ["_open", "_free", "_shown", "_texts", "_crowd", "_tickets"])
+@pytest.mark.parametrize("name", ["_open", "_free", "_shown", "_texts", "_crowd"])
 def test_an_attribute_that_is_something_else_is_the_same_error_as_in_python(make_board, name, thing):
     said = []
     for way in ("0", "1"):
@@ -295,56 +294,6 @@ class Meddling:
     def __del__(self):
         action, self.action = self.action, lambda: None
         action()
-
-
-MEDDLINGS = {
-    "no places": lambda board: board._free.clear(),
-    "no list of places": lambda board: setattr(board, "_free", None),
-    "nothing open": lambda board: setattr(board, "_open", None),
-    "no starts": lambda board: setattr(board, "_starts", None),
-    "no words": lambda board: setattr(board, "_words", None),
-    "no labels shown": lambda board: setattr(board, "_shown", []),
-    "no texts": lambda board: board._texts.clear(),
-    "another request": lambda board: board.enter("/"),
-}
-
-
-def standing(board):
-    """What a board says of itself, as far as it can."""
-    starts = None if board._starts is None else [at for at, start in enumerate(board._starts.tolist()) if start]
-    return board._open and sorted(map(repr, board._open.items())), starts, board._free and len(board._free)
-
-
-@pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here")
-@pytest.mark.parametrize("meddle", MEDDLINGS.values(), ids=MEDDLINGS)
-@pytest.mark.parametrize("tickets", ["iterator", "counted"])
-def test_tickets_that_meddle_with_the_board_do_the_same_as_in_python(make_board, meddle, tickets):
-    class Number(int):
-        def __radd__(self, other):
-            self.then()
-            return other + 1
-
-    said = []
-    for way in ("0", "1"):
-        board, left = make_board(way), [None]
-
-        def then(board=board, left=left):
-            if left:
-                left.pop()
-                meddle(board)
-
-        def numbers(then=then):
-            number = 100
-            while True:
-                then()
-                number += 1
-                yield number
-
-        Number.then = staticmethod(then)
-        board._tickets = numbers() if tickets == "iterator" else itertools.count(100, Number(1))
-        said.append([outcome(board.enter, "/"), standing(board)])
-    assert said[0][0][:1] == said[1][0][:1] if type(said[0][0]) is tuple else said[0][0] == said[1][0]
-    assert said[0][1] == said[1][1]
 
 
 @EACH_WAY

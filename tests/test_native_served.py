@@ -478,18 +478,18 @@ def test_it_says_what_every_coroutine_says(wrap):
 def test_a_middleware_that_is_taken_apart_by_a_collection_is_called_as_it_was(wrap):
     """A collection runs others' code while what is awaited is made."""
     middleware = wrap(straight)
-    begin, held = middleware._begin, []
+    begin, held = middleware._ahead, []
 
     def take_apart(phase, _info):
-        if phase == "start" and hasattr(middleware, "_begin"):
-            del middleware._begin
+        if phase == "start" and hasattr(middleware, "_ahead"):
+            del middleware._ahead
 
     gc.callbacks.append(take_apart)
     before = gc.get_threshold()
     gc.set_threshold(1)
     try:
         for _ in range(100):
-            middleware._begin = begin
+            middleware._ahead = begin
             with contextlib.suppress(AttributeError):
                 held.append(middleware(scope_of(), None, send))
     finally:

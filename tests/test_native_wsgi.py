@@ -191,7 +191,7 @@ def test_what_a_server_never_gives_is_an_error(served):
     for wrong in ((), (ENVIRON,), (None, None), (3, None), ({}, None, None)):
         assert called(middleware, *wrong)[0] in (TypeError, AttributeError)
     for wrong in ((middleware,), (middleware, None, None), ()):
-        assert called(middleware._serve, *wrong)[0] in (TypeError, AttributeError)
+        assert called(middleware._ahead, *wrong)[0] in (TypeError, AttributeError)
 
 
 def test_a_middleware_is_collected_with_the_circle_that_it_is_in(monkeypatch):

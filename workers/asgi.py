@@ -51,8 +51,6 @@ class MetricsMiddleware(HttpMiddleware):
     Arguments as `HttpMiddleware` takes them.
     """
 
-    __slots__ = ("_app", "_begin")  # which C finds without a look into a dictionary
-
     def __init__(
         self,
         app: Application,
@@ -66,12 +64,12 @@ class MetricsMiddleware(HttpMiddleware):
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
         self._raises: bool | None = None
-        self._begin = native.ahead("begin_asgi", MetricsMiddleware.begin, self, self._source, self._skips)
+        self._ahead = native.ahead("begin_asgi", MetricsMiddleware.begin, self, self._source, self._skips)
         self._websockets = WebSocketMetrics(metrics, clock) if http_metrics else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the application's life from its startup to its shutdown."""
-        begun = self._begin(self, scope, receive, send)
+        begun = self._ahead(self, scope, receive, send)
         if begun is None:
             await self._serve_other(scope, receive, send)
             return
@@ -187,12 +185,5 @@ def _raises(scope: Scope) -> bool:
         return True
 
 
-native.tell(
-    "serve_asgi",
-    middleware=MetricsMiddleware,
-    call=MetricsMiddleware.__call__,
-    app=vars(MetricsMiddleware)["_app"],
-    begin=vars(MetricsMiddleware)["_begin"],
-    awaited=_awaited,
-    end=_end,
-)
+native.tell("use_served", call=MetricsMiddleware.__call__, awaited=_awaited, end=_end)
+native.tell("call_directly", MetricsMiddleware)

@@ -7,7 +7,7 @@ Names, labels and buckets are OpenTelemetry's semantic conventions for HTTP serv
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from shmetrics import native
 from shmetrics.book import Metric
@@ -46,7 +46,7 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
-class HttpMiddleware:
+class HttpMiddleware(native.Middleware):
     """The options of a middleware, and what it does before a request.
 
     Args:
@@ -76,6 +76,10 @@ class HttpMiddleware:
         self._source = source_class()(metrics, clock, HttpMetrics(metrics, buckets) if http_metrics else None)
         self._skipped = PathFilter(skip_paths)
         self._skips = bool(skip_paths)
+
+    def __getstate__(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """For a copy: what is in the object's dictionary, and what is not."""
+        return self.__dict__, {"_app": self._app, "_ahead": self._ahead}
 
     def _passes(self, outer: object, path: str) -> bool:
         """Whether a request is not to be measured here.

@@ -44,6 +44,9 @@ class MetricsMiddleware(HttpMiddleware):
     Arguments as `HttpMiddleware` takes them.
     """
 
+    _app: Application
+    _ahead: Callable[..., Iterable[bytes]]
+
     def __init__(
         self,
         app: Application,
@@ -57,11 +60,11 @@ class MetricsMiddleware(HttpMiddleware):
         super().__init__(metrics, skip_paths=skip_paths, http_metrics=http_metrics, buckets=buckets, clock=clock)
         self._app = app
         self._first = True
-        self._serve = native.ahead("serve_wsgi", MetricsMiddleware.serve, self, self._source, self._skips, app)
+        self._ahead = native.ahead("serve_wsgi", MetricsMiddleware.serve, self, self._source, self._skips)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""
-        return self._serve(self, environ, start_response)
+        return self._ahead(self, environ, start_response)
 
     def serve(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request, whatever it is like."""
@@ -147,6 +150,7 @@ def raised(request: HttpRequest, error: BaseException) -> NoReturn:
 
 
 native.tell("use_wsgi", start=start_measured, hand_over=hand_over, raised=raised, key=REQUEST_KEY)
+native.tell("call_directly", MetricsMiddleware)
 
 
 def _end_on_close(body: Any, request: HttpRequest) -> bool:

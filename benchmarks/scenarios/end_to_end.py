@@ -5,16 +5,16 @@ same code differ by one or two per cent for as long as they live, by where their
 the same servers would only make sure of that. All are on one processor, and wrk on the others. First they have turns of
 a tenth of a second, in an order that is drawn each time, so that what changes with time is the same for all: what is
 left of the requests is told by these. Then each is loaded without a break, which tells requests a second, and their
-P99. "Nothing, again" is another server with nothing: what it differs by cannot be told here. A ratio is the median of
+P99. "Nothing again" is another server with nothing: what it differs by cannot be told here. A ratio is the median of
 the rounds' ratios.
 """
 
 import argparse
 import random
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from shmetrics.benchmarks.comparing import Ratio, paired
@@ -28,7 +28,7 @@ SUMMARY: Final = "requests a second of trivial applications behind gunicorn and 
 NOTHING: Final = "nothing"
 MEASURED_BY: Final = {
     NOTHING: ("", "os"),
-    "nothing, again": ("", "os"),
+    "nothing again": ("", "os"),
     OURS: ("shmetrics", "shmetrics"),
     "prometheus_client multiprocess": ("prometheus", "prometheus_client"),
     "OpenTelemetry": ("otel", "opentelemetry.instrumentation"),
@@ -43,30 +43,46 @@ LEAST: Final = 0.95
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which servers."""
     add_text(parser, "--servers", f"of {', '.join(KINDS)} (default: all of them, or one if --quick)", "SERVER,...")
+    add_text(parser, "--peers", f"of {', '.join(list(MEASURED_BY)[1:])} (default: all of them)", "PEER,...")
     add_count(parser, "--seconds", 1, "of load for each server and round, in turns, and as many without a break")
 
 
+@dataclass(frozen=True)
+class State:
+    """What will be started: each kind for itself, when its turn has come."""
+
+    kinds: Sequence[str]
+    names: Sequence[str]
+    """What each is measured by, in turn."""
+
+
 @contextmanager
-def setup(options: argparse.Namespace) -> Iterator[list[str]]:
-    """The servers that will be started: each kind for itself, when its turn has come."""
-    chosen = (options.servers or ",".join(list(KINDS)[: 1 if options.quick else None])).split(",")
-    unknown = [kind for kind in chosen if kind not in KINDS]
+def setup(options: argparse.Namespace) -> Iterator[State]:
+    """Which servers, and what measures them."""
+    kinds = _chosen(options.servers, list(KINDS)[: 1 if options.quick else None], KINDS, "server")
+    names = _chosen(options.peers, list(MEASURED_BY), MEASURED_BY, "peer")
+    yield State(kinds, [NOTHING, *(name for name in MEASURED_BY if name in names and name != NOTHING)])
+
+
+def _chosen(given: str | None, default: list[str], among: Iterable[str], what: str) -> list[str]:
+    names = default if given is None else [name.strip() for name in given.split(",")]
+    unknown = [name for name in names if name not in among]
     if unknown:
-        raise UsageError(f"there is no server {unknown[0]!r} to be measured; there are {', '.join(KINDS)}")
-    yield chosen
+        raise UsageError(f"there is no {what} {unknown[0]!r} here; there are {', '.join(among)}")
+    return names
 
 
-def run(state: list[str], options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+def run(state: State, options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Load every server with every peer."""
-    missing = {name: command for name, (_, module) in MEASURED_BY.items() if (command := needs(module)())}
+    missing = {name: command for name in state.names if (command := needs(MEASURED_BY[name][1])())}
     found = {}
-    for at, kind in enumerate(state):
+    for at, kind in enumerate(state.kinds):
         if not lacking(kind):
-            names = [name for name in MEASURED_BY if name not in missing]
-            found[kind] = _loaded(kind, names, options, part(progress, at, len(state)))
+            names = [name for name in state.names if name not in missing]
+            found[kind] = _loaded(kind, names, options, part(progress, at, len(state.kinds)))
     return {
         "missing": missing,
-        "servers_missing": {kind: lacking(kind) for kind in state if kind not in found},
+        "servers_missing": {kind: lacking(kind) for kind in state.kinds if kind not in found},
         "rounds": _rounds(options),
         "seconds": options.seconds,
         "servers": found,
@@ -110,7 +126,8 @@ def report(results: dict[str, Any]) -> list[Figure]:
     for kind, loads in results["servers"].items():
         figures.append(_table(kind, loads, notes))
     for kind, loads in results["servers"].items():
-        figures.append(at_least(_claim(kind), LEAST, _kept(loads, OURS)))
+        if OURS in loads:
+            figures.append(at_least(_claim(kind), LEAST, _kept(loads, OURS)))
     for kind, command in results["servers_missing"].items():
         figures.append(Claim(_claim(kind), f"at least {LEAST:g} x", "", "not measured", command))
     return figures

@@ -135,7 +135,7 @@ static PyObject *begin(PyObject *object, PyObject *const *args, size_t count, Py
     return result;
 }
 
-PyObject *begin_asgi(PyObject *Py_UNUSED(module), PyObject *args) { return ahead(begin, args, "OOOp:begin_asgi"); }
+PyObject *begin_asgi(PyObject *Py_UNUSED(module), PyObject *facts) { return ahead(begin, serve, 3, facts); }
 
 PyObject *use_asgi(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
     static char *names[] = {"receive", "send", "key", NULL};

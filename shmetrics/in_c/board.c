@@ -3,14 +3,13 @@
 #include "writes.h"
 
 PyTypeObject *BoardType;
-static PyTypeObject *CountType; /* itertools.count, of which tickets are drawn */
 static Name enter_slowly = {"_enter_slowly", NULL};
 Name leave_slowly = {"_leave_slowly", NULL};
 
 /* Whether a change at that time is not the first in its second, and finds all that it changes. */
 static int is_ready(Board *self, double now) {
     return memory_of(&self->words) != NULL && BUSY < self->words.count && now < self->next_second &&
-           memory_of(&self->starts) != NULL && self->open != NULL && PyDict_CheckExact(self->open) &&
+           memory_of(&self->starts) != NULL && self->open != NULL && Py_IS_TYPE(self->open, TicketsType) &&
            self->free != NULL && PyList_CheckExact(self->free);
 }
 
@@ -26,48 +25,38 @@ static int time_of(Board *self, PyObject *const *args, Py_ssize_t count, PyObjec
 /* A free place, whose label is of so many bytes, where a request can enter now; -1 where that is left to Python. */
 static Py_ssize_t free_place(Board *self, double now, Py_ssize_t size) {
     if (!is_ready(self, now) || memory_of(&self->labels) == NULL || self->shown == NULL ||
-        !PyList_CheckExact(self->shown) || self->tickets == NULL || !Py_IS_TYPE(self->tickets, CountType))
+        !PyList_CheckExact(self->shown))
         return -1;
     Py_ssize_t free = PyList_GET_SIZE(self->free);
     Py_ssize_t place = free ? as_index(PyList_GET_ITEM(self->free, free - 1), PyList_GET_SIZE(self->shown)) : -1;
     return place < self->starts.count && (place + 1) * size <= self->labels.count ? place : -1;
 }
 
-/* A ticket, and the place that is free when it is drawn: counting may run others' code, whose numbers may be counted.
-NULL without an exception where that is left to Python. */
-static PyObject *draw_ticket(Board *self, double now, Py_ssize_t size, Py_ssize_t *place) {
-    if (free_place(self, now, size) < 0)
-        return NULL;
-    PyObject *ticket = CountType->tp_iternext(self->tickets);
-    if (ticket != NULL && (!PyLong_CheckExact(ticket) || (*place = free_place(self, now, size)) < 0))
-        Py_CLEAR(ticket);
-    return ticket;
-}
-
-/* Show the request of this ticket at this place, where its label stands already, which `shown` is kept of. In Python's
-order: what others see comes before anything by which other code may come in. */
-static PyObject *take_place(Board *self, PyObject *ticket, Py_ssize_t place, PyObject *shown, double now) {
-    PyObject *before = PyList_GET_ITEM(self->shown, place), *open = Py_NewRef(self->open);
+/* Show a request at this free place, where its label stands already, which `shown` is kept of; whether nobody is there.
+What others see, and who is in flight, comes before anything by which other code may come in. */
+static int take_place(Board *self, Py_ssize_t place, PyObject *shown, double now, Ticket *ticket) {
+    Tickets *open = (Tickets *) self->open;
+    if (!seat(open, open->drawn + 1, place))
+        return 0;
+    *ticket = (Ticket) {NULL, ++open->drawn, place};
+    PyObject *before = PyList_GET_ITEM(self->shown, place);
     Py_ssize_t last = PyList_GET_SIZE(self->free) - 1;
     PyObject *spot = PyList_GET_ITEM(self->free, last);
     Py_SET_SIZE(self->free, last); /* as list.pop does it, but for giving memory back */
     PyList_SET_ITEM(self->shown, place, Py_NewRef(shown));
     store((double *) self->starts.start + place, now);
-    if (PyDict_SetItem(open, ticket, spot) < 0)
-        Py_CLEAR(ticket);
-    else if (self->busy >= 0.0 && memory_of(&self->words) != NULL && BUSY < self->words.count) {
+    if (self->busy >= 0.0) {
         self->busy -= now;
         store((double *) self->words.start + BUSY, self->busy);
     }
     Py_DECREF(spot);
-    Py_DECREF(open);
     Py_XDECREF(before);
-    return ticket;
+    return 1;
 }
 
 PyObject *board_enter(Board *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
     double now;
-    Py_ssize_t place;
+    Ticket ticket;
     int told = time_of(self, args, count, keywords, &now);
     if (told < 0)
         return NULL;
@@ -79,28 +68,24 @@ PyObject *board_enter(Board *self, PyObject *const *args, Py_ssize_t count, PyOb
     if (text == NULL || !PyBytes_CheckExact(text))
         goto slowly;
     Py_INCREF(text);
-    Py_ssize_t size = PyBytes_GET_SIZE(text);
-    PyObject *ticket = draw_ticket(self, now, size, &place);
-    if (ticket != NULL) {
-        if (PyList_GET_ITEM(self->shown, place) != text)
-            memcpy((char *) self->labels.start + place * size, PyBytes_AS_STRING(text), size);
-        ticket = take_place(self, ticket, place, text, now);
-    }
+    Py_ssize_t size = PyBytes_GET_SIZE(text), place = free_place(self, now, size);
+    if (place >= 0 && PyList_GET_ITEM(self->shown, place) != text)
+        memcpy((char *) self->labels.start + place * size, PyBytes_AS_STRING(text), size);
+    int is_shown = place >= 0 && take_place(self, place, text, now, &ticket);
     Py_DECREF(text);
-    if (ticket != NULL || PyErr_Occurred())
-        return ticket;
+    if (is_shown)
+        return ticket_object(&ticket);
 slowly:
     return slowly(self, &enter_slowly, args, count, keywords);
 }
 
 /* The label is put together where it is shown, and not remembered: of paths there is no end. */
-PyObject *enter_request(Board *self, PyObject *method, PyObject *path, double now) {
-    Py_ssize_t place;
+int enter_request(Board *self, PyObject *method, PyObject *path, double now, Ticket *ticket) {
     if (!is_ascii(method) || !is_ascii(path) || PyUnicode_GET_LENGTH(method) >= LABEL_BYTES)
-        return NULL;
-    PyObject *ticket = draw_ticket(self, now, LABEL_BYTES, &place);
-    if (ticket == NULL)
-        return NULL;
+        return 0;
+    Py_ssize_t place = free_place(self, now, LABEL_BYTES);
+    if (place < 0)
+        return 0;
     char *label = (char *) self->labels.start + place * LABEL_BYTES;
     Py_ssize_t first = PyUnicode_GET_LENGTH(method), rest = LABEL_BYTES - first - 1,
                second = PyUnicode_GET_LENGTH(path) < rest ? PyUnicode_GET_LENGTH(path) : rest;
@@ -108,28 +93,31 @@ PyObject *enter_request(Board *self, PyObject *method, PyObject *path, double no
     label[first] = ' ';
     memcpy(label + first + 1, PyUnicode_DATA(path), second);
     memset(label + first + 1 + second, 0, rest - second);
-    return take_place(self, ticket, place, Py_None, now);
+    return take_place(self, place, Py_None, now, ticket);
 }
 
-int leave(Board *self, PyObject *ticket, double now) {
-    double *starts = self->starts.start, *words = self->words.start;
-    if (!PyLong_CheckExact(ticket) || !is_ready(self, now) || self->crowd == NULL || !PyDict_Check(self->crowd) ||
-        PyDict_GET_SIZE(self->crowd) != 0)
+int leave(Board *self, const Ticket *ticket, double now) {
+    if (!is_ready(self, now) || self->crowd == NULL || !PyDict_Check(self->crowd) || PyDict_GET_SIZE(self->crowd) != 0)
         return 0;
-    PyObject *spot = PyDict_GetItemWithError(self->open, ticket);
-    Py_ssize_t place = as_index(spot, self->starts.count);
-    if (place < 0)
+    Tickets *open = (Tickets *) self->open;
+    Py_ssize_t place = ticket->object != NULL ? place_of(open, ticket->object) : ticket->place;
+    if (place < 0 || place >= self->starts.count || (ticket->object == NULL && !has_seat(open, ticket->number, place)))
         return 0;
-    Py_INCREF(spot);
-    if (PyDict_DelItem(self->open, ticket) < 0 || PyList_Append(self->free, spot) < 0)
+    PyObject *spot = PyLong_FromSsize_t(place);
+    unseat(open, place);
+    if (spot == NULL || PyList_Append(self->free, spot) < 0)
         PyErr_Clear(); /* no memory: the place comes back when the board is idle, and tidies itself up */
-    Py_DECREF(spot);
-    store(&starts[place], 0.0);
-    if (PyDict_GET_SIZE(self->open) == 0 && self->busy < 0.0) {
+    Py_XDECREF(spot);
+    store((double *) self->starts.start + place, 0.0);
+    if (in_flight(open) == 0 && self->busy < 0.0) {
         self->busy += now;
-        store(&words[BUSY], self->busy);
+        store((double *) self->words.start + BUSY, self->busy);
     }
     return 1;
+}
+
+PyObject *ticket_object(const Ticket *ticket) {
+    return ticket->object != NULL ? Py_NewRef(ticket->object) : PyLong_FromUnsignedLongLong(ticket->number);
 }
 
 static PyObject *board_leave(Board *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
@@ -137,7 +125,8 @@ static PyObject *board_leave(Board *self, PyObject *const *args, Py_ssize_t coun
     int told = time_of(self, args, count, keywords, &now);
     if (told < 0)
         return NULL;
-    if (told && leave(self, args[0], now))
+    Ticket ticket = {count > 0 ? args[0] : NULL, 0, -1};
+    if (told && leave(self, &ticket, now))
         Py_RETURN_NONE;
     return slowly(self, &leave_slowly, args, count, keywords);
 }
@@ -145,7 +134,7 @@ static PyObject *board_leave(Board *self, PyObject *const *args, Py_ssize_t coun
 VIEW(starts, Board, starts, 'd')
 VIEW(labels, Board, labels, 'B')
 VIEW(words, Board, words, 'd')
-LIFETIME(board, 7, &((Board *) self)->starts, 3)
+LIFETIME(board, 6, &((Board *) self)->starts, 3)
 
 static PyMethodDef methods[] = {
     METHOD("enter", board_enter, "label='', now=None", "Show a request on the board; returns its ticket. See `board.Board`."),
@@ -158,7 +147,6 @@ static PyMemberDef members[] = {
     OBJECT("_shown", Board, shown),
     OBJECT("_texts", Board, texts),
     OBJECT("_crowd", Board, crowd),
-    OBJECT("_tickets", Board, tickets),
     OBJECT("_clock", Board, clock),
     {"_busy", T_DOUBLE, offsetof(Board, busy), 0, NULL},
     {"_next_second", T_DOUBLE, offsetof(Board, next_second), 0, NULL},
@@ -177,11 +165,6 @@ static PyType_Slot slots[] = {
 };
 
 int add_board(PyObject *module) {
-    PyObject *itertools = PyImport_ImportModule("itertools");
-    CountType = itertools == NULL ? NULL : (PyTypeObject *) PyObject_GetAttrString(itertools, "count");
-    Py_XDECREF(itertools);
-    if (CountType == NULL)
-        return -1;
     BoardType = add_type(module, "shmetrics._native.Board", sizeof(Board), NULL, slots);
     return BoardType == NULL ? -1 : 0;
 }

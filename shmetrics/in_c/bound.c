@@ -13,20 +13,22 @@ static PyTypeObject *AheadType, *BoundType;
 static Spares spares;
 enum { FIRST = 4, MOST = 8 }; /* arguments that are bound, and that a call may add: PEP 3333 and ASGI know up to three */
 
-PyObject *ahead(vectorcallfunc call, PyObject *args, const char *format) {
-    PyObject *function, *owner, *source, *app = NULL;
+PyObject *ahead(vectorcallfunc call, PyObject *(*whole)(Ahead *, PyObject *, PyObject *const *), Py_ssize_t takes,
+                PyObject *facts) {
+    PyObject *function, *owner, *source;
     int skips;
-    if (!PyArg_ParseTuple(args, format, &function, &owner, &source, &skips, &app))
+    if (!PyArg_ParseTuple(facts, "OOOp:ahead", &function, &owner, &source, &skips))
         return NULL;
     Ahead *self = (Ahead *) AheadType->tp_alloc(AheadType, 0);
     if (self == NULL)
         return NULL;
     self->function = Py_NewRef(function);
     self->source = Py_NewRef(source);
-    self->app = Py_XNewRef(app);
-    self->owner = owner;
+    self->owner = is_middleware(owner) ? owner : NULL;
     self->skips = skips;
     self->call = call;
+    self->whole = whole;
+    self->takes = takes;
     return (PyObject *) self;
 }
 
@@ -81,7 +83,7 @@ PyObject *call_bound(Bound *self, PyObject *const *args, size_t count, PyObject 
     return call_within(self->function, all, (size_t) (at + given), keywords);
 }
 
-LIFETIME(ahead, 4, NULL, 0)
+LIFETIME(ahead, 3, NULL, 0)
 HOLDING(bound, 5, NULL, 0)
 
 /* One may be what another was made of, and so on: they are let go of one after the other, and not within each other. */

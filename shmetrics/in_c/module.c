@@ -199,8 +199,9 @@ static PyMethodDef functions[] = {
     {"use_asgi", (PyCFunction) (void (*)(void)) use_asgi, METH_VARARGS | METH_KEYWORDS,
      "Say what `workers.asgi` does with requests: once, and before any begins."},
     {"begin_asgi", begin_asgi, METH_VARARGS, "See `workers.asgi.MetricsMiddleware.begin`, and `native.ahead`."},
-    {"serve_asgi", (PyCFunction) (void (*)(void)) serve_asgi, METH_VARARGS | METH_KEYWORDS,
-     "Say what `workers.asgi.MetricsMiddleware` is, which is called by C from then on: once."},
+    {"use_served", (PyCFunction) (void (*)(void)) use_served, METH_VARARGS | METH_KEYWORDS,
+     "Say what `workers.asgi` does with connections: once, and before any is served."},
+    {"call_directly", call_directly, METH_O, "Have objects of a class of middlewares called by C from then on: once."},
     {"use_wsgi", (PyCFunction) (void (*)(void)) use_wsgi, METH_VARARGS | METH_KEYWORDS,
      "Say what `workers.wsgi` does with requests: once, and before any begins."},
     {"serve_wsgi", serve_wsgi, METH_VARARGS, "See `workers.wsgi.MetricsMiddleware.serve`, and `native.ahead`."},
@@ -212,8 +213,9 @@ static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "shmetrics._native", NUL
 PyMODINIT_FUNC PyInit__native(void) {
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL &&
-        (find_monotonic() < 0 || add_board(module) < 0 || add_writer(module) < 0 || add_instruments(module) < 0 ||
-         add_source(module) < 0 || add_request(module) < 0 || add_bound(module) < 0 || add_asgi() < 0 ||
+        (find_monotonic() < 0 || add_tickets(module) < 0 || add_board(module) < 0 || add_writer(module) < 0 || add_instruments(module) < 0 ||
+         add_source(module) < 0 || add_request(module) < 0 || add_bound(module) < 0 ||
+         add_middleware(module) < 0 || add_asgi() < 0 ||
          add_served(module) < 0 ||
          add_wsgi() < 0 || add_fold(module) < 0 || add_calls(module) < 0 || add_window(module) < 0 ||
          add_numbers(module) < 0 || add_seconds(module) < 0 || add_ranks(module) < 0 ||

@@ -23,6 +23,7 @@ static PyObject *label_of(PyObject *method, PyObject *path) {
 PyObject *new_request(PyTypeObject *type, Source *source, PyObject *method, PyObject *path) {
     PyObject *clock = Py_NewRef(source->clock), *enter = Py_NewRef(source->enter), *board = Py_XNewRef(source->board),
              *label = NULL, *start = NULL; /* held, since the clock may be anything */
+    Ticket ticket;
     Request *self = (Request *) type->tp_alloc(type, 0);
     if (self == NULL)
         goto end;
@@ -34,15 +35,15 @@ PyObject *new_request(PyTypeObject *type, Source *source, PyObject *method, PyOb
     self->is_plain = 1;
     if (!read_clock(clock, &self->start))
         goto end;
-    if (board != NULL)
-        self->ticket = enter_request((Board *) board, method, path, self->start);
-    if (self->ticket == NULL && !PyErr_Occurred() && (label = label_of(method, path)) != NULL &&
-        (start = PyFloat_FromDouble(self->start)) != NULL) {
+    if (board != NULL && enter_request((Board *) board, method, path, self->start, &ticket)) {
+        self->number = ticket.number;
+        self->place = ticket.place;
+    } else if ((label = label_of(method, path)) != NULL && (start = PyFloat_FromDouble(self->start)) != NULL) {
         PyObject *shown[] = {label, start};
         self->ticket = PyObject_Vectorcall(enter, shown, 2, NULL);
     }
 end:
-    if (self != NULL && self->ticket == NULL)
+    if (self != NULL && self->ticket == NULL && self->number == 0)
         Py_CLEAR(self);
     Py_DECREF(clock);
     Py_DECREF(enter);
@@ -100,17 +101,18 @@ int name_route(Request *request, PyObject *of, Name *name) {
 }
 
 /* Record it: by C where its source's `complete` is of a writer of C's, and else by that. */
-static PyObject *end(Request *self, PyObject *writer, PyObject *by, PyObject *ticket, double now, PyObject *durations) {
+static PyObject *end(Request *self, PyObject *writer, PyObject *by, const Ticket *ticket, double now, PyObject *durations) {
     double measures[4] = {self->elapsed > 0.0 ? self->elapsed : 0.0, 1.0, 0.0, 0.0};
     int completed = writer == NULL ? 0 : complete((Writer *) writer, ticket, now, measures, durations, self->elapsed);
     if (completed)
         return completed < 0 ? NULL : end_write((Writer *) writer);
-    PyObject *then = PyFloat_FromDouble(now), *inference = PyFloat_FromDouble(measures[0]),
+    PyObject *object = ticket_object(ticket), *then = PyFloat_FromDouble(now), *inference = PyFloat_FromDouble(measures[0]),
              *elapsed = PyFloat_FromDouble(self->elapsed), *result = NULL;
-    if (then != NULL && inference != NULL && elapsed != NULL) {
-        PyObject *said[] = {ticket, then, inference, one, zero, zero, durations, elapsed};
+    if (object != NULL && then != NULL && inference != NULL && elapsed != NULL) {
+        PyObject *said[] = {object, then, inference, one, zero, zero, durations, elapsed};
         result = PyObject_Vectorcall(by, said, 8, NULL);
     }
+    Py_XDECREF(object);
     Py_XDECREF(then);
     Py_XDECREF(inference);
     Py_XDECREF(elapsed);
@@ -120,7 +122,8 @@ static PyObject *end(Request *self, PyObject *writer, PyObject *by, PyObject *ti
 /* As `HttpRequest.finish` of a request of which nothing is to be said but what its kind is. */
 PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
     Source *source = (Source *) self->source;
-    PyObject *kind = NULL, *clock = NULL, *by = NULL, *writer = NULL, *ticket = NULL, *result = NULL;
+    PyObject *kind = NULL, *clock = NULL, *by = NULL, *writer = NULL, *result = NULL;
+    Ticket ticket = {NULL, 0, -1};
     double now;
     if (self->done)
         Py_RETURN_NONE;
@@ -137,11 +140,12 @@ PyObject *finish(Request *self, PyObject *const *args, Py_ssize_t count, PyObjec
     writer = Py_XNewRef(source->writer);
     if (!read_clock(clock, &now))
         goto end;
-    if (self->done || !self->is_plain || (ticket = Py_XNewRef(self->ticket)) == NULL)
+    if (self->done || !self->is_plain || (self->ticket == NULL && self->number == 0))
         goto slowly; /* the clock's own code came in between, or a collection did */
+    ticket = (Ticket) {Py_XNewRef(self->ticket), self->number, self->place};
     self->elapsed = now - self->start;
     self->done = 1;
-    result = end(self, writer, by, ticket, now, PyTuple_GET_ITEM(kind, 0));
+    result = end(self, writer, by, &ticket, now, PyTuple_GET_ITEM(kind, 0));
     goto end;
 slowly:
     result = slowly(self, &finish_slowly, args, count, keywords);
@@ -150,7 +154,7 @@ end:
     Py_XDECREF(clock);
     Py_XDECREF(by);
     Py_XDECREF(writer);
-    Py_XDECREF(ticket);
+    Py_XDECREF(ticket.object);
     Py_DECREF(source);
     return result;
 }
@@ -166,7 +170,6 @@ static PyMemberDef members[] = {
     OBJECT("_source", Request, source),
     OBJECT("recorder", Request, recorder),
     {"before", T_OBJECT, offsetof(Request, before), 0, NULL},
-    OBJECT("_ticket", Request, ticket),
     OBJECT("_method", Request, method),
     OBJECT("code", Request, code),
     OBJECT("route", Request, route),
@@ -178,8 +181,24 @@ static PyMemberDef members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(Request, said), READONLY, NULL},
     {0},
 };
+static PyObject *ticket_get(Request *self, void *Py_UNUSED(name)) {
+    Ticket ticket = {self->ticket, self->number, self->place};
+    if (self->ticket == NULL && self->number == 0) {
+        PyErr_SetString(PyExc_AttributeError, "_ticket");
+        return NULL;
+    }
+    return ticket_object(&ticket);
+}
+
+static int ticket_set(Request *self, PyObject *ticket, void *Py_UNUSED(name)) {
+    self->number = 0;
+    Py_XSETREF(self->ticket, Py_XNewRef(ticket));
+    return 0;
+}
+
+static PyGetSetDef attributes[] = {{"_ticket", (getter) ticket_get, (setter) ticket_set, NULL, NULL}, {0}};
 static PyType_Slot slots[] = {
-    {Py_tp_methods, methods},            {Py_tp_members, members},
+    {Py_tp_methods, methods},            {Py_tp_members, members},     {Py_tp_getset, attributes},
     {Py_tp_traverse, request_traverse},  {Py_tp_clear, request_clear}, {Py_tp_dealloc, request_dealloc},
     {0},
 };

@@ -21,17 +21,11 @@ typedef struct {
 
 static PyTypeObject *ServedType;
 static Spares spares;
-static PyObject *python, *awaited, *end;       /* functions of Python's, by `serve_asgi` */
+static PyObject *python, *awaited, *end;       /* functions of Python's, by `use_served` */
 static PyObject *serve_other, *throw, *closes; /* names of methods */
 static Name done = {"done", NULL};
-static Py_ssize_t APP, BEGIN; /* of a middleware: the offsets of its slots */
 
 HOLDING(served, 7, NULL, 0)
-
-/* A new reference to what a slot has; NULL where it has nothing. */
-static PyObject *in_slot(PyObject *middleware, Py_ssize_t offset) {
-    return Py_XNewRef(*(PyObject **) ((char *) middleware + offset));
-}
 
 /* An application is called with one set of arguments: by its request, with which it may have other ways to its client. */
 static PyObject *called(Served *self) {
@@ -41,9 +35,7 @@ static PyObject *called(Served *self) {
     if (is_begun <= 0)
         return is_begun < 0 ? NULL : PyObject_VectorcallMethod(serve_other, args, 4, NULL);
     self->request = Py_NewRef(begun.request);
-    PyObject *given[] = {NULL, self->scope, begun.receive, begun.send}, *app = in_slot(self->middleware, APP);
-    if (app == NULL)
-        PyErr_SetString(PyExc_AttributeError, "_app");
+    PyObject *given[] = {NULL, self->scope, begun.receive, begun.send}, *app = app_of(self->middleware);
     awaitable = app == NULL ? NULL : call_within(app, given + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_XDECREF(app);
     forget(&begun);
@@ -102,12 +94,15 @@ static void be_no_stop(PyObject **kind, PyObject **error, PyObject **trace) {
 /* It has ended as it should, or it was closed; whether that could be told. */
 static int end_by(Served *self, PyObject *error) {
     int is_told = tell(self, error);
-    PyObject *kind, *raised, *trace;
+    PyObject *kind = NULL, *raised = NULL, *trace = NULL;
     self->state = OVER;
-    PyErr_Fetch(&kind, &raised, &trace);
-    be_no_stop(&kind, &raised, &trace);
+    if (!is_told) {
+        PyErr_Fetch(&kind, &raised, &trace);
+        be_no_stop(&kind, &raised, &trace);
+    }
     let_go((PyObject *) self, 7, NULL, 0);
-    PyErr_Restore(kind, raised, trace);
+    if (!is_told)
+        PyErr_Restore(kind, raised, trace);
     return is_told;
 }
 
@@ -300,43 +295,26 @@ static PyObject *is_suspended(PyObject *self, void *Py_UNUSED(name)) {
     return PyBool_FromLong(((Served *) self)->state == SUSPENDED);
 }
 
-/* As `MetricsMiddleware.__call__`, of that class itself. */
-static PyObject *serve(PyObject *middleware, PyObject *args, PyObject *keywords) {
-    PyObject *ahead = in_slot(middleware, BEGIN); /* held, since a collection may run others' code */
-    if (ahead != NULL && is_ahead(ahead) && keywords == NULL && PyTuple_GET_SIZE(args) == 3) {
-        Served *self = (Served *) make(ServedType, &spares);
-        if (self != NULL) {
-            self->ahead = ahead;
-            self->middleware = Py_NewRef(middleware);
-            self->scope = Py_NewRef(PyTuple_GET_ITEM(args, 0));
-            self->receive = Py_NewRef(PyTuple_GET_ITEM(args, 1));
-            self->send = Py_NewRef(PyTuple_GET_ITEM(args, 2));
-        } else
-            Py_DECREF(ahead);
-        return (PyObject *) self;
+PyObject *serve(Ahead *ahead, PyObject *middleware, PyObject *const *args) {
+    Served *self = (Served *) make(ServedType, &spares);
+    if (self != NULL) {
+        self->ahead = Py_NewRef((PyObject *) ahead);
+        self->middleware = Py_NewRef(middleware);
+        self->scope = Py_NewRef(args[0]);
+        self->receive = Py_NewRef(args[1]);
+        self->send = Py_NewRef(args[2]);
     }
-    Py_XDECREF(ahead);
-    PyObject *method = PyMethod_New(python, middleware);
-    PyObject *result = method == NULL ? NULL : PyObject_Call(method, args, keywords);
-    Py_XDECREF(method);
-    return result;
+    return (PyObject *) self;
 }
 
-/* The class keeps its `__call__`, by which servers know an ASGI 3 application. What has another, a subclass or the class
-itself after it was changed, is called as CPython calls it. */
-PyObject *serve_asgi(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
-    static char *names[] = {"middleware", "call", "app", "begin", "awaited", "end", NULL};
-    PyObject *type, *app, *begin, *by[3];
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!OO!O!OO", names, &PyType_Type, &type, &by[0],
-                                     &PyMemberDescr_Type, &app, &PyMemberDescr_Type, &begin, &by[1], &by[2]))
+PyObject *use_served(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
+    static char *names[] = {"call", "awaited", "end", NULL};
+    PyObject *by[3];
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$OOO", names, &by[0], &by[1], &by[2]))
         return NULL;
     Py_XSETREF(python, Py_NewRef(by[0]));
     Py_XSETREF(awaited, Py_NewRef(by[1]));
     Py_XSETREF(end, Py_NewRef(by[2]));
-    APP = ((PyMemberDescrObject *) app)->d_member->offset;
-    BEGIN = ((PyMemberDescrObject *) begin)->d_member->offset;
-    ((PyTypeObject *) type)->tp_call = serve;
-    PyType_Modified((PyTypeObject *) type);
     Py_RETURN_NONE;
 }
 

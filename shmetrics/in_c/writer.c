@@ -72,7 +72,7 @@ slowly:
     return slowly(self, &add_slowly, args, count, keywords);
 }
 
-int complete(Writer *self, PyObject *ticket, double now, const double measures[4], PyObject *durations,
+int complete(Writer *self, const Ticket *ticket, double now, const double measures[4], PyObject *durations,
              double duration) {
     double *cells = NULL;
     Py_ssize_t bucket = 0;
@@ -94,12 +94,13 @@ int complete(Writer *self, PyObject *ticket, double now, const double measures[4
         add_two(cells, duration, bucket, 1.0);
     if (is_of(self->board, BoardType) && leave((Board *) self->board, ticket, now))
         return 1;
-    PyObject *left = NULL, *then = PyFloat_FromDouble(now);
-    if (then != NULL) {
-        PyObject *args[] = {ticket, then};
+    PyObject *left = NULL, *object = ticket_object(ticket), *then = PyFloat_FromDouble(now);
+    if (object != NULL && then != NULL) {
+        PyObject *args[] = {object, then};
         left = slowly(self->board, &leave_slowly, args, 2, NULL);
-        Py_DECREF(then);
     }
+    Py_XDECREF(object);
+    Py_XDECREF(then);
     Py_XDECREF(left);
     return left == NULL ? -1 : 1;
 }
@@ -112,7 +113,8 @@ PyObject *writer_complete(Writer *self, PyObject *const *args, Py_ssize_t count,
     for (int each = 0; each < 4; each++)
         if (!as_double(args[2 + each], &measures[each]))
             goto slowly;
-    int completed = complete(self, args[0], PyFloat_AS_DOUBLE(args[1]), measures, args[6], duration);
+    Ticket ticket = {args[0], 0, -1};
+    int completed = complete(self, &ticket, PyFloat_AS_DOUBLE(args[1]), measures, args[6], duration);
     if (completed)
         return completed < 0 ? NULL : end_write(self);
 slowly:

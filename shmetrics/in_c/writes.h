@@ -166,7 +166,15 @@ static inline double greater(double one, double other) { return one > other || o
 
 /* An index as it is kept, from 0 to `limit` - 1; -1 for anything else. */
 static inline Py_ssize_t as_index(PyObject *object, Py_ssize_t limit) {
-    Py_ssize_t index = object != NULL && PyLong_CheckExact(object) ? PyLong_AsSsize_t(object) : -1;
+    if (object == NULL || !PyLong_CheckExact(object))
+        return -1;
+#if PY_VERSION_HEX < 0x030C0000
+    Py_ssize_t index = Py_SIZE(object) == 1 ? (Py_ssize_t) ((PyLongObject *) object)->ob_digit[0] : PyLong_AsSsize_t(object);
+#else
+    Py_ssize_t index = PyUnstable_Long_IsCompact((PyLongObject *) object)
+                           ? PyUnstable_Long_CompactValue((PyLongObject *) object)
+                           : PyLong_AsSsize_t(object);
+#endif
     if (index < 0 && PyErr_Occurred())
         PyErr_Clear();
     return index < limit ? index : -1;
@@ -185,9 +193,27 @@ _Static_assert(sizeof(Record) == 64, "a record is one cache line");
 
 /* The parts --------------------------------------------------------------------------------------------------------- */
 
+/* As many places as are ever looked at here, whatever the board has. */
+enum { PLACES = 64 };
+
+/* See `tickets.c`. */
 typedef struct {
     PyObject_HEAD
-    PyObject *open, *free, *shown, *texts, *crowd, *tickets, *clock;
+    PyObject *others; /* a dict: the places of tickets that are at none of these */
+    unsigned long long drawn, at[PLACES]; /* the last ticket that was drawn; the ticket at each place, or 0 */
+    Py_ssize_t seated;
+} Tickets;
+
+/* A ticket as a request has it: where C gave it, its number and its place, and no object. */
+typedef struct {
+    PyObject *object;
+    unsigned long long number;
+    Py_ssize_t place;
+} Ticket;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *open, *free, *shown, *texts, *crowd, *clock;
     double busy, next_second;
     View starts, labels, words;
 } Board;
@@ -222,17 +248,28 @@ typedef struct {
     PyObject *source, *recorder, *before, *ticket, *method, *code, *route, *first_byte;
     PyObject *said; /* its __dict__, which hardly any request needs */
     double start, elapsed;
+    unsigned long long number; /* see `Ticket` */
+    Py_ssize_t place;
     char done, is_plain;
 } Request;
 
 /* See `bound.c`. */
-typedef struct {
+typedef struct Ahead {
     PyObject_HEAD
-    PyObject *function, *source, *app, *fact;
+    PyObject *function, *source, *fact;
     vectorcallfunc call;
+    PyObject *(*whole)(struct Ahead *self, PyObject *middleware, PyObject *const *args); /* what a call of that does */
+    Py_ssize_t takes;  /* so many arguments */
     const void *owner; /* the middleware that told it, to be known again; a copy of that is another */
     int skips; /* some requests, maybe */
 } Ahead;
+
+/* See `middleware.c`. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *app, *ahead;
+    vectorcallfunc call; /* NULL where Python does it */
+} Middleware;
 
 typedef struct {
     PyObject_HEAD
@@ -241,17 +278,19 @@ typedef struct {
     vectorcallfunc call;
 } Bound;
 
-extern PyTypeObject *BoardType, *WriterType, *InstrumentType, *SourceType, *RequestType;
+extern PyTypeObject *BoardType, *TicketsType, *WriterType, *InstrumentType, *SourceType, *RequestType;
 
 /* Words of a slot, the busy word of a board, and the bytes of a label: from `layout`, by `use_layout`. */
 extern Py_ssize_t HEAD, ERRORS, CACHE_HITS, CACHE_MISSES, BUSY, LABEL_BYTES;
 
+int add_tickets(PyObject *module);
 int add_board(PyObject *module);
 int add_writer(PyObject *module);
 int add_instruments(PyObject *module);
 int add_source(PyObject *module);
 int add_request(PyObject *module);
 int add_bound(PyObject *module);
+int add_middleware(PyObject *module);
 int add_asgi(void);
 int add_served(PyObject *module);
 int add_wsgi(void);
@@ -267,10 +306,11 @@ int add_merge(PyObject *module);
 int add_process(PyObject *module);
 PyObject *use_asgi(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *use_wsgi(PyObject *module, PyObject *args, PyObject *keywords);
-PyObject *begin_asgi(PyObject *module, PyObject *args);
-PyObject *serve_asgi(PyObject *module, PyObject *args, PyObject *keywords);
-PyObject *serve_wsgi(PyObject *module, PyObject *args);
+PyObject *begin_asgi(PyObject *module, PyObject *facts);
+PyObject *use_served(PyObject *module, PyObject *args, PyObject *keywords);
+PyObject *serve_wsgi(PyObject *module, PyObject *facts);
 PyObject *use_context(PyObject *module, PyObject *variable);
+PyObject *call_directly(PyObject *module, PyObject *type);
 PyObject *use_fold(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *add_tails(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *use_calls(PyObject *module, PyObject *args, PyObject *keywords);
@@ -302,11 +342,22 @@ PyObject *pack_area(const uint64_t *words, uint64_t known, const Record *rows, P
 valid records. */
 void add_area(uint64_t *restrict merged, const Area *area, int *is_first);
 
-/* Show a request as ``METHOD PATH``; NULL without an exception where that is left to Python. */
-PyObject *enter_request(Board *board, PyObject *method, PyObject *path, double now);
+/* Which requests are in flight, and at which places. Only a ticket at its place is taken from it. */
+int has_seat(Tickets *tickets, unsigned long long number, Py_ssize_t place);
+int seat(Tickets *tickets, unsigned long long number, Py_ssize_t place);
+void unseat(Tickets *tickets, Py_ssize_t place);
+Py_ssize_t in_flight(Tickets *tickets);
+/* Where that ticket is; -1 if at none of the places here. */
+Py_ssize_t place_of(Tickets *tickets, PyObject *ticket);
+
+/* Show a request as ``METHOD PATH``: whether it did. */
+int enter_request(Board *board, PyObject *method, PyObject *path, double now, Ticket *ticket);
 
 /* Take a request off the board; whether it did. */
-int leave(Board *board, PyObject *ticket, double now);
+int leave(Board *board, const Ticket *ticket, double now);
+
+/* A ticket as Python has it: a new reference. NULL with an exception, if only for want of memory. */
+PyObject *ticket_object(const Ticket *ticket);
 extern Name leave_slowly;
 
 /* The functions behind two methods, by which these are known again. */
@@ -314,7 +365,7 @@ PyObject *board_enter(Board *self, PyObject *const *args, Py_ssize_t count, PyOb
 PyObject *writer_complete(Writer *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
 
 /* A request's end, but for what others queued meanwhile: 1, or 0 where it is left to Python, or -1: it raised. */
-int complete(Writer *writer, PyObject *ticket, double now, const double measures[4], PyObject *durations,
+int complete(Writer *writer, const Ticket *ticket, double now, const double measures[4], PyObject *durations,
              double duration);
 
 /* What requests of this one's kind have in common; NULL, with or without an exception, where it is not known yet. */
@@ -323,7 +374,7 @@ PyObject *kind_of(Source *source, Request *request);
 /* Whether it is of the very class that `native.in_front` made, so that no method of C's has another before it. */
 static inline int is_plain_source(PyObject *source) { return source != NULL && Py_TYPE(source)->tp_base == SourceType; }
 
-/* Whether a call that has all arguments is of a middleware that told its facts, and of a plain dict. */
+/* Whether a call that has all arguments is of the middleware that told its facts, and of a plain dict. */
 static inline int is_for_c(Ahead *ahead, PyObject *const *args, int has_all) {
     return has_all && !ahead->skips && args[0] == ahead->owner && is_plain_source(ahead->source) &&
            PyDict_CheckExact(args[1]);
@@ -364,10 +415,15 @@ double *own_cells(Instrument *instrument, Writer *writer, Py_ssize_t least);
 /* The cell of a histogram that counts a value: as ``2 + bisect_left(bounds, value)`` has it; 0 where there are none. */
 Py_ssize_t bucket_cell(Instrument *instrument, double value);
 
-/* What `call` looks at each request in. `format` is that of its arguments: a function of Python's, the middleware, its
-source, whether it skips some requests, and an application. */
-PyObject *ahead(vectorcallfunc call, PyObject *args, const char *format);
+/* What `call` looks at each request in, with these facts: a function of Python's, the middleware, its source, and whether
+it skips some requests. `whole` does what a call of the middleware does, with so many arguments. */
+PyObject *ahead(vectorcallfunc call, PyObject *(*whole)(Ahead *, PyObject *, PyObject *const *), Py_ssize_t takes,
+                PyObject *facts);
 int is_ahead(PyObject *object);
+int is_middleware(PyObject *object);
+
+/* The application of a middleware, as a new reference; NULL with an exception where somebody took it away. */
+PyObject *app_of(PyObject *middleware);
 PyObject *fact(Ahead *self, PyObject *middleware, PyObject *name, PyObject *one, PyObject *other);
 
 /* What an application is given: `function` with what follows, up to the first that is NULL, before the arguments of a call,
@@ -389,6 +445,9 @@ static inline void forget(Begun *begun) {
 /* Of a middleware, a scope, and what its server gave, a request begins: 1, with new references; or 0, it is not to be
 measured; or -1, it raised. */
 int begin_measured(Ahead *ahead, PyObject *const *args, Begun *begun);
+
+/* What is awaited while a connection is served: see `served.c`. */
+PyObject *serve(Ahead *ahead, PyObject *middleware, PyObject *const *args);
 
 /* Leave a call to the function. */
 PyObject *call_bound(Bound *bound, PyObject *const *args, size_t count, PyObject *keywords);

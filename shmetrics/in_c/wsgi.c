@@ -101,7 +101,7 @@ static PyObject *end(PyObject *request, PyObject *environ, PyObject *body) {
 }
 
 /* As `workers.wsgi.MetricsMiddleware.serve`, with its arguments: of a middleware, an environ, and what its server gave. */
-static PyObject *serve(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
+static PyObject *serve_request(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
     Ahead *self = (Ahead *) object;
     PyObject *said[2] = {NULL, NULL}, *request = NULL, *by = NULL, *body = NULL, *result = NULL;
     if (!is_for_c(self, args, PyVectorcall_NARGS(count) == 3 && keywords == NULL) ||
@@ -116,8 +116,9 @@ static PyObject *serve(PyObject *object, PyObject *const *args, size_t count, Py
     if ((request = source_request((Source *) self->source, said, 2, NULL)) != NULL &&
         PyDict_SetItem(environ, key, request) == 0 &&
         (by = bound(start, start_slowly, request, args[2], environ, NULL)) != NULL && begin_request(request)) {
-        PyObject *given[] = {environ, by};
-        body = call_within(self->app, given, 2, NULL);
+        PyObject *given[] = {NULL, environ, by}, *app = app_of(args[0]);
+        body = app == NULL ? NULL : call_within(app, given + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        Py_XDECREF(app);
         result = end(request, environ, body);
     }
     goto end;
@@ -133,7 +134,12 @@ end:
     return result;
 }
 
-PyObject *serve_wsgi(PyObject *Py_UNUSED(module), PyObject *args) { return ahead(serve, args, "OOOpO:serve_wsgi"); }
+static PyObject *serve_whole(Ahead *self, PyObject *middleware, PyObject *const *args) {
+    PyObject *all[] = {middleware, args[0], args[1]};
+    return serve_request((PyObject *) self, all, 3, NULL);
+}
+
+PyObject *serve_wsgi(PyObject *Py_UNUSED(module), PyObject *facts) { return ahead(serve_request, serve_whole, 2, facts); }
 
 PyObject *use_wsgi(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
     static char *names[] = {"start", "hand_over", "raised", "key", NULL};
