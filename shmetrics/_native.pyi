@@ -32,6 +32,7 @@ def use_fold(
     latest: float,
     largest_sum: float,
     shift: int,
+    cell_before: int,
     lowest: memoryview[Any],
     upper: memoryview[Any],
 ) -> None: ...

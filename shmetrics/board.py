@@ -20,6 +20,8 @@ Two threads that enter and leave at the same instant may blur the busy time by a
 CPU. A signal handler that raises in the middle may lose a place, which comes back at the next idle second.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections import OrderedDict
@@ -27,9 +29,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
-
 from shmetrics import native
+from shmetrics.arrays import np
 from shmetrics.layout import BOARD, BOARD_SIZE, BUSY_SECONDS, LABEL_BYTES, offset_of
 from shmetrics.texts import cut, printable
 

@@ -6,6 +6,8 @@ still the one it was, and cells that carry another number are leftovers of a ser
 each entry once, however often others change the catalog, and none that it wrote itself.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import threading
@@ -15,11 +17,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from shmetrics import entries
-from shmetrics.entries import Contents, Entry, Placement
+from shmetrics.entries import Blocks, Contents, Entry, Placement
 from shmetrics.families import OVERFLOW, Definition
 from shmetrics.forks import ForkedError
 from shmetrics.layout import BLOCK, Layout, offset_of
@@ -72,9 +71,9 @@ class Catalog:
         self._segment = segment
         self._clock, self._sleep = clock, sleep
         start, size = segment.layout.catalog_offset, segment.layout.catalog.itemsize
-        self._raw = segment.raw[start : start + size]
-        self._blocks: NDArray[np.void] = self._raw.view(segment.layout.catalog)[0]["blocks"]
-        self._words = memoryview(segment.memory)[start : start + size].cast("Q")
+        self._raw = memoryview(segment.memory)[start : start + size]
+        self._words = self._raw.cast("Q")
+        self._blocks = Blocks(self._raw[_BLOCKS * 8 : _BLOCKS * 8 + segment.layout.catalog.size_of("blocks")])
         self.serials = self._words[_BLOCKS:]
         """Of the entry that starts at block b, the serial number is at ``b * BLOCK_WORDS``."""
         self._full = _Full()
@@ -240,7 +239,7 @@ class Catalog:
         serial = max(words[_LAST_SERIAL], contents.last_serial) + 1
         if block < 0 or serial >= entries.MOST_SERIAL:
             self._refuse(blocks=count)
-        data = entries.in_blocks(payload).view("u1")
+        data = entries.in_blocks(payload)
         start = (_BLOCKS + block * BLOCK_WORDS) * 8
         raw, fence, changes = self._raw, self._segment.fence, words[_CHANGES] | 1
         if registry.is_left:
@@ -258,7 +257,7 @@ class Catalog:
         """Know what was added to `before` without reading it."""
         changes = self._words[_CHANGES]
         if changes == (before.changes | 1) + 1:  # else somebody who needs no lock has written there
-            serials = before.serials.copy()
+            serials = before.serials[:]
             serials[block] = serial
             self._segment.known = entries.updated(
                 before, changes, serials, lambda at: entry if at == block else entries.read(self._blocks, at)
@@ -293,7 +292,7 @@ class Catalog:
         for _ in range(_ATTEMPTS):
             changes = self._words[_CHANGES]
             self._segment.fence()
-            read.serials = self._blocks["serial"].copy()
+            read.serials = self._blocks.serials
             found = entries.updated_once(known, changes, read.serials, read.entry_at)
             self._segment.fence()
             stands = self._words[_CHANGES] == changes
@@ -307,15 +306,15 @@ class Catalog:
 class _Read:
     """What several looks in a row have read of entries: each is read once, unless it could not be."""
 
-    def __init__(self, blocks: NDArray[np.void]) -> None:
-        self.serials = np.zeros(0, np.uint64)
+    def __init__(self, blocks: Blocks) -> None:
+        self.serials = blocks.serials
         """As the last look found them."""
         self._blocks = blocks
         self._entries: dict[tuple[int, int], Entry] = {}  # by block and serial number, which is not given twice
 
     def entry_at(self, block: int) -> Entry:
         """What the entry that starts there says."""
-        key = block, int(self.serials[block])
+        key = block, self.serials[block]
         entry = self._entries.get(key)
         if entry is None:
             entry = entries.read(self._blocks, block)

@@ -15,20 +15,23 @@ The first cell holds the serial number of the series that the others are of, so 
 are told apart. A worker's cells change by one store at a time; a histogram's sum is stored before its bucket.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, auto
 from functools import cached_property
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from shmetrics import native
+from shmetrics.arrays import np
 from shmetrics.entries import Contents, Placement, run_length
 from shmetrics.families import LIVE, OVERFLOW, Definition
 
-Cells = NDArray[np.float64]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Cells: TypeAlias = "NDArray[np.float64]"
 _FUTURE: Final = 1.0
 """Seconds by which a time may be ahead of the reader's."""
 
@@ -99,7 +102,7 @@ class Plan:
     `extent` is the end of the last series, in cells. ``before``: the plan of an earlier state.
     """
 
-    def __init__(self, contents: Contents, before: "Plan | None" = None) -> None:
+    def __init__(self, contents: Contents, before: Plan | None = None) -> None:
         self.contents = contents
         self.extent = extent = contents.extent
         placed = [

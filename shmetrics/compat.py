@@ -3,13 +3,16 @@
 New code has no need of this file; `metrics.PerformanceMetrics` hands it out so that old code goes on working.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
+from shmetrics.arrays import np
 from shmetrics.writer import Writer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class InferenceTimes(Sequence[float]):

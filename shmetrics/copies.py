@@ -14,17 +14,18 @@ longer, a millisecond or so, and a slot that changes in it is copied again by it
 cache.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shmetrics import exemplars, native
+from shmetrics.arrays import np
 from shmetrics.cells import Cells
 from shmetrics.families import Exemplar
-from shmetrics.folded import NO_ROWS, Areas, Folded, Kept, Rows, flaws
+from shmetrics.folded import Areas, Folded, Kept, Rows, flaws, no_rows
 from shmetrics.layout import (
     BOARD,
     CLAIMED,
@@ -57,6 +58,11 @@ from shmetrics.slots import (
 )
 from shmetrics.tails import add_tails
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shmetrics.structs import Struct
+
 CHANGED: Final = "it changed while it was copied"
 """Why there is no copy of a slot: to be tried again."""
 HALF_CLAIMED: Final = "it is being claimed, or its claimant died half-way"
@@ -65,8 +71,7 @@ HALF_CLAIMED: Final = "it is being claimed, or its claimant died half-way"
 _AREA_WORDS: Final = FOLDED.itemsize // 8
 _ROW_WORDS: Final = RECORD.itemsize // 8
 _EXEMPLAR_WORDS: Final = EXEMPLAR.itemsize // 8
-_FLOAT: Final = np.dtype(np.float64)
-_IDENTITY: Final = tuple(name for name in OWNER.names or () if OWNER[name].subdtype is None)
+_IDENTITY: Final = tuple(name for name, (_, shape) in OWNER.formats.items() if not shape)
 _GARBAGE: Final = offset_of(OWNER, "collections") // 8
 """The first word of the counts, which are the last of an entry."""
 
@@ -201,7 +206,7 @@ class Copier:
             self._place,
             self._clock,
             descriptor,
-            _TYPES,
+            _types(),
             segment.memory,
             boards,
             cells,
@@ -224,7 +229,7 @@ class Copier:
         self._copy_areas(slots, folds, areas)
         owners = owners_of(self._copy_part(slots, 0, OWNER, 1)[:, 0])
         boards = self._copy_part(slots, self._start["board"], BOARD, 1)
-        cells = self._copy_part(slots, self._start["cells"], _FLOAT, extent)
+        cells = self._copy_part(slots, self._start["cells"], np.dtype(np.float64), extent)
         shown = self._copy_exemplars(slots)
         fence()
         hots = self._copy_hot(slots)
@@ -243,7 +248,7 @@ class Copier:
         descriptor = segment.descriptor if CLAIMED in states else -1
 
         found: list[SlotCopy | str] = []
-        tails = [NO_ROWS] * len(slots)
+        tails = [no_rows()] * len(slots)
         for at, slot in enumerate(slots):
             state, generation, hot, first = states[at], generations[at], hots[at], firsts[at]
             is_lapped = first <= heads[at] - capacity
@@ -288,7 +293,7 @@ class Copier:
         words = (HEAD, FOLD, ERRORS, CACHE_HITS, CACHE_MISSES, DROPPED, UNCOUNTED)
         return list(map(Hot._make, zip(*(self._words[slots, word].tolist() for word in words), strict=True)))
 
-    def _copy_part(self, slots: list[int], start: int, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    def _copy_part(self, slots: list[int], start: int, dtype: Struct | np.dtype[Any], count: int) -> NDArray[Any]:
         """Private copies of `count` elements from a word on: shape (len(slots), count)."""
         words = self._words[slots, start : start + count * dtype.itemsize // 8]
         copy: NDArray[Any] = words.view(dtype) if count else np.empty((len(slots), 0), dtype)
@@ -326,7 +331,7 @@ class Copier:
             for hot, problem in zip(hots, problems, strict=True)
         ]
         rows = [
-            self._copy_ring(slot, first, hot.head) if first < hot.head else (NO_ROWS, -math.inf)
+            self._copy_ring(slot, first, hot.head) if first < hot.head else (no_rows(), -math.inf)
             for slot, first, hot in zip(slots, firsts, hots, strict=True)
         ]
         return firsts, rows
@@ -361,4 +366,7 @@ def _rows_flaws(latest: list[float], now: float) -> dict[int, str]:
     return {at: "a record in its ring is from the future" for at, time in enumerate(latest) if time > now + 1.0}
 
 
-_TYPES: Final = (SlotCopy, Owner, Hot, np.ndarray, RECORD)
+@cache
+def _types() -> tuple[Any, ...]:
+    """What C makes of a slot."""
+    return SlotCopy, Owner, Hot, np.ndarray, RECORD.dtype

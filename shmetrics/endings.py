@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import numpy as np
-
 from shmetrics import doorbell, slots
-from shmetrics.layout import FREE
+from shmetrics.layout import FREE, NOTES
 from shmetrics.locks import REGISTRY, ByteLock
 from shmetrics.obituaries import Obituaries
 from shmetrics.obituary import ending_word
 from shmetrics.segment import Segment
+from shmetrics.structs import Fields
 
 PATIENCE: Final = 0.1
 """Seconds that `report_end` waits for REGISTRY, at most; whoever has it has it for a millisecond."""
@@ -54,10 +53,10 @@ def report_end(
 
 def _note(segment: Segment, pid: int, word: int, now: float) -> bool:
     """Leave the word in each slot of a dead worker of that pid. The caller holds REGISTRY, so no slot changes hands."""
-    owners, found = segment.slots["owner"], False
-    for slot in np.flatnonzero((owners["state"] != FREE) & (owners["pid"] == pid)).tolist():
-        if not slots.is_alive(segment, slot):
-            segment.slots["notes"]["ended_at"][slot] = now
+    states, pids, found = slots.column(segment, slots.STATE), slots.column(segment, slots.PID), False
+    for slot, (state, holder) in enumerate(zip(states, pids, strict=True)):
+        if state != FREE and holder == pid and not slots.is_alive(segment, slot):
+            Fields(NOTES, segment.part(slot, "notes"))["ended_at"] = now
             segment.fence()
             slots.words_of(segment, slot)[slots.ENDING] = word
             found = True

@@ -3,18 +3,25 @@
 What is read was possibly written by anybody, so it becomes a checked `Definition` or `Placement`, or a flaw in words.
 """
 
+from __future__ import annotations
+
 import json
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from shmetrics.families import Definition, is_label_name
-from shmetrics.layout import BLOCK
+from shmetrics.layout import BLOCK, offset_of
 
-PAYLOAD: Final = BLOCK["payload"].itemsize
+if TYPE_CHECKING:
+    Serials: TypeAlias = array[int]
+
+PAYLOAD: Final = BLOCK.size_of("payload")
+_SERIAL, _LENGTH = (offset_of(BLOCK, name) // 8 for name in ("serial", "length"))
+_PAYLOAD_AT: Final = offset_of(BLOCK, "payload")
+_WORDS: Final = BLOCK.itemsize // 8
+_CHUNK: Final = 256
 MOST_BLOCKS: Final = 70
 """Blocks that one entry may take: 16 KiB of labels, say."""
 MOST_SERIAL: Final = 1 << 53
@@ -75,13 +82,13 @@ class Contents:
     """1 for each block of an entry, 0 for each that is free."""
     used_cells: bytearray = field(default_factory=bytearray)
     flaws: tuple[str, ...] = ()
-    serials: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64), compare=False)
+    serials: Serials = field(default_factory=lambda: array("Q"), compare=False)
     """Of the entry that starts at each block; 0 where none does."""
 
     @classmethod
-    def blank(cls, blocks: int, cells: int) -> "Contents":
+    def blank(cls, blocks: int, cells: int) -> Contents:
         """Of an empty catalog with so many blocks, in a hub whose slots have so many cells."""
-        return cls(used_blocks=bytearray(blocks), used_cells=bytearray(cells), serials=np.zeros(blocks, np.uint64))
+        return cls(used_blocks=bytearray(blocks), used_cells=bytearray(cells), serials=array("Q", bytes(8 * blocks)))
 
     def metric(self, name: str) -> int:
         """Serial number of the metric of that name; 0 where there is none."""
@@ -128,26 +135,56 @@ def least_blocks(labels: tuple[str, ...]) -> int:
     return blocks_of(sum(map(len, labels)))
 
 
-def in_blocks(payload: bytes) -> np.ndarray[Any, np.dtype[np.void]]:
+def in_blocks(payload: bytes) -> bytes:
     """The blocks of an entry; its serial number is to be stored last, and is left 0 here."""
-    blocks = np.zeros(blocks_of(len(payload)), BLOCK)
-    blocks["length"][0] = len(payload)
-    padded = payload.ljust(len(blocks) * PAYLOAD, b"\0")
-    blocks["payload"] = np.frombuffer(padded, f"V{PAYLOAD}")
-    return blocks
+    data = bytearray(blocks_of(len(payload)) * BLOCK.itemsize)
+    for block, start in enumerate(range(0, len(payload), PAYLOAD)):
+        part, at = payload[start : start + PAYLOAD], block * BLOCK.itemsize + _PAYLOAD_AT
+        data[at : at + len(part)] = part
+    memoryview(data).cast("Q")[_LENGTH] = len(payload)
+    return bytes(data)
 
 
-def parse(catalog: Any, cells: int) -> Contents:
-    """What a private copy of a catalog (``Layout.catalog``, zero-dimensional) says; never raises for its contents.
+class Blocks:
+    """Blocks one after the other, in shared memory or a copy: the bytes of so many of `layout.BLOCK`."""
+
+    def __init__(self, memory: memoryview[int]) -> None:
+        self._memory = memory
+        self._words = memory.cast("Q")
+
+    def __len__(self) -> int:
+        return len(self._words) // _WORDS
+
+    @property
+    def serials(self) -> Serials:
+        """A copy of the serial number in each block."""
+        return array("Q", self._words[_SERIAL::_WORDS].tobytes())
+
+    def serial(self, block: int) -> int:
+        """Of the entry that starts at a block; 0 where none does."""
+        return self._words[block * _WORDS + _SERIAL]
+
+    def length(self, block: int) -> int:
+        """Bytes of the payload of the entry that starts at a block."""
+        return self._words[block * _WORDS + _LENGTH]
+
+    def payload(self, block: int, length: int) -> bytes:
+        """A copy of so many bytes of it, which go on in the blocks that follow."""
+        starts = range(block, block + blocks_of(length))
+        parts = (self._memory[at * BLOCK.itemsize :][_PAYLOAD_AT : BLOCK.itemsize] for at in starts)
+        return b"".join(parts)[:length]
+
+
+def parse(blocks: Blocks, changes: int, cells: int) -> Contents:
+    """What the blocks of a copy of a catalog say, which had so many changes; never raises for its contents.
 
     ``cells``: how many each slot has.
     """
-    blocks = catalog["blocks"]
     blank = Contents.blank(len(blocks), cells)
-    return updated(blank, int(catalog["changes"]), blocks["serial"].copy(), lambda block: read(blocks, block))
+    return updated(blank, changes, blocks.serials, lambda block: read(blocks, block))
 
 
-def updated(known: Contents, changes: int, serials: NDArray[np.uint64], entry_at: Callable[[int], Entry]) -> Contents:
+def updated(known: Contents, changes: int, serials: Serials, entry_at: Callable[[int], Entry]) -> Contents:
     """What a catalog that had `known` says now: only entries whose serial number is another are looked at.
 
     An entry stays as it is for as long as its serial number stands, and no number is given twice. So this is what
@@ -159,9 +196,7 @@ def updated(known: Contents, changes: int, serials: NDArray[np.uint64], entry_at
     return found if known.flaws or not found.flaws else updated_once(found, changes, serials, entry_at)
 
 
-def updated_once(
-    known: Contents, changes: int, serials: NDArray[np.uint64], entry_at: Callable[[int], Entry]
-) -> Contents:
+def updated_once(known: Contents, changes: int, serials: Serials, entry_at: Callable[[int], Entry]) -> Contents:
     """The same, but for flaws: those found beside what was known are there, and may be others than `parse` finds.
 
     Where the catalog changes meanwhile they are gone at the next look, most likely: a series was there, say, that came
@@ -173,14 +208,24 @@ def updated_once(
     return _extended(kept, changes, serials, entry_at)
 
 
-def _kept(known: Contents, serials: NDArray[np.uint64]) -> Contents | None:
+def _differing(one: Serials, other: Serials) -> list[int]:
+    """Where two of the same length differ: looked for where a chunk does."""
+    found: list[int] = []
+    for start in range(0, len(one), _CHUNK):
+        ours, theirs = one[start : start + _CHUNK], other[start : start + _CHUNK]
+        if ours != theirs:
+            found += [at for at, pair in enumerate(zip(ours, theirs, strict=True), start) if pair[0] != pair[1]]
+    return found
+
+
+def _kept(known: Contents, serials: Serials) -> Contents | None:
     """`known` without the series that are gone; None where more is gone than series that can be taken out singly."""
     if known.flaws:
         return None
-    gone = np.flatnonzero((known.serials != serials) & (known.serials != 0))
-    if not len(gone):
+    gone = [block for block in _differing(known.serials, serials) if known.serials[block]]
+    if not gone:
         return known
-    numbers = [int(number) for number in known.serials[gone]]
+    numbers = [known.serials[block] for block in gone]
     if not all(number in known.series for number in numbers):
         return None
     series, index = dict(known.series), dict(known.index)
@@ -195,17 +240,18 @@ def _kept(known: Contents, serials: NDArray[np.uint64]) -> Contents | None:
         length = run_length(known.metrics[placement.metric])
         used_blocks[placement.block : placement.block + placement.blocks] = bytes(placement.blocks)
         used_cells[placement.cell : placement.cell + length] = bytes(length)
-    left = known.serials.copy()
-    left[gone] = 0
+    left = known.serials[:]
+    for block in gone:
+        left[block] = 0
     return replace(known, series=series, index=index, used_blocks=used_blocks, used_cells=used_cells, serials=left)
 
 
-def _extended(known: Contents, changes: int, serials: NDArray[np.uint64], entry_at: Callable[[int], Entry]) -> Contents:
+def _extended(known: Contents, changes: int, serials: Serials, entry_at: Callable[[int], Entry]) -> Contents:
     """`known`, and with it every entry of a serial number that it does not have."""
     used_blocks, flaws = bytearray(known.used_blocks), list(known.flaws)
     found: list[tuple[int, Definition | Placement | str]] = []
-    for block in np.flatnonzero(serials != known.serials).tolist():
-        serial, entry = int(serials[block]), entry_at(block)
+    for block in _differing(serials, known.serials):
+        serial, entry = serials[block], entry_at(block)
         end = block + entry.blocks
         if serial >= MOST_SERIAL or entry.blocks > MOST_BLOCKS or end > len(serials) or any(used_blocks[block:end]):
             flaws.append(f"block {block} of the catalog cannot start an entry")
@@ -247,16 +293,13 @@ def _fits(placement: Placement, metrics: dict[int, Definition], used_cells: byte
     return placement.cell + length <= len(used_cells) and not any(used_cells[placement.cell : placement.cell + length])
 
 
-def read(blocks: Any, block: int) -> Entry:
-    """What the entry says that starts at a block. ``blocks``: an array of BLOCK, shared memory too.
-
-    The copy that is looked at is the only one.
-    """
-    serial, length = int(blocks["serial"][block]), int(blocks["length"][block])
+def read(blocks: Blocks, block: int) -> Entry:
+    """What the entry says that starts at a block, in shared memory too. The copy that is looked at is the only one."""
+    serial, length = blocks.serial(block), blocks.length(block)
     count = blocks_of(length)
     if count > MOST_BLOCKS or block + count > len(blocks):
         return Entry(count, "")  # which nobody asks for: so many blocks are not to be had
-    payload = blocks["payload"][block : block + count].tobytes()[:length]
+    payload = blocks.payload(block, length)
     try:
         text = payload.decode()
         entry = json.loads(text)

@@ -5,16 +5,19 @@ guarded by a version that is odd while it is written (a seqlock): a reader that 
 than before, or an odd one, leaves the place out. The owner alone writes, and never waits.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from shmetrics.arrays import np
 from shmetrics.families import Exemplar, is_label_name
 from shmetrics.layout import EXEMPLAR, EXEMPLARS, offset_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 RECENT: Final = 60.0
 """Seconds after which any value displaces an exemplar, not only a greater one."""

@@ -5,30 +5,33 @@ adds rows to the inactive copy, a reader adds the rows that are not folded yet, 
 So a percentile cannot depend on who did the folding.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import struct
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from shmetrics import native, sketch
+from shmetrics.arrays import np
 from shmetrics.layout import FOLDED, MEASURES, RECORD, SECONDS, offset_of
 
-Rows = NDArray[np.void]
-"""A one-dimensional array of ``layout.RECORD``."""
-NO_ROWS: Final = np.empty(0, RECORD)
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-Areas = NDArray[np.void]
+Rows: TypeAlias = "NDArray[np.void]"
+"""A one-dimensional array of ``layout.RECORD``."""
+
+Areas: TypeAlias = "NDArray[np.void]"
 """A one-dimensional array of ``layout.FOLDED``: one area after another."""
 
-Kept = NDArray[np.void] | bytearray
+Kept: TypeAlias = "NDArray[np.void] | bytearray"
 """An area in private memory: as a zero-dimensional array; or *packed*, as C keeps it, without the buckets that nothing
 was counted in, nine tenths of it. See `unpacked`."""
 
 _RAW: Final = len(MEASURES) - 1
 _ROW_WORDS: Final = RECORD.itemsize // 8
-_SKETCH_START: Final = (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
-AT: Final = {name: offset_of(FOLDED, name) // 8 for name in FOLDED.names or ()}
+AT: Final = {name: offset_of(FOLDED, name) // 8 for name in FOLDED.names}
 """Where each field starts among the words of an area."""
 _VALID, _INVALID, _ERRORS, _SUM, _MIN, _MAX = (AT[name] for name in ("valid", "invalid", "errors", "sum", "min", "max"))
 _SECOND, _REQUESTS, _SECOND_ERRORS = (AT[name] for name in ("second", "requests", "second_errors"))
@@ -41,7 +44,7 @@ _MOST_RECORDS: Final = 1 << _RECORD_BITS
 """Records in one area at most: 35 years at a million a second; a thousand such areas add up without wrapping round."""
 LIMIT: Final = 1e18
 """Measurements from here on count as infinite: 30 billion years, and the point where sums would stop being exact."""
-SURELY_VALID: Final = np.float64(LIMIT / 4).view(np.uint64)
+SURELY_VALID: Final[int] = struct.unpack("Q", struct.pack("d", LIMIT / 4))[0]
 """The bits of floats from 0 up, taken for integers, are in the order of the floats, and those of all others are above.
 So a record is valid if none of its measures has more than these; nor can three of them add up to LIMIT then."""
 
@@ -51,14 +54,27 @@ native.tell(
     seconds=SECONDS,
     buckets=sketch.SIZE,
     end=FOLDED.itemsize // 8,
-    surely_valid=int(SURELY_VALID),
+    surely_valid=SURELY_VALID,
     most_records=_MOST_RECORDS,
     latest=LATEST,
     largest_sum=_LARGEST_SUM,
     shift=sketch.CELL_SHIFT,
-    lowest=sketch.LOWEST.data,
-    upper=sketch.UPPER.data,
+    cell_before=sketch.CELL_BEFORE,
+    lowest=sketch.LOWEST,
+    upper=sketch.UPPER,
 )
+
+
+@cache
+def no_rows() -> Rows:
+    """None at all."""
+    return np.empty(0, RECORD)
+
+
+@cache
+def _sketch_starts() -> NDArray[np.intp]:
+    """Where the sketch of each measure starts, of all of them one after the other: shape (len(MEASURES), 1)."""
+    return (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
 
 
 def fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> bool:
@@ -69,7 +85,7 @@ def fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> bool:
     most = native.fill_measures(table, list(parts)) if native.is_used() else None
     if most is None:
         _fill_measures(table, parts)
-    return (most is not None and most <= int(SURELY_VALID)) or _all_valid(table)
+    return (most is not None and most <= SURELY_VALID) or _all_valid(table)
 
 
 def _fill_measures(table: NDArray[np.float64], parts: Sequence[Rows]) -> None:
@@ -125,18 +141,48 @@ def bytes_of(area: NDArray[np.void]) -> NDArray[np.uint8]:
     return view
 
 
-class Folded:
-    """One ``layout.FOLDED`` area, in shared memory or private, with its fields bound once.
+class Area:
+    """One ``layout.FOLDED`` area, in shared memory or private, as its bytes. Whoever calls owns it."""
+
+    __slots__ = ("_bytes", "_folded", "_reals", "_words")
+
+    def __init__(self, memory: memoryview[int]) -> None:
+        self._bytes = memory
+        # For single numbers: numpy takes several times as long to read one or to store it.
+        self._words: memoryview[int] = memory.cast("Q")
+        self._reals: memoryview[float] = memory.cast("d")
+        self._folded: Folded | None = None
+
+    @property
+    def invalid_records(self) -> int:
+        """How many records in it were kept out of its sums."""
+        return self._words[_INVALID]
+
+    @property
+    def folded(self) -> Folded:
+        """The same with its fields."""
+        if self._folded is None:
+            self._folded = Folded(np.ndarray((), FOLDED, self._bytes))
+        return self._folded
+
+    def copy_from(self, other: Area) -> None:
+        """Become a copy of `other`, byte by byte."""
+        self._bytes[:] = other._bytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._bytes[:] = bytes(FOLDED.itemsize)
+
+
+class Folded(Area):
+    """One ``layout.FOLDED`` area with its fields bound once, as arrays.
 
     ``area``: a zero-dimensional array of dtype FOLDED (``areas[i, ...]``); new private memory when left out.
     Not synchronised: whoever calls owns the area it calls on.
     """
 
     __slots__ = (
-        "_bytes",
-        "_reals",
         "_sketch_flat",
-        "_words",
         "area",
         "errors",
         "invalid",
@@ -153,12 +199,9 @@ class Folded:
     )  # fmt: skip
 
     def __init__(self, area: NDArray[np.void] | None = None) -> None:
-        self._bytes = np.zeros(FOLDED.itemsize, np.uint8) if area is None else bytes_of(area)
-        area = np.ndarray((), FOLDED, self._bytes.data)
+        super().__init__(np.zeros(FOLDED.itemsize, np.uint8).data if area is None else bytes_of(area).data)
+        area = np.ndarray((), FOLDED, self._bytes)
         self.area = area
-        # For single numbers: numpy takes several times as long to read one or to store it.
-        self._words: memoryview[int] = self._bytes.data.cast("Q")
-        self._reals: memoryview[float] = self._bytes.data.cast("d")
         self.valid: NDArray[np.uint64] = area["valid"]
         self.invalid: NDArray[np.uint64] = area["invalid"]
         self.errors: NDArray[np.uint64] = area["errors"]
@@ -172,14 +215,6 @@ class Folded:
         self.latency_sum: NDArray[np.float64] = area["latency_sum"]
         self.latency_max: NDArray[np.float64] = area["latency_max"]
         self._sketch_flat = self.sketch.reshape(-1)
-
-    def copy_from(self, other: "Folded") -> None:
-        """Become a copy of `other`, byte by byte."""
-        self._bytes[:] = other._bytes
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._bytes[:] = 0
 
     def add_rows(self, rows: Rows) -> None:
         """Add records, oldest first. Invalid ones are counted and otherwise left out. Never warns, never raises.
@@ -225,7 +260,7 @@ class Folded:
                 reals[_MAX + at] = most[at]
         self._count(_VALID, measures.shape[1])
         index = sketch.bucket_index(measures)
-        index += _SKETCH_START
+        index += _sketch_starts()
         self._sketch_flat += np.bincount(index.reshape(-1), minlength=self._sketch_flat.size).view(np.uint64)
         return sums[_RAW], most[_RAW]
 

@@ -4,14 +4,15 @@ The new records are added to the inactive one of the slot's two folded copies, w
 active one: a SIGKILL at any instruction leaves the state before or the state after.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from shmetrics import slots
-from shmetrics.folded import Folded, Rows
-from shmetrics.layout import FOLD_RESERVE
+from shmetrics.arrays import np
+from shmetrics.folded import Area
+from shmetrics.layout import FOLD_RESERVE, FOLDED, OWNER, RECORD, offset_of
+from shmetrics.records import Buffer, between
 from shmetrics.segment import Segment
 from shmetrics.slots import FOLD, Claim
 from shmetrics.strict import Words
@@ -21,16 +22,19 @@ class Folding:
     """Folds the records of one slot. Its owner's `Writer` alone calls, with the write token."""
 
     def __init__(self, segment: Segment, claim: Claim, words: Words, clock: Callable[[], float]) -> None:
-        part = segment.slots[claim.slot]
-        self.owner = part["owner"]
+        self.owner = slots.owner_of(segment, claim.slot)
         self._segment = segment
         self.claim = claim
         self._words = words
         self._clock = clock
-        self._heartbeat: NDArray[np.float64] = segment.slots["owner"]["heartbeat"][claim.slot : claim.slot + 1]
-        self._rows: Rows = part["ring"]
-        self._copies = [Folded(part["folded"][copy, ...]) for copy in (0, 1)]
+        at = offset_of(OWNER, "heartbeat")
+        self._heartbeat = segment.part(claim.slot, "owner")[at : at + 8].cast("d")
+        self._ring = segment.part(claim.slot, "ring")
+        copies, size = segment.part(claim.slot, "folded"), FOLDED.itemsize
+        self._copies = Area(copies[:size]), Area(copies[size : 2 * size])
         self._capacity = segment.layout.capacity
+        if type(self)._add_rows is Folding._add_rows:
+            _ = self._copies[0].folded, self._copies[1].folded  # now, so that no request waits until numpy is there
         self.invalid = False
         """Whether any measurement was unusable so far."""
 
@@ -51,24 +55,15 @@ class Folding:
                 self.claim.guard_busy_since = None
             target = self._copies[1 - active]
             target.copy_from(self._copies[active])
-            self._add_rows(target, self._rows_between(folded, head))
+            self._add_rows(target, between(self._ring, folded, head))
             words[FOLD] = (head << 1) | (1 - active)
         finally:
             if held and guard is not None:
                 guard.release()
         self._heartbeat[0] = self._clock()
-        self.invalid = bool(target.invalid)
+        self.invalid = target.invalid_records > 0
         return True
 
-    def _add_rows(self, target: Folded, rows: Rows) -> None:
+    def _add_rows(self, target: Area, records: Buffer) -> None:
         """Add records to a copy."""
-        target.add_rows(rows)
-
-    def _rows_between(self, first: int, end: int) -> Rows:
-        """Rows `first` to `end` of the ring: a view where they do not wrap around, which is nearly always."""
-        mask = self._capacity - 1
-        start, count = first & mask, end - first
-        rows: Rows = self._rows[start : start + count]
-        if start + count > self._capacity:
-            rows = self._rows[np.arange(first, end) & mask]
-        return rows
+        target.folded.add_rows(np.frombuffer(records, RECORD))

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Final
 
@@ -38,9 +39,14 @@ class View:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._segment: Segment | None = segment
-        self._reader = Reader(segment, clock=clock, sleep=sleep)
+        self._clock, self._sleep = clock, sleep
         self._resources = Resources()
         self._last: Snapshot | None = None
+
+    @cached_property
+    def _reader(self) -> Reader:
+        """Made when somebody reads: a worker that only records needs none."""
+        return Reader(self.segment, clock=self._clock, sleep=self._sleep)
 
     @property
     def segment(self) -> Segment:

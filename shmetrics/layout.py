@@ -31,15 +31,16 @@ Every number is 8 bytes, naturally aligned, in the machine's byte order, so that
 every 64-bit CPU. Each offset is computed from the end of the part before it; nothing here is written down twice.
 """
 
+from __future__ import annotations
+
 import hashlib
 import operator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-import numpy as np
-
 from shmetrics import sketch
+from shmetrics.structs import Struct, round_up
 
 MAGIC: Final = int.from_bytes(b"SHMETRIC", "little")
 VERSION: Final = 3
@@ -82,35 +83,16 @@ MEASURES: Final = ("inference_time", "batch_size", "preprocessing_time", "quanti
 FREE: Final = 0
 CLAIMED: Final = 1
 
-_U8: Final = np.dtype(np.uint64)
-_F8: Final = np.dtype(np.float64)
-_Field = tuple[str, Any] | tuple[str, Any, Any]
+
+def offset_of(struct: Struct, name: str) -> int:
+    """Bytes from the start of a struct to one of its fields."""
+    return struct.offsets[name]
 
 
-def _struct(*fields: _Field, align: int = 8, multiple_of: int = 8) -> np.dtype[np.void]:
-    """A structured dtype whose fields each start where the one before ended, rounded up to `align` bytes."""
-    names, formats, offsets, end = [], [], [], 0
-    for name, *rest in fields:
-        dtype = np.dtype(rest[0]) if len(rest) == 1 else np.dtype((rest[0], rest[1]))
-        names.append(name)
-        formats.append(dtype)
-        offsets.append(_round_up(end, align))
-        end = offsets[-1] + dtype.itemsize
-    size = _round_up(end, max(align, multiple_of))
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
+_U8: Final = "u8"
+_F8: Final = "f8"
 
-
-def _round_up(number: int, step: int) -> int:
-    return -(-number // step) * step
-
-
-def offset_of(dtype: np.dtype[Any], name: str) -> int:
-    """Bytes from the start of a structured dtype to one of its fields."""
-    assert dtype.fields is not None
-    return dtype.fields[name][1]
-
-
-HEADER: Final = _struct(
+HEADER: Final = Struct(
     ("magic", _U8),
     ("version", _U8),
     ("layout_hash", _U8),
@@ -130,7 +112,7 @@ HEADER: Final = _struct(
     ("peak_throughput", _F8),  # written by the holder of ROLE
 )
 
-RECORD: Final = _struct(
+RECORD: Final = Struct(
     ("time", _F8),
     ("inference_time", _F8),
     ("batch_size", _F8),
@@ -141,7 +123,7 @@ RECORD: Final = _struct(
     ("cache_misses", _U8),
 )
 
-FOLDED: Final = _struct(
+FOLDED: Final = Struct(
     ("valid", _U8),  # records in the sketches and sums
     ("invalid", _U8),  # records kept out of them: NaN, infinite or negative
     ("errors", _U8),  # cumulative errors at the last folded record
@@ -158,7 +140,7 @@ FOLDED: Final = _struct(
     multiple_of=LINE,  # so that the two copies never share a line
 )
 
-OWNER: Final = _struct(
+OWNER: Final = Struct(
     ("state", _U8),
     ("generation", _U8),  # incarnations that ever claimed this slot
     ("pid", _U8),  # for display only; liveness is a kernel lock
@@ -175,7 +157,7 @@ OWNER: Final = _struct(
     ("collecting_ns", _U8, (GENERATIONS,)),
 )
 
-HOT: Final = _struct(
+HOT: Final = Struct(
     ("head", _U8),
     ("fold", _U8),  # records folded so far, shifted left by one; the lowest bit names the good folded copy
     ("errors", _U8),
@@ -185,13 +167,13 @@ HOT: Final = _struct(
     ("uncounted", _U8),  # requests that were counted without a record (a subclass adding to total_requests)
 )
 
-NOTES: Final = _struct(  # what others noted of this worker; its owner only clears it
+NOTES: Final = Struct(  # what others noted of this worker; its owner only clears it
     ("ending", _U8),  # how its process ended, as `obituary.ending_word` has it; 0 when nobody has said
     ("ended_at", _F8),  # when that was said
     ("rss_bytes", _U8),  # its resident memory when the leading aggregator last looked
 )
 
-BOARD: Final = _struct(
+BOARD: Final = Struct(
     ("busy", _F8),  # busy time: see `board`
     ("crowd", _U8),  # requests in flight that have no place
     # The history of `busy`: second s is at s % BUSY_SECONDS, and `second` says which one that is.
@@ -201,7 +183,7 @@ BOARD: Final = _struct(
     ("label", f"V{LABEL_BYTES}", (BOARD_SIZE,)),  # UTF-8, filled up with zeros
 )
 
-OBITUARY: Final = _struct(
+OBITUARY: Final = Struct(
     ("serial", _U8),  # 0 while it is written; the entries with the highest are the newest
     ("slot", _U8),
     ("generation", _U8),
@@ -214,7 +196,7 @@ OBITUARY: Final = _struct(
 EXEMPLARS: Final = 32
 """Places for exemplars in each slot."""
 
-EXEMPLAR: Final = _struct(
+EXEMPLAR: Final = Struct(
     ("version", _U8),  # odd while it is written, 0 before it ever was
     ("series", _U8),
     ("bucket", _U8),
@@ -224,7 +206,7 @@ EXEMPLAR: Final = _struct(
     ("labels", "V208"),  # JSON
 )
 
-BLOCK: Final = _struct(
+BLOCK: Final = Struct(
     ("serial", _U8),  # of the entry that starts here; 0 where none does. Never given twice
     ("length", _U8),  # bytes of the entry's payload, which goes on in the payloads of the blocks that follow
     ("payload", "V240"),
@@ -263,9 +245,9 @@ class Layout:
         return max(2 * FOLD_BATCH, 1 << (wanted - 1).bit_length())
 
     @cached_property
-    def catalog(self) -> np.dtype[np.void]:
+    def catalog(self) -> Struct:
         """Custom metrics and their series; written under REGISTRY."""
-        return _struct(
+        return Struct(
             ("changes", _U8),  # odd while one is under way, or was when its author died
             ("last_serial", _U8),
             ("refused", _U8),  # series for which there was no room
@@ -274,9 +256,9 @@ class Layout:
         )
 
     @cached_property
-    def retired(self) -> np.dtype[np.void]:
+    def retired(self) -> Struct:
         """What dead workers left: one of two copies."""
-        return _struct(
+        return Struct(
             ("incarnations", _U8),
             ("requests", _U8),
             ("errors", _U8),
@@ -290,18 +272,18 @@ class Layout:
         )
 
     @cached_property
-    def obituaries(self) -> np.dtype[np.void]:
+    def obituaries(self) -> Struct:
         """Dead workers, the newest; written under REGISTRY."""
-        return _struct(
+        return Struct(
             ("oom_kills", _U8),  # of which counter, and how many it had when somebody last looked: see `oom`
             ("entries", OBITUARY, (OBITUARIES,)),
             align=LINE,
         )
 
     @cached_property
-    def slot(self) -> np.dtype[np.void]:
+    def slot(self) -> Struct:
         """One worker's part."""
-        return _struct(
+        return Struct(
             ("owner", OWNER),
             ("hot", HOT),
             ("notes", NOTES),
@@ -321,7 +303,7 @@ class Layout:
     @property
     def catalog_offset(self) -> int:
         """Where the catalog starts."""
-        return _round_up(HEADER.itemsize, LINE)
+        return round_up(HEADER.itemsize, LINE)
 
     @property
     def retired_offset(self) -> int:
@@ -347,27 +329,16 @@ class Layout:
     def hash(self) -> int:
         """64 bits over the version, every dimension and every offset: two layouts agree only if all of them do."""
         parts = [repr((VERSION, self.max_workers, self.window_size, self.max_series, self.size))]
-        parts += [_describe(dtype) for dtype in (HEADER, self.catalog, self.retired, self.obituaries, self.slot)]
+        parts += [struct.description for struct in (HEADER, self.catalog, self.retired, self.obituaries, self.slot)]
         digest = hashlib.sha256("\n".join(parts).encode()).digest()
         return int.from_bytes(digest[:8], "little")
 
 
 def _whole(number: Any) -> int | None:
     """The int that an int of whatever kind stands for; None when it is none, or a truth value."""
-    if isinstance(number, bool | np.bool_):
+    if type(number).__name__ in ("bool", "bool_"):  # numpy's, too
         return None
     try:
         return operator.index(number)
     except TypeError:
         return None
-
-
-def _describe(dtype: np.dtype[Any]) -> str:
-    """A text that two dtypes share only when every name, type, shape and offset in them is the same."""
-    if dtype.subdtype is not None:
-        base, shape = dtype.subdtype
-        return f"{_describe(base)}{shape}"
-    if dtype.fields is None:
-        return str(dtype.str)
-    inner = ",".join(f"{name}@{field[1]}:{_describe(field[0])}" for name, field in dtype.fields.items())
-    return f"{{{inner}}}{dtype.itemsize}"

@@ -1,13 +1,14 @@
 """Merging: from one read's copies of slots to one `Snapshot` of the fleet. Pure."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from shmetrics import native
+from shmetrics.arrays import np
 from shmetrics.board import Busy, busy_of, crowd_of, requests_on
 from shmetrics.copies import SlotCopy
 from shmetrics.exemplars import INFERENCE_TIME, slowest
@@ -121,7 +122,7 @@ class _Fleet(NamedTuple):
     """The counters before the first record."""
 
 
-def _worker(copy: SlotCopy, facts: "_Facts", fleet: _Fleet, *, retired: bool) -> WorkerSnapshot:
+def _worker(copy: SlotCopy, facts: _Facts, fleet: _Fleet, *, retired: bool) -> WorkerSnapshot:
     known, board = facts(copy, retired, fleet), copy.board
     known["role"] = _role(known["role"])
     known["in_flight"] = () if board is None else requests_on(board, fleet.now)

@@ -6,22 +6,25 @@ middle, whoever reaps again writes what is missing and nothing twice. A worker t
 none.
 """
 
-import time
-from typing import Any, Final, NamedTuple
+from __future__ import annotations
 
-import numpy as np
+import time
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from shmetrics import oom, process
 from shmetrics.board import crowd_of, requests_on
 from shmetrics.folded import Rows
-from shmetrics.layout import OBITUARIES, OBITUARY, RECORD, offset_of
+from shmetrics.layout import OBITUARIES, OBITUARY, offset_of
 from shmetrics.obituary import Obituary, ending_word, exit_code_of, parse, payload_of
 from shmetrics.segment import Segment
+from shmetrics.structs import Fields
 from shmetrics.texts import printable
 
 _FIELDS: Final = ("serial", "slot", "generation", "pid", "ending", "length")
 _SERIAL, _SLOT, _GENERATION, _PID, _ENDING, _LENGTH = (offset_of(OBITUARY, name) // 8 for name in _FIELDS)
 _PAYLOAD: Final = offset_of(OBITUARY, "payload")
+_WORDS: Final = OBITUARY.itemsize // 8
 _MOST_SERIAL: Final = 1 << 53
 _MOST_BYTES: Final = 1 << 50
 _KILLED: Final = -9
@@ -35,12 +38,10 @@ class Obituaries:
 
     def __init__(self, segment: Segment) -> None:
         dims = segment.layout
-        start, stop = dims.obituaries_offset, dims.obituaries_offset + dims.obituaries.itemsize
-        first, size = start + offset_of(dims.obituaries, "entries"), OBITUARY.itemsize
+        first, size = dims.obituaries_offset + offset_of(dims.obituaries, "entries"), OBITUARY.itemsize
         memory = memoryview(segment.memory)
         self._fence = segment.fence
-        entries: Any = segment.raw[start:stop].view(dims.obituaries)["entries"].reshape(-1)
-        self._serials, self._endings = entries["serial"], entries["ending"]
+        self._all_words = memory[first : first + OBITUARIES * size].cast("Q")
         self._oom_word = _oom_word(segment)
         self._bytes = [memory[first + place * size :][:size] for place in range(OBITUARIES)]
         self._words = [entry.cast("Q") for entry in self._bytes]
@@ -52,14 +53,14 @@ class Obituaries:
         """All there are, the oldest first; what cannot be believed, or is just being written, is left out."""
         state = self._state()
         if state != self._seen:
-            found = [self._entry(place) for place in np.flatnonzero(self._serials).tolist()]
+            found = [self._entry(place) for place, words in enumerate(self._words) if words[_SERIAL]]
             self._all = tuple(sorted((each for each in found if each is not None), key=lambda each: each.serial))
             self._seen = state if self._state() == state else b""
         return self._all
 
     def _state(self) -> bytes:
         """What changes with every obituary that is written or amended."""
-        return bytes(self._serials.tobytes() + self._endings.tobytes())
+        return self._all_words[_SERIAL::_WORDS].tobytes() + self._all_words[_ENDING::_WORDS].tobytes()
 
     def _entry(self, place: int) -> Obituary | None:
         """The obituary in a place, which is looked at anew only when it is another or was amended."""
@@ -69,7 +70,7 @@ class Obituaries:
         if known is not None and known[:2] == (serial, ending):
             return known[2]
         self._fence()
-        copy = np.frombuffer(bytes(self._bytes[place]), OBITUARY)[0]
+        copy = Fields(OBITUARY, bytes(self._bytes[place]))
         self._fence()
         if words[_SERIAL] != serial or copy["serial"] != serial:
             return None  # somebody is writing it
@@ -85,8 +86,8 @@ class Obituaries:
 
     def add(self, slot: int, generation: int, pid: int, exit_code: int | None, payload: bytes) -> None:
         """Write an entry over the oldest."""
-        serials = self._serials[self._serials < _MOST_SERIAL - 1]
-        serial = int(serials.max(initial=0)) + 1
+        serials = self._all_words[_SERIAL::_WORDS].tolist()
+        serial = max((serial for serial in serials if serial < _MOST_SERIAL - 1), default=0) + 1
         words, entry = self._words[serial % OBITUARIES], self._bytes[serial % OBITUARIES]
         words[_SERIAL] = 0
         self._fence()
@@ -137,7 +138,7 @@ class Work(NamedTuple):
     errors: int = 0
     cache_hits: int = 0
     cache_misses: int = 0
-    records: Rows = np.empty(0, RECORD)
+    records: Sequence[Any] | Rows = ()
 
 
 def write(segment: Segment, slot: int, generation: int, work: Work | None, now: float) -> None:
@@ -162,7 +163,7 @@ def write(segment: Segment, slot: int, generation: int, work: Work | None, now: 
             return  # it lost this slot, and lives on in another
         exit_code = fate.exit_code
     done, requests = work or Work(), requests_on(board, noticed)
-    recorded = _time(done.records["time"][-1], noticed) if len(done.records) else 0.0
+    recorded = _time(done.records[-1]["time"], noticed) if len(done.records) else 0.0
     facts = {
         "role": printable(bytes(owner["role"])),
         "oom_kills": obituaries.claim_oom_kill(exit_code),

@@ -4,6 +4,8 @@ Whoever reaps a worker that did not give its slot up writes one (`obituaries`), 
 (``layout.OBITUARY``). What is read was possibly written by anybody, so it becomes a checked `Obituary`, or nothing.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import signal
@@ -20,7 +22,7 @@ RECORDS: Final = 8
 """The last records of a worker that its obituary keeps."""
 REQUESTS: Final = 16
 """The oldest requests in flight that it keeps."""
-PAYLOAD: Final = OBITUARY["payload"].itemsize
+PAYLOAD: Final = OBITUARY.size_of("payload")
 
 _LOWEST, _HIGHEST = -64, 255
 _MOST: Final = 1 << 53
@@ -99,7 +101,9 @@ def signal_name(exit_code: int | None) -> str | None:
         return f"signal {-exit_code}"  # a real-time signal
 
 
-def payload_of(facts: dict[str, Any], requests: Sequence[RequestInFlight], rows: Rows, noticed: float) -> bytes:
+def payload_of(
+    facts: dict[str, Any], requests: Sequence[RequestInFlight], rows: Sequence[Any] | Rows, noticed: float
+) -> bytes:
     """The JSON of an entry: `facts`, and with them the requests in flight and the last records, as many as fit."""
     in_flight = [
         {"label": request.label, "age": _number(max(0.0, noticed - request.started_at))}
@@ -130,7 +134,7 @@ def parse(entry: Any) -> Obituary | None:
     if not (0 < serial < _MOST and 0 < length <= PAYLOAD):
         return None
     try:
-        known = json.loads(entry["payload"].tobytes()[:length])
+        known = json.loads(bytes(entry["payload"])[:length])
         json.dumps(known, allow_nan=False).encode()
         return Obituary(
             serial=serial,

@@ -4,13 +4,16 @@ Only the few values between which a percentile lies have to be known, so rows th
 those places is the same whoever finds it.
 """
 
-import math
-from typing import Final, NamedTuple
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import math
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from shmetrics import native
+from shmetrics.arrays import np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PERCENTILES: Final = (50, 95, 99)
 _LEAST_TO_SELECT: Final = 10_000
@@ -18,7 +21,7 @@ _LEAST_TO_SELECT: Final = 10_000
 _LEAST_IN_C: Final = 500
 """The same in C."""
 
-_Rows = NDArray[np.float64]
+_Rows: TypeAlias = "NDArray[np.float64]"
 
 
 class Percentiles(NamedTuple):

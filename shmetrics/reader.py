@@ -13,15 +13,16 @@ Why slots come before the retired area. A slot that is reaped between the two co
 neither, and a total would have gone down.
 """
 
+from __future__ import annotations
+
 import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-
 from shmetrics import guards, naming
+from shmetrics.arrays import np
 from shmetrics.catalog import Catalog
 from shmetrics.cells import Plan
 from shmetrics.copies import CHANGED, HALF_CLAIMED, Copier, SlotCopy
@@ -31,6 +32,7 @@ from shmetrics.obituaries import Obituaries
 from shmetrics.obituary import Obituary
 from shmetrics.segment import Segment
 from shmetrics.slots import GUARD, STATE, words_of
+from shmetrics.structs import Struct
 
 GUARD_PATIENCE: Final = 0.005
 """Seconds that one read waits for guards, all together."""
@@ -141,7 +143,7 @@ class Reader:
             seconds_waited=slots.seconds_waited,
         )
 
-    def _read_slots(self, extent: int) -> "_Slots":
+    def _read_slots(self, extent: int) -> _Slots:
         """Every slot that was ever used. ``extent``: how many cells of custom metrics to copy."""
         used = self._copier.used()
         total, waited = Folded(), 0.0
@@ -203,9 +205,9 @@ class Reader:
             for slot in np.flatnonzero(folded > known).tolist()
         }
 
-    def _copy(self, offset: int, dtype: np.dtype[Any]) -> Any:
+    def _copy(self, offset: int, struct: Struct) -> Any:
         """A private copy of one element at a byte offset: as bytes, which costs one memcpy."""
-        return self._segment.raw[offset : offset + dtype.itemsize].copy().view(dtype)[0]
+        return self._segment.raw[offset : offset + struct.itemsize].copy().view(struct)[0]
 
     def _read_retired(self) -> Any:
         """A copy of the good retired area, or None when it was flipped under our eyes for RETIRED_PATIENCE.

@@ -5,19 +5,22 @@ wrote down: a reused pid, or one of another PID namespace, gives no figure rathe
 figures are read together, so they are of one process. (psutil would look five times, and take five times as long.)
 """
 
+from __future__ import annotations
+
 import math
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shmetrics import native
+from shmetrics.arrays import np
 from shmetrics.process import stat_fields
 from shmetrics.snapshot import Usage, WorkerSnapshot
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -42,7 +45,7 @@ class Resources:
         self._last = {look.key: look for look in looks if look is not None}
         return [Usage() if look is None else look.usage for look in looks]
 
-    def _look(self, worker: WorkerSnapshot, read: "_StatReader") -> "_Look | None":
+    def _look(self, worker: WorkerSnapshot, read: _StatReader) -> _Look | None:
         stat = _stat_of(worker, read) if worker.alive else None
         if stat is None:
             return None
@@ -63,7 +66,7 @@ class _Look(NamedTuple):
     key: tuple[int, int]
     at: float
     cpu_seconds: float
-    memory: "Memory"
+    memory: Memory
     usage: Usage
 
 

@@ -6,6 +6,8 @@ linked under its name. Whoever loses the race for the name attaches to the winne
 again, and a file never opened with a size, so no process can see half a hub.
 """
 
+from __future__ import annotations
+
 import errno
 import mmap
 import os
@@ -15,12 +17,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 from shmetrics import forks, guards, layout, naming
+from shmetrics.arrays import np
 from shmetrics.descriptors import above_standard, standard_taken
 from shmetrics.entries import Contents
 from shmetrics.errors import (
@@ -33,10 +34,14 @@ from shmetrics.errors import (
     HubStaleError,
     PlatformError,
 )
-from shmetrics.layout import HEADER, Layout
+from shmetrics.layout import HEADER, Layout, offset_of
 from shmetrics.locks import ATTACHED, REMOVAL, ByteLock, file_of, try_share, unlock
 from shmetrics.process import boot_id
 from shmetrics.strict import is_strict, new_fence
+from shmetrics.structs import Fields
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 REMOVAL_PATIENCE: Final = 1.0
 """Seconds that attaching, or another removal, waits for a removal under way to end."""
@@ -50,7 +55,6 @@ _UNUSABLE: Final = (
     errno.EOPNOTSUPP,
 )
 """What open(2) says of a directory that is missing, forbidden, or of a file system without O_TMPFILE."""
-_RETIRED_INDEX: Final = layout.offset_of(HEADER, "retired_index")
 
 
 class Segment:
@@ -66,13 +70,9 @@ class Segment:
         self.writable = writable
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self.memory = mmap.mmap(descriptor, dims.size, mmap.MAP_SHARED, protection)
-        self.raw: NDArray[np.uint8] = np.frombuffer(self.memory, np.uint8)
-        self.header: NDArray[np.void] = self._view(HEADER, 0)
-        self.slots: NDArray[np.void] = np.ndarray(
-            (dims.max_workers,), dims.slot, self.memory, dims.slots_offset, (dims.slot.itemsize,)
-        )
-        self.instance = int(self.header["instance"])
-        self.fresh_semaphore = self.header["semaphore"].tobytes()
+        self.header = Fields(HEADER, self.memory)
+        self.instance: int = self.header["instance"]
+        self.fresh_semaphore: bytes = self.header["semaphore"]
         self.known = Contents.blank(dims.max_series, dims.cells)
         """What this process has read of the catalog: `catalog` keeps it here."""
         self.strict = is_strict()
@@ -84,9 +84,22 @@ class Segment:
             forks.register(self)
         self._descriptor = descriptor  # last: until here the caller is the one to close it
 
-    def _view(self, dtype: np.dtype[np.void], offset: int) -> NDArray[np.void]:
-        view: NDArray[np.void] = np.ndarray((), dtype, self.memory, offset)
-        return view
+    @cached_property
+    def raw(self) -> NDArray[np.uint8]:
+        """All bytes, as an array."""
+        return np.frombuffer(self.memory, np.uint8)
+
+    @cached_property
+    def slots(self) -> NDArray[np.void]:
+        """The slots, as an array: shape (max_workers,), of ``Layout.slot``."""
+        dims = self.layout
+        slots: NDArray[np.void] = np.ndarray((dims.max_workers,), dims.slot, self.memory, dims.slots_offset)
+        return slots
+
+    def part(self, slot: int, name: str) -> memoryview[int]:
+        """The bytes of a part of a slot."""
+        start = self.slot_offset(slot) + offset_of(self.layout.slot, name)
+        return memoryview(self.memory)[start : start + self.layout.slot.size_of(name)]
 
     @property
     def descriptor(self) -> int:
@@ -118,21 +131,27 @@ class Segment:
     @property
     def retired_index(self) -> int:
         """How many reaps there were; its lowest bit names the good retired copy."""
-        return int(self.header["retired_index"])
+        index: int = self.header["retired_index"]
+        return index
 
     def retired(self, index: int) -> NDArray[np.void]:
         """The retired copy that is good while `retired_index` is `index`: zero-dimensional, shared memory."""
-        dims = self.layout
-        return self._view(dims.retired, dims.retired_offset + (index & 1) * dims.retired.itemsize)
+        view: NDArray[np.void] = np.ndarray((), self.layout.retired, self.memory, self._retired_offset(index))
+        return view
+
+    def _retired_offset(self, index: int) -> int:
+        return self.layout.retired_offset + (index & 1) * self.layout.retired.itemsize
 
     def retired_generation(self, slot: int) -> int:
         """The last incarnation of a slot whose totals are in the retired area."""
-        return int(self.retired(self.retired_index)["folded_generation"][slot])
+        start = self._retired_offset(self.retired_index) + offset_of(self.layout.retired, "folded_generation")
+        generation: int = memoryview(self.memory)[start + 8 * slot : start + 8 * slot + 8].cast("Q")[0]
+        return generation
 
     def flip_retired(self, index: int) -> None:
         """Make the other retired copy the good one, in a single 8-byte store. The caller holds REGISTRY."""
         self.fence()
-        memoryview(self.memory)[_RETIRED_INDEX : _RETIRED_INDEX + 8].cast("Q")[0] = index % 2**64
+        self.header["retired_index"] = index % 2**64
         self.fence()
 
     def slot_offset(self, slot: int) -> int:
@@ -191,7 +210,7 @@ def create(name: str, dims: Layout) -> Segment:
         try:
             os.fchmod(descriptor, 0o600)
             os.posix_fallocate(descriptor, 0, dims.size)
-            os.pwrite(descriptor, _new_header(dims).tobytes(), 0)
+            os.pwrite(descriptor, _new_header(dims), 0)
             try_share(descriptor, ATTACHED)
             segment = Segment(name, descriptor, dims, writable=True)
         except BaseException:
@@ -326,7 +345,7 @@ def _open_instance(path: str, instance: int) -> int | None:
         header = b""
         if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
             header = os.pread(descriptor, HEADER.itemsize, 0)
-        if len(header) == HEADER.itemsize and int(np.frombuffer(header, HEADER)[0]["instance"]) == instance:
+        if len(header) == HEADER.itemsize and Fields(HEADER, header)["instance"] == instance:
             return descriptor
     except BaseException:
         os.close(descriptor)
@@ -359,8 +378,9 @@ def _space_explained(name: str, dims: Layout) -> Iterator[None]:
         ) from error
 
 
-def _new_header(dims: Layout) -> NDArray[np.void]:
-    header = np.zeros((), HEADER)
+def _new_header(dims: Layout) -> bytearray:
+    data = bytearray(HEADER.itemsize)
+    header = Fields(HEADER, data)
     header["magic"] = layout.MAGIC
     header["version"] = layout.VERSION
     header["layout_hash"] = dims.hash
@@ -370,11 +390,11 @@ def _new_header(dims: Layout) -> NDArray[np.void]:
     header["max_series"] = dims.max_series
     header["instance"] = secrets.randbits(64)
     header["boot"] = boot_id().encode()
-    header["semaphore"] = np.void(guards.template())
+    header["semaphore"] = guards.template()
     header["creator_pid"] = os.getpid()
     header["created_monotonic"] = time.monotonic()
     header["created_wall"] = time.time()
-    return header
+    return data
 
 
 def _refusal_to_open(path: str, error: OSError) -> Exception:
@@ -411,26 +431,26 @@ def _check(descriptor: int, path: str, name: str) -> Layout:
     data = os.pread(descriptor, HEADER.itemsize, 0)
     if len(data) < HEADER.itemsize:
         raise HubLayoutError(f"{path} holds only {len(data)} bytes, too few for a hub; {remedy}")
-    header: Any = np.frombuffer(data, HEADER)[0]
-    if int(header["magic"]) != layout.MAGIC:
+    header = Fields(HEADER, data)
+    if header["magic"] != layout.MAGIC:
         raise HubLayoutError(f"{path} does not start as a hub does; {remedy}")
-    if int(header["version"]) != layout.VERSION:
+    if header["version"] != layout.VERSION:
         raise HubLayoutError(
-            f"hub {name!r} has layout version {int(header['version'])}, this shmetrics has {layout.VERSION}; "
+            f"hub {name!r} has layout version {header['version']}, this shmetrics has {layout.VERSION}; "
             f"run the same shmetrics everywhere, or {remedy}"
         )
     try:
-        dims = Layout(int(header["max_workers"]), int(header["window_size"]), int(header["max_series"]))
+        dims = Layout(header["max_workers"], header["window_size"], header["max_series"])
     except ValueError as error:
         raise HubLayoutError(f"hub {name!r} has impossible dimensions ({error}); {remedy}") from None
-    if int(header["layout_hash"]) != dims.hash:
+    if header["layout_hash"] != dims.hash:
         raise HubLayoutError(
-            f"hub {name!r} was laid out differently (hash {int(header['layout_hash']):016x}, here {dims.hash:016x}); "
+            f"hub {name!r} was laid out differently (hash {header['layout_hash']:016x}, here {dims.hash:016x}); "
             f"run the same shmetrics everywhere, or {remedy}"
         )
-    if not int(header["size"]) == status.st_size == dims.size:
+    if not header["size"] == status.st_size == dims.size:
         raise HubLayoutError(f"hub {name!r} has {status.st_size:,} bytes instead of {dims.size:,}; {remedy}")
     boot = boot_id()
-    if boot and bytes(header["boot"]).decode("ascii", "replace") != boot:
+    if boot and header["boot"].decode("ascii", "replace") != boot:
         raise HubStaleError(f"hub {name!r} was created before the machine last booted; {remedy}")
     return dims

@@ -4,17 +4,20 @@ The cells are merged at once, by arithmetic on one array. What becomes of them i
 whose lines are known but for their numbers needs no object for each of ten thousand series.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
+from shmetrics.arrays import np
 from shmetrics.cells import Cells, Placed, Plan
 from shmetrics.entries import Placement, run_length
 from shmetrics.families import LIVE, OVERFLOW, Definition, Exemplar, Family, Series
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class HasCells(Protocol):
@@ -47,7 +50,7 @@ def families(
     workers: Sequence[HasCells],
     now: float,
     exemplars: Mapping[tuple[int, int], Exemplar] | None = None,
-) -> "Sequence[Family]":
+) -> Sequence[Family]:
     """What the whole fleet has of every metric.
 
     ``retired``: the cells of the retired area. ``exemplars``: by serial number of the series, and bucket.
@@ -112,7 +115,7 @@ class MergedFamilies(Sequence[Family]):
         shown = self.figures
         return tuple([cell for cell, length in self.plan.overflows if any(shown[cell : cell + length])])
 
-    def of_each(self) -> "list[tuple[HasCells, MergedFamilies]]":
+    def of_each(self) -> list[tuple[HasCells, MergedFamilies]]:
         """What each of the workers has by itself."""
         found = []
         for at, worker in enumerate(self.workers):

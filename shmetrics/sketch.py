@@ -18,10 +18,19 @@ Index in the array::
 Everything here is a pure function and may be called from anywhere.
 """
 
-from typing import Any, Final
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import math
+import struct
+from array import array
+from bisect import bisect_left
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from shmetrics.arrays import np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SCALE: Final = 5
 PER_OCTAVE: Final = 2**SCALE
@@ -39,31 +48,65 @@ GROWTH: Final = 2.0 ** (1 / PER_OCTAVE)
 RELATIVE_ERROR: Final = (GROWTH - 1) / (GROWTH + 1)
 
 
-def upper_bounds() -> NDArray[np.float64]:
-    """Inclusive upper bound of each index: float64 of shape (SIZE,); 0.0 for ZERO, +inf for OVERFLOW."""
-    bounds = np.empty(SIZE)
-    bounds[ZERO] = 0.0
-    bounds[UNDERFLOW:OVERFLOW] = 2.0 ** (MIN_EXPONENT + np.arange(BUCKETS + 1) / PER_OCTAVE)
-    bounds[OVERFLOW] = np.inf
-    return bounds
-
+UPPER: Final = memoryview(
+    array("d", [0.0, *(2.0 ** (MIN_EXPONENT + bucket / PER_OCTAVE) for bucket in range(BUCKETS + 1)), math.inf])
+)
+"""Inclusive upper bound of each index: 0.0 for ZERO, +inf for OVERFLOW."""
 
 CELL_SHIFT: Final = 52 - (SCALE + 1)
 """A float's bits without the last so many are its *cell*: 64 an octave, in the order of the floats. Each is narrower
 than any bucket, so that there is one bound in it at most."""
 
 
-def _lowest_buckets() -> NDArray[np.intp]:
-    """The bucket of the least value of each cell up to that of 2**MAX_EXPONENT; ZERO for all below 2**MIN_EXPONENT."""
-    ends = np.array([2.0**MIN_EXPONENT, 2.0**MAX_EXPONENT]).view(np.int64) >> CELL_SHIFT
-    cells = np.arange(ends[0], ends[1] + 1)
-    lowest = np.zeros(ends[1] + 1, np.intp)  # half a megabyte, of which all but the last pages are never touched
-    lowest[cells] = np.searchsorted(UPPER[:OVERFLOW], (cells << CELL_SHIFT).view(np.float64))
-    return lowest
+def _cell(value: float) -> int:
+    bits: int = struct.unpack("q", struct.pack("d", value))[0]
+    return bits >> CELL_SHIFT
 
 
-UPPER: Final = upper_bounds()
-LOWEST: Final = _lowest_buckets()
+def _least(cell: int) -> float:
+    """The least value of a cell."""
+    value: float = struct.unpack("d", struct.pack("q", cell << CELL_SHIFT))[0]
+    return value
+
+
+CELL_BEFORE: Final = _cell(2.0**MIN_EXPONENT) - 1
+"""The cell before the first that `LOWEST` tells apart."""
+
+LOWEST: Final = memoryview(
+    array(
+        "l",
+        [
+            ZERO,
+            *(
+                bisect_left(UPPER, _least(cell), hi=OVERFLOW)
+                for cell in range(CELL_BEFORE + 1, _cell(2.0**MAX_EXPONENT) + 1)
+            ),
+        ],
+    )
+)
+"""The bucket of the least value of each cell from that of 2**MIN_EXPONENT up to that of 2**MAX_EXPONENT, after ZERO for
+all cells before."""
+
+
+class _Arrays(NamedTuple):
+    upper: NDArray[np.float64]
+    lowest: NDArray[np.intp]
+    representatives: NDArray[np.float64]
+    """The value that stands for each index, within RELATIVE_ERROR of everything in a regular bucket."""
+
+
+@cache
+def _arrays() -> _Arrays:
+    upper = upper_bounds()
+    values = 2.0 * upper / (GROWTH + 1)
+    values[UNDERFLOW] = 2.0 ** (MIN_EXPONENT - 1)
+    values[OVERFLOW] = 2.0**MAX_EXPONENT
+    return _Arrays(upper, np.asarray(LOWEST), values)
+
+
+def upper_bounds() -> NDArray[np.float64]:
+    """`UPPER` as an array: float64 of shape (SIZE,)."""
+    return np.array(UPPER)
 
 
 def bucket_index(values: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -74,20 +117,10 @@ def bucket_index(values: NDArray[np.float64]) -> NDArray[np.intp]:
     bit: the value's cell names the bucket in which the cell begins, and whoever is above that one's bound is in the
     next. Below 2**MIN_EXPONENT these two are ZERO and UNDERFLOW; what is beyond the last cell is taken to be in it.
     """
-    index = LOWEST.take(values.view(np.int64) >> CELL_SHIFT, mode="clip")
-    index += values > UPPER.take(index)
+    arrays = _arrays()
+    index = arrays.lowest.take((values.view(np.int64) >> CELL_SHIFT) - CELL_BEFORE, mode="clip")
+    index += values > arrays.upper.take(index)
     return index
-
-
-def _representatives() -> NDArray[np.float64]:
-    """The value that stands for each index, within RELATIVE_ERROR of everything in a regular bucket."""
-    values = 2.0 * UPPER / (GROWTH + 1)
-    values[UNDERFLOW] = 2.0 ** (MIN_EXPONENT - 1)
-    values[OVERFLOW] = 2.0**MAX_EXPONENT
-    return values
-
-
-_REPRESENTATIVES: Final = _representatives()
 
 
 def quantiles(
@@ -107,7 +140,7 @@ def quantiles(
         return np.zeros(len(fractions))
     rank = fractions * (total - 1)
     below = np.floor(rank)
-    estimate = np.clip(_REPRESENTATIVES, minimum, maximum)
+    estimate = np.clip(_arrays().representatives, minimum, maximum)
     lower = estimate[np.searchsorted(cumulative, below, side="right")]
     upper = estimate[np.searchsorted(cumulative, np.ceil(rank), side="right")]
     return lower + (upper - lower) * (rank - below)

@@ -4,24 +4,26 @@ Both transitions happen under REGISTRY. Each is a sequence of steps with one dec
 be killed after any of them: what is left is the state before or the state after, and every step may be repeated.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
-
-import numpy as np
+from typing import Any, Final, Literal, NamedTuple
 
 from shmetrics import cells, forks, guards, naming, obituaries
+from shmetrics.arrays import np
 from shmetrics.catalog import Catalog
 from shmetrics.folded import Folded, bytes_of, flaw, merge
 from shmetrics.forks import ForkedError
-from shmetrics.layout import FREE, HOT, NOTES, OWNER, Layout, offset_of
+from shmetrics.layout import FOLDED, FREE, HOT, NOTES, OWNER, Layout, offset_of
 from shmetrics.locks import REGISTRY, ByteLock, RegistryBusyError, is_locked, slot_byte
 from shmetrics.obituary import RECORDS
 from shmetrics.process import ROLE_BYTES, Identity
 from shmetrics.segment import Segment
 from shmetrics.strict import FencedWords, Words
+from shmetrics.structs import Fields, Struct
 
 LINGER: Final = 60.0
 """Seconds for which the window of a dead worker still counts in the statistics."""
@@ -30,12 +32,14 @@ GUARD_PATIENCE: Final = 1.0
 """Seconds after which a guard that was busy at every try is taken for abandoned and replaced."""
 
 
-def _word(part: str, dtype: np.dtype[Any], field: str) -> int:
+def _word(part: str, struct: Struct, field: str) -> int:
     """Index of a field among the 8-byte words of a slot. It does not depend on the dimensions."""
-    return (offset_of(Layout().slot, part) + offset_of(dtype, field)) // 8
+    return (offset_of(Layout().slot, part) + offset_of(struct, field)) // 8
 
 
 STATE: Final = _word("owner", OWNER, "state")
+PID: Final = _word("owner", OWNER, "pid")
+ENDED_AT: Final = _word("owner", OWNER, "ended_at")
 GENERATION: Final = _word("owner", OWNER, "generation")
 GUARD: Final = _word("owner", OWNER, "guard")
 HEAD: Final = _word("hot", HOT, "head")
@@ -166,8 +170,7 @@ def claim(
         )
         if taken is None:
             if unplaced is not None:
-                dropped = segment.header["dropped"] + np.uint64(unplaced[HEAD])
-                segment.header["dropped"] = dropped
+                segment.header["dropped"] = (segment.header["dropped"] + unplaced[HEAD]) % 2**64
                 unplaced[HEAD] = 0
             raise NoFreeSlotError
     # Nobody else touches a FREE slot that we have locked, so the rest needs no REGISTRY, for which a crowd may wait.
@@ -184,17 +187,38 @@ def _lock_free_slot(segment: Segment, now: float) -> tuple[int, ByteLock] | None
 
     Low numbers come first so that slot numbers stay few and stable; a recent window is kept readable while others do.
     """
-    owners = segment.slots["owner"]
-    free = np.flatnonzero(owners["state"] == FREE)
-    ended = np.nan_to_num(owners["ended_at"][free])
-    ended[ended < now - LINGER] = 0.0
-    for slot in free[np.argsort(ended, kind="stable")].tolist():
+    ended, states = column(segment, ENDED_AT, "d"), column(segment, STATE)
+    free = [(_lingers(ended[slot], now), slot) for slot, state in enumerate(states) if state == FREE]
+    for _, slot in sorted(free):
         alive = ByteLock(segment.descriptor, slot_byte(slot))
         if alive.try_acquire():
-            if owners["state"][slot] == FREE:  # still: its owner may have moved in, recorded and ended since we looked
+            # Still: its owner may have moved in, recorded and ended since we looked.
+            if owner_of(segment, slot)["state"] == FREE:
                 return slot, alive
             alive.release()
     return None
+
+
+def column(segment: Segment, word: int, form: Literal["Q", "d"] = "Q") -> list[Any]:
+    """One word of every slot, each loaded whole."""
+    start, size = segment.slot_offset(0), segment.layout.slot.itemsize
+    words = memoryview(segment.memory)[start : start + segment.layout.max_workers * size].cast(form)
+    return words[word :: size // 8].tolist()
+
+
+def owner_of(segment: Segment, slot: int) -> Fields:
+    """Who has a slot, or had it last."""
+    return Fields(OWNER, segment.part(slot, "owner"))
+
+
+def _lingers(ended: float, now: float) -> float:
+    """When the last worker of a slot ended, if its window is still read; 0 for long ago, and for what is no time."""
+    return ended if ended >= now - LINGER else 0.0
+
+
+def _claimed(segment: Segment) -> list[int]:
+    """The slots that are not FREE."""
+    return [slot for slot, state in enumerate(column(segment, STATE)) if state != FREE]
 
 
 def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now: float) -> Claim:
@@ -209,8 +233,9 @@ def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now:
         forks.register(words)
     retired = segment.retired_generation(slot)
     generation = max(words[GENERATION] % _MAX_COUNT, retired % _MAX_COUNT) + 1  # never 0: that is a slot never used
-    part = segment.slots[slot]
-    folded, board, owner = bytes_of(part["folded"][0, ...]), bytes_of(segment.slots["board"][slot, ...]), part["owner"]
+    folded, board = segment.part(slot, "folded")[: FOLDED.itemsize], segment.part(slot, "board")
+    owner = owner_of(segment, slot)
+    no_folded, no_board = bytes(FOLDED.itemsize), bytes(len(board))
     role = identity.role.encode("utf-8", "replace")[:ROLE_BYTES]
     if alive.is_left:
         raise ForkedError
@@ -219,15 +244,15 @@ def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now:
         words[word] = 0
     if alive.is_left:
         raise ForkedError
-    folded[:] = 0
-    board[:] = 0
+    folded[:] = no_folded
+    board[:] = no_board
     owner["pid"] = identity.pid
     owner["start_ticks"] = identity.start_ticks
     owner["claimed_at"] = owner["heartbeat"] = now
     owner["ended_at"] = 0.0
     owner["role"] = role
     for counts in ("collections", "collected", "uncollectable", "collecting_ns"):
-        owner[counts] = 0
+        owner.clear(counts)
     guard = renew_guard(segment, slot, words)
     return Claim(slot, generation, alive, guard)
 
@@ -278,7 +303,7 @@ def reap(
     Cheap when nobody died: one system call for each claimed slot. When another process holds REGISTRY for longer than
     `patience`, or no descriptors are left to lock with, the dead wait for the next call.
     """
-    if all(is_alive(segment, slot) for slot in np.flatnonzero(segment.slots["owner"]["state"] != FREE).tolist()):
+    if all(is_alive(segment, slot) for slot in _claimed(segment)):
         return 0
     try:
         with ByteLock(segment.descriptor, REGISTRY) as registry:
@@ -290,7 +315,7 @@ def reap(
 def _reap_dead(segment: Segment, now: float) -> int:
     """Reap every dead slot. The caller holds REGISTRY."""
     reaped = 0
-    for slot in np.flatnonzero(segment.slots["owner"]["state"] != FREE).tolist():
+    for slot in _claimed(segment):
         with ByteLock(segment.descriptor, slot_byte(slot)) as alive:
             if alive.try_acquire():  # nobody owns it, and nobody can while we hold this and REGISTRY
                 _retire(segment, slot, now)
@@ -329,7 +354,7 @@ def _retire(segment: Segment, slot: int, now: float) -> None:
     part["owner"]["ended_at"] = now
     words[STATE] = FREE
     if not believed:
-        segment.header["corrupt"] += np.uint64(1)
+        segment.header["corrupt"] = (segment.header["corrupt"] + 1) % 2**64
 
 
 def _write_obituary(segment: Segment, slot: int, generation: int, hot: Hot | None, now: float) -> None:

@@ -4,21 +4,24 @@ Everything that computes (statistics, trends, alerts, exporters) is a function o
 forged ones, runs without any lock or guard, and gives the same answer in every process.
 """
 
+from __future__ import annotations
+
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from shmetrics.arrays import np
 from shmetrics.board import Busy, RequestInFlight
 from shmetrics.cells import Cells
 from shmetrics.families import Exemplar, Family
 from shmetrics.folded import Folded, Kept, Rows, unpacked
 from shmetrics.layout import GENERATIONS
 from shmetrics.obituary import Obituary
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Counters(NamedTuple):
@@ -30,7 +33,7 @@ class Counters(NamedTuple):
     cache_misses: int = 0
     dropped: int = 0
 
-    def __add__(self, other: "Counters") -> "Counters":  # type: ignore[override]  # they add up
+    def __add__(self, other: Counters) -> Counters:  # type: ignore[override]  # they add up
         return Counters(*map(operator.add, self, other))
 
 

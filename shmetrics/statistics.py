@@ -4,22 +4,25 @@ Every figure is finite; before the first record every figure is 0.0. Times are i
 from 0 to 1.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from itertools import repeat
 from numbers import Real
-from typing import Any, Final, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shmetrics import native, sketch
+from shmetrics.arrays import np
 from shmetrics.folded import AT, LATEST, Folded
 from shmetrics.layout import FOLDED, MEASURES, SECONDS
 from shmetrics.percentiles import PERCENTILES
 from shmetrics.percentiles import percentiles as percentiles_of
 from shmetrics.snapshot import Garbage, Snapshot, WorkerSnapshot
 from shmetrics.window import Window, Windows, moments
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CURRENT_SECONDS: Final = 5.0
 """What `current_throughput` looks back over."""
@@ -112,7 +115,7 @@ def _fleet(snapshot: Snapshot, windows: Windows, *, detailed: bool, percentiles:
     }
 
 
-def _peak(snapshot: Snapshot, seconds: "PerSecond") -> float:
+def _peak(snapshot: Snapshot, seconds: PerSecond) -> float:
     return max(snapshot.peak_recorded, seconds.peak())
 
 
@@ -188,7 +191,7 @@ def worker_rows(
 
 
 def _worker_row(
-    worker: WorkerSnapshot, now: float, window: tuple[int, float], rates: "RecentRates", times: Statistics
+    worker: WorkerSnapshot, now: float, window: tuple[int, float], rates: RecentRates, times: Statistics
 ) -> Statistics:
     """``window``: its records, and its throughput."""
     counters, (count, throughput) = worker.counters, window
@@ -288,12 +291,12 @@ def _recently(workers: Sequence[WorkerSnapshot], now: float) -> list[RecentRates
 def rings(workers: Sequence[WorkerSnapshot], *names: str) -> list[NDArray[Any]]:
     """Those columns of the workers' per-second rings: each of shape (len(workers), SECONDS)."""
     if not workers:
-        return [np.empty((0, SECONDS), FOLDED[name].base) for name in names]
+        return [np.empty((0, SECONDS), FOLDED.dtype[name].base) for name in names]
     return [np.concatenate([worker.area[name] for worker in workers]).reshape(-1, SECONDS) for name in names]
 
 
 def busy_fraction(
-    worker: WorkerSnapshot, now: float, period: float = BUSY_SECONDS, *, seconds: "PerSecond | None" = None
+    worker: WorkerSnapshot, now: float, period: float = BUSY_SECONDS, *, seconds: PerSecond | None = None
 ) -> float:
     """Part of the last `period` seconds, 62 at most, in which a worker was serving, from 0 to 1; 0.0 of the dead.
 

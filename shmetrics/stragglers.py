@@ -7,13 +7,14 @@ as many requests, of fewer than LEAST_FOR_MAD workers that is all that counts, t
 fewer than LEAST_WORKERS workers with enough to go by are no fleet.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Final, NamedTuple
 
-import numpy as np
-
+from shmetrics.arrays import np
 from shmetrics.evidence import Evidence, Finding, Rule, about
 from shmetrics.folded import LIMIT, fill_measures
 from shmetrics.layout import MEASURES, SECONDS

@@ -5,23 +5,31 @@ floats are added up (tests hold the two against each other). Worker by worker it
 since a tail is short, and each of numpy's calls costs as much as a hundred records.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from shmetrics import native, sketch
-from shmetrics.folded import NO_ROWS, Areas, Rows, fill_measures, is_valid, whole_seconds
+from shmetrics.arrays import np
+from shmetrics.folded import Areas, Rows, fill_measures, is_valid, no_rows, whole_seconds
 from shmetrics.layout import FOLDED, MEASURES, SECONDS, offset_of
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _WORDS: Final = FOLDED.itemsize // 8
-_SKETCHES: Final = offset_of(FOLDED, "sketch") // 8 + (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
-"""In the words of an area, where the sketch of each measure starts."""
 _MOST_ERRORS: Final = 1 << 53
 """A cumulative count is taken for no more than that: no honest one comes near, and a thousand fit into 64 bits."""
 
-_Indices = NDArray[np.intp]
+_Indices: TypeAlias = "NDArray[np.intp]"
+
+
+@cache
+def _sketches() -> _Indices:
+    """In the words of an area, where the sketch of each measure starts: shape (len(MEASURES), 1)."""
+    return offset_of(FOLDED, "sketch") // 8 + (np.arange(len(MEASURES)) * sketch.SIZE)[:, None]
 
 
 def add_tails(areas: Areas, tails: Sequence[Rows]) -> None:
@@ -33,7 +41,7 @@ def add_tails(areas: Areas, tails: Sequence[Rows]) -> None:
         left = native.add_tails(areas, list(tails))
         if not left:
             return
-        tails = [tails[at] if at in left else NO_ROWS for at in range(len(tails))]
+        tails = [tails[at] if at in left else no_rows() for at in range(len(tails))]
     counts = [len(tail) for tail in tails]
     if not any(counts):
         return
@@ -61,7 +69,7 @@ def _add_measures(areas: Areas, measures: NDArray[np.float64], whose: _Indices) 
     areas["sum"][mine] += np.add.reduceat(measures, starts, axis=1).T
     areas["valid"][mine] += _lengths(starts, len(whose)).astype(np.uint64)
     bucket = sketch.bucket_index(measures)
-    bucket += _SKETCHES
+    bucket += _sketches()
     bucket += whose * _WORDS
     np.add.at(areas.view(np.uint64), bucket.reshape(-1), np.uint64(1))
 

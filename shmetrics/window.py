@@ -1,18 +1,21 @@
 """The window: the last records of every worker that counts, as one table, and the rates that follow from it. Pure."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shmetrics import native
+from shmetrics.arrays import np
 from shmetrics.folded import Rows, fill_measures, is_valid
 from shmetrics.layout import MEASURES
 from shmetrics.snapshot import WorkerSnapshot
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _SHORTEST_SPAN: Final = 1e-9
 """Seconds; no two records are closer."""

@@ -9,6 +9,9 @@ when no slot is to be had, the same code writes to a private slot of the same sh
 one when it comes. Its path of a request is there once more in C (`native`).
 """
 
+from __future__ import annotations
+
+import mmap
 import struct
 import sys
 import threading
@@ -19,9 +22,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-import numpy as np
-
 from shmetrics import forks, slots
+from shmetrics.arrays import np
 from shmetrics.board import Board
 from shmetrics.claimant import Claimant
 from shmetrics.exclusion import WriteToken, takes_token, token_was_out
@@ -33,7 +35,7 @@ from shmetrics.garbage import Garbage
 from shmetrics.layout import CLAIMED, FOLD_BATCH, FOLD_RESERVE, RECORD, offset_of
 from shmetrics.notices import Notices
 from shmetrics.process import Identity, current_identity
-from shmetrics.records import SHIFT, check_numbers, pack_into
+from shmetrics.records import SHIFT, between, check_numbers, pack_into
 from shmetrics.segment import Segment
 from shmetrics.slots import (
     BOARD,
@@ -53,6 +55,11 @@ from shmetrics.strict import Words
 
 _INVALID: Final = "some measurements were NaN, infinite or negative; they are counted as invalid_records"
 _SURE_TO_HAVE_IT: Final = sys.version_info >= (3, 11)
+
+
+def private_memory(size: int) -> memoryview[int]:
+    """So many bytes of 0, of this process alone; pages come when they are touched."""
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 class Writer:
@@ -207,11 +214,15 @@ class Writer:
 
     def latest(self, count: int) -> Rows:
         """This process's last `count` records at most, oldest first: a copy."""
+        return np.frombuffer(self._latest(count), RECORD)
+
+    def _latest(self, count: int) -> bytearray:
+        """The same, one after the other."""
         head = self._words[HEAD]
         start = max(0, head - min(count, self._capacity - 1))
-        rows: Rows = np.frombuffer(self._ring, RECORD)[((start & self._mask) + np.arange(head - start)) & self._mask]
+        records = bytearray(between(self._ring, start, head))
         overwritten = self._words[HEAD] - self._capacity + 1 - start  # by other threads while we copied
-        return rows[max(0, overwritten) :]
+        return records[max(0, overwritten) << SHIFT :]
 
     def claim(self, patience: float | None = None) -> bool:
         """Take a slot now rather than at the first write; whether there is one.
@@ -385,7 +396,7 @@ class Writer:
     def _leave_slot(self) -> None:
         """Own no slot: write to a private one, as big as the shared one, until there is."""
         claim = self._taken if self._folding is None else self._folding.claim
-        memory = np.zeros(self._segment.layout.slot.itemsize, np.uint8).data  # pages come when they are touched
+        memory = private_memory(self._segment.layout.slot.itemsize)
         self._board.begin(memory[BOARD:RING])
         self.claimant.begin()
         self._use(None, memory[:BOARD].cast("Q"), memory, advance_at=0)  # so every write tries to claim
@@ -435,13 +446,13 @@ class Writer:
             raise ForkedError
         if words[STATE] != CLAIMED:
             private = self._words
-            kept = self.latest(self._capacity - FOLD_RESERVE)
-            memory[RING : RING + kept.nbytes] = kept.tobytes()
+            kept = self._latest(self._capacity - FOLD_RESERVE)
+            memory[RING : RING + len(kept)] = kept
             for word in (ERRORS, CACHE_HITS, CACHE_MISSES, UNCOUNTED):
                 words[word] = private[word]
             memory[self._cells_at :] = self._memory[self._cells_at :]
-            words[DROPPED] = private[HEAD] - len(kept)
-            words[HEAD] = len(kept)
+            words[DROPPED] = private[HEAD] - (len(kept) >> SHIFT)
+            words[HEAD] = len(kept) >> SHIFT
             words[STATE] = CLAIMED
         folding = self.folding_class(self._segment, claim, words, self._clock)
         self._board.move_to(memory[BOARD:RING])  # requests under way keep their place

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shmetrics.entries import (
     MOST_BLOCKS,
     PAYLOAD,
+    Blocks,
     Contents,
     blocks_of,
     encoded,
@@ -23,7 +24,7 @@ from shmetrics.entries import (
     updated,
 )
 from shmetrics.families import KINDS, Definition
-from shmetrics.layout import Layout
+from shmetrics.layout import BLOCK, Layout
 
 DIMS = Layout(max_workers=2, max_series=80)
 NEEDS = {"histogram": {"buckets": (0.1, 2.5)}, "gauge": {"merge": "last"}, "enum": {"states": ("up", "down")}}
@@ -38,15 +39,25 @@ def catalog_of(*payloads):
     catalog = np.zeros((), DIMS.catalog)
     block = 0
     for serial, payload in enumerate(payloads, 1):
-        blocks = in_blocks(payload)
+        blocks = np.frombuffer(bytearray(in_blocks(payload)), BLOCK)
         blocks["serial"][0] = serial
         catalog["blocks"][block : block + len(blocks)] = blocks
         block += len(blocks)
     return catalog
 
 
+def blocks_in(catalog):
+    """The blocks of a catalog, as a copy."""
+    return Blocks(memoryview(catalog["blocks"].tobytes()))
+
+
+def said_by(catalog):
+    """What a catalog says, read from its beginning."""
+    return parse(blocks_in(catalog), int(catalog["changes"]), DIMS.cells)
+
+
 def parsed(*payloads):
-    return parse(catalog_of(*payloads), DIMS.cells)
+    return said_by(catalog_of(*payloads))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -160,7 +171,7 @@ def test_a_name_defined_twice_counts_once():
 def test_a_block_whose_words_are_out_of_range_starts_no_entry(field, value):
     catalog = catalog_of(of_definition(definition()))
     catalog["blocks"][field][0] = value
-    contents = parse(catalog, DIMS.cells)
+    contents = said_by(catalog)
     assert contents.metrics == {}
     assert contents.flaws == ("block 0 of the catalog cannot start an entry",)
 
@@ -184,7 +195,7 @@ def test_a_catalog_of_mutated_bytes_never_raises_nor_gives_what_cannot_be(seed, 
     raw = catalog.reshape(1).view(np.uint8)
     for _ in range(strikes):
         raw[draw.randrange(min(len(raw), 6000))] = draw.randrange(256)
-    contents = parse(catalog, DIMS.cells)
+    contents = said_by(catalog)
     for placement in contents.series.values():
         metric = contents.metrics[placement.metric]
         assert len(placement.labels) == len(metric.labels)
@@ -198,12 +209,12 @@ class Changing:
 
     def __init__(self):
         self.catalog = catalog_of()
-        self.known = parse(self.catalog, DIMS.cells)
+        self.known = said_by(self.catalog)
         self.last_serial, self.looked_at = 0, []
 
     def add(self, payload, block=None):
-        blocks = in_blocks(payload)
-        block = parse(self.catalog, DIMS.cells).used_blocks.find(bytes(len(blocks))) if block is None else block
+        blocks = np.frombuffer(bytearray(in_blocks(payload)), BLOCK)
+        block = said_by(self.catalog).used_blocks.find(bytes(len(blocks))) if block is None else block
         if 0 <= block <= DIMS.max_series - len(blocks):
             self.last_serial += 1
             blocks["serial"][0] = self.last_serial
@@ -219,10 +230,10 @@ class Changing:
 
         def entry_at(block):
             self.looked_at.append(block)
-            return read(self.catalog["blocks"], block)
+            return read(blocks_in(self.catalog), block)
 
-        blocks = self.catalog["blocks"]
-        self.known = updated(self.known, int(self.catalog["changes"]), blocks["serial"].copy(), entry_at)
+        serials = blocks_in(self.catalog).serials
+        self.known = updated(self.known, int(self.catalog["changes"]), serials, entry_at)
         return self.known
 
 
@@ -288,7 +299,7 @@ def test_what_is_known_after_any_changes_is_what_the_catalog_says(seed):
     for _ in range(draw.randrange(1, 40)):
         for _ in range(draw.randrange(1, 4)):
             _change(draw, changing)
-        assert changing.look() == parse(changing.catalog, DIMS.cells)
+        assert changing.look() == said_by(changing.catalog)
 
 
 def _change(draw, changing):

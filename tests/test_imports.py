@@ -12,6 +12,7 @@ CORE_DEPENDENCIES = {"numpy", "posix_ipc", "psutil"}
 OUTER = ("workers", "exporters", "benchmarks", "cli", "demo")
 PURE = {
     "layout",
+    "structs",
     "families",
     "board",
     "evidence",
@@ -57,8 +58,8 @@ PURE_ALERTING = {
 PURE_PROFILING = {"counts", "families", "frames", "profile", "results", "slowest", "wire"}
 TYPES_FOR_MERGE = {"reader", "copies", "slots"}
 """What merge needs the types and constants of; it calls nothing of theirs."""
-ARITHMETIC = {"native"}
-"""The same arithmetic, compiled."""
+ARITHMETIC = {"arrays", "native"}
+"""numpy, and the same arithmetic, compiled."""
 NAMES_ONLY = {("obituary", "signal")}
 """Modules whose names of things are all that a pure one uses."""
 IMPURE = {"os", "time", "mmap", "fcntl", "threading", "multiprocessing", "subprocess", "socket", "signal"}

@@ -39,9 +39,9 @@ def parts(layout):
         yield f"slot {slot}", layout.slots_offset + slot * layout.slot.itemsize, layout.slot.itemsize
 
 
-def fields(dtype):
-    """Fields of a structured dtype as pairs of first byte and bytes, in the order of their definition."""
-    return [(offset_of(dtype, name), dtype[name].itemsize) for name in dtype.names]
+def fields(struct):
+    """Fields of a struct as pairs of first byte and bytes, in the order of their definition."""
+    return [(offset_of(struct, name), struct.size_of(name)) for name in struct.names]
 
 
 def words(dtype, at=0):
@@ -52,7 +52,7 @@ def words(dtype, at=0):
             yield from words(base, at + index * base.itemsize)
     elif dtype.names is not None:
         for name in dtype.names:
-            yield from words(dtype[name], at + offset_of(dtype, name))
+            yield from words(dtype[name], at + dtype.fields[name][1])
     elif dtype.kind in "uf":
         assert dtype.itemsize == 8
         yield at
@@ -91,11 +91,11 @@ def test_fields_are_in_order_and_do_not_overlap(dtype):
 
 @each_layout
 def test_every_number_is_eight_bytes_and_naturally_aligned(layout):
-    places = [*words(HEADER), *words(layout.catalog, layout.catalog_offset)]
-    places += words(layout.obituaries, layout.obituaries_offset)
+    places = [*words(HEADER.dtype), *words(layout.catalog.dtype, layout.catalog_offset)]
+    places += words(layout.obituaries.dtype, layout.obituaries_offset)
     for name, start, _ in parts(layout):
         if name.startswith(("retired", "slot")):
-            places += words(layout.retired if name.startswith("retired") else layout.slot, start)
+            places += words((layout.retired if name.startswith("retired") else layout.slot).dtype, start)
     assert len(places) > 50
     assert [place for place in places if place % 8] == []
 
@@ -107,15 +107,14 @@ def test_the_header_fits_before_the_catalog(layout):
 
 @each_layout
 def test_a_record_is_one_cache_line(layout):
-    ring = layout.slot["ring"]
     assert RECORD.itemsize == LINE == 64
     assert offset_of(layout.slot, "ring") % LINE == 0
-    assert ring.itemsize == layout.capacity * LINE
+    assert layout.slot.size_of("ring") == layout.capacity * LINE
 
 
 @each_layout
 def test_the_two_folded_copies_share_no_cache_line(layout):
-    assert layout.slot["folded"].shape == (2,)
+    assert layout.slot.formats["folded"] == (FOLDED, (2,))
     assert FOLDED.itemsize % LINE == 0
 
 

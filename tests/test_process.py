@@ -107,4 +107,4 @@ def test_a_process_that_has_let_go_of_its_files_has_ended_whatever_the_kernel_st
 
 def test_the_boot_id_is_the_same_at_every_look_and_fits_the_header():
     assert boot_id() == boot_id() != ""
-    assert len(boot_id()) <= HEADER["boot"].itemsize
+    assert len(boot_id()) <= HEADER.size_of("boot")

@@ -150,7 +150,7 @@ def test_an_attached_hub_is_the_one_created(hub):
 
 
 def test_a_hub_is_attached_read_only_unless_asked_otherwise(hub):
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(TypeError, match="read-only"):
         segment.attach(hub.name).header["peak_throughput"] = 1.0
     segment.attach(hub.name, writable=True).header["peak_throughput"] = 2.0
     assert hub.header["peak_throughput"] == 2.0

@@ -16,6 +16,7 @@ static struct {
     unsigned long long surely_valid, most_records;
     double latest, largest_sum;
     int shift;
+    Py_ssize_t cell_before;
 } at;
 static View lowest, upper; /* of `sketch.bucket_index`: the bucket of each cell's least value, and the bounds */
 
@@ -47,8 +48,8 @@ static inline uint64_t bits_of(double value) {
 
 /* As `sketch.bucket_index`. */
 static inline Py_ssize_t bucket_of(double value) {
-    Py_ssize_t cell = (Py_ssize_t) (bits_of(value) >> at.shift);
-    Py_ssize_t bucket = ((const Py_ssize_t *) lowest.start)[cell < lowest.count ? cell : lowest.count - 1];
+    Py_ssize_t cell = (Py_ssize_t) (bits_of(value) >> at.shift) - at.cell_before, last = lowest.count - 1;
+    Py_ssize_t bucket = ((const Py_ssize_t *) lowest.start)[cell < 0 ? 0 : cell < last ? cell : last];
     return bucket + (value > ((const double *) upper.start)[bucket]);
 }
 
@@ -187,12 +188,15 @@ static int add_array(uint64_t *words, PyObject *array, Batch *batch) {
         PyErr_Clear(); /* it is not contiguous, say */
         return 0;
     }
-    int done = rows.len % (Py_ssize_t) sizeof(Record) == 0 && (uintptr_t) rows.buf % sizeof(double) == 0 &&
-               add_up(batch, rows.buf, rows.len / (Py_ssize_t) sizeof(Record));
-    if (done) {
-        Area area = whole_area(words);
-        add_batch(&area, batch);
-    }
+    Py_ssize_t count = rows.len / (Py_ssize_t) sizeof(Record);
+    int done = rows.len % (Py_ssize_t) sizeof(Record) == 0 && (uintptr_t) rows.buf % sizeof(double) == 0;
+    Area area = whole_area(words);
+    for (int adds = count <= MOST_RECORDS; done && adds < 2; adds++) /* nothing is added before all that is more is known */
+        for (Py_ssize_t from = 0; done && from < count; from += MOST_RECORDS) {
+            done = add_up(batch, (const Record *) rows.buf + from, count - from < MOST_RECORDS ? count - from : MOST_RECORDS);
+            if (done && adds)
+                add_batch(&area, batch);
+        }
     PyBuffer_Release(&rows);
     return done;
 }
@@ -455,13 +459,13 @@ PyObject *use_fold(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywor
                             "max",          "sketch",       "second",        "requests",    "second_errors",
                             "latency_sum",  "latency_max",  "seconds",       "buckets",     "end",
                             "surely_valid", "most_records", "latest",        "largest_sum", "shift",
-                            "lowest",       "upper",        NULL};
+                            "cell_before",  "lowest",       "upper",         NULL};
     PyObject *cells, *bounds;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$nnnnnnnnnnnnnnnKKddiOO", names, &at.valid, &at.invalid,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$nnnnnnnnnnnnnnnKKddinOO", names, &at.valid, &at.invalid,
                                      &at.errors, &at.sum, &at.min, &at.max, &at.sketch, &at.second, &at.requests,
                                      &at.second_errors, &at.latency_sum, &at.latency_max, &at.seconds, &at.buckets,
                                      &at.end, &at.surely_valid, &at.most_records, &at.latest, &at.largest_sum,
-                                     &at.shift, &cells, &bounds))
+                                     &at.shift, &at.cell_before, &cells, &bounds))
         return NULL;
     view_set(&lowest, cells, 'l');
     view_set(&upper, bounds, 'd');

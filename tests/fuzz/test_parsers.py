@@ -174,10 +174,10 @@ def test_a_header_that_promises_more_than_the_file_holds_is_refused(fleet, heade
 
 SLOT_WORDS = [
     *(offset_of(DIMS.slot, part) + field[1]
-      for part in ("owner", "hot", "notes", "board") for field in DIMS.slot[part].fields.values()),
+      for part in ("owner", "hot", "notes", "board") for field in DIMS.slot.dtype[part].fields.values()),
     *(offset_of(DIMS.slot, "ring") + 64 * row + 8 * column for row in (0, 511, 512, 600, 699) for column in range(8)),
     *(offset_of(DIMS.slot, "folded") + copy * FOLDED.itemsize + field[1]
-      for copy in (0, 1) for field in FOLDED.fields.values()),
+      for copy in (0, 1) for field in FOLDED.dtype.fields.values()),
 ]  # fmt: skip
 """Every field of a slot: its first word at least."""
 

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from operator import attrgetter
 
 STEPS = {
@@ -22,7 +22,9 @@ STEPS = {
         "segment._new_header",
         "segment._check_platform",
         "segment.Segment.__init__",
-        "segment.Segment._view",
+        "structs.Fields.__init__",
+        "structs.Fields.__getitem__",
+        "structs.Fields.__setitem__",
         "segment.Segment.close",
         "segment._space_explained",
         "segment._open_nameless",
@@ -45,10 +47,16 @@ STEPS = {
         "claimant.Claimant.begin",
         "writer.Writer._move_in",
         "folding.Folding.__init__",
+        "folded.Area.__init__",
         "writer.Writer._use",
-        "writer.Writer.latest",
+        "writer.Writer._latest",
+        "writer.private_memory",
         "slots.claim",
         "slots._lock_free_slot",
+        "slots._lingers",
+        "slots.column",
+        "slots.owner_of",
+        "structs.Fields.clear",
         "slots._take",
         "slots.words_of",
         "locks.ByteLock.__init__",
@@ -64,6 +72,8 @@ STEPS = {
         "locks.ByteLock._is_open",
         "locks.ByteLock.is_left",
         "segment.Segment.retired_generation",
+        "segment.Segment.part",
+        "segment.Segment._retired_offset",
     ),
     "renew": (
         "slots.renew_guard",
@@ -121,13 +131,16 @@ STEPS = {
         "entries.updated_once",
         "entries.read",
         "entries.in_blocks",
+        "entries._differing",
+        "entries.Blocks.payload",
     ),
     "fold": (
         "writer.Writer._is_mine",
         "writer.Writer._fold",
         "folding.Folding.fold",
-        "folding.Folding._rows_between",
-        "folded.Folded.copy_from",
+        "records.between",
+        "folding.Folding._add_rows",
+        "folded.Area.copy_from",
         "folded.Folded.add_rows",
         "folded.Folded._add_measures",
         "folded.Folded._add_seconds",
@@ -153,6 +166,8 @@ STEPS = {
         "reader.Reader._read_retired",
         "reader.Reader._generation_flaws",
         "reader._counters_flaw",
+        "segment.Segment.raw",
+        "segment.Segment.slots",
         "copies.Copier.used",
         "copies.Copier.attempt",
         "copies.Copier._attempt",
@@ -182,6 +197,7 @@ STEPS = {
     "reap": (
         "slots.reap",
         "slots._reap_dead",
+        "slots._claimed",
         "slots._retire",
         "slots._leavings",
         "slots.read_hot",
@@ -231,7 +247,9 @@ def code_of(name):
     """The code of a function of shmetrics as it is now, mutants included: ``"slots._take"``."""
     module, _, path = name.partition(".")
     found = attrgetter(path)(importlib.import_module(f"shmetrics.{module}"))
-    return inspect.unwrap(found.fget if isinstance(found, property) else found).__code__
+    if isinstance(found, property | cached_property):
+        found = found.fget if isinstance(found, property) else found.func
+    return inspect.unwrap(found).__code__
 
 
 def _lines(code):
