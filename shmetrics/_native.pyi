@@ -31,6 +31,7 @@ def use_fold(
     most_records: int,
     latest: float,
     largest_sum: float,
+    limit: float,
     shift: int,
     cell_before: int,
     lowest: memoryview[Any],

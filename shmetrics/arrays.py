@@ -21,4 +21,13 @@ else:
 
     np = _Numpy()
 
-__all__ = ["np"]
+__all__ = ["can_be_had", "np"]
+
+
+def can_be_had() -> bool:
+    """Whether there is numpy, from now on: not where no file can be opened any more, say."""
+    try:
+        import_module("numpy")
+    except ImportError:
+        return False
+    return True

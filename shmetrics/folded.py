@@ -58,6 +58,7 @@ native.tell(
     most_records=_MOST_RECORDS,
     latest=LATEST,
     largest_sum=_LARGEST_SUM,
+    limit=LIMIT,
     shift=sketch.CELL_SHIFT,
     cell_before=sketch.CELL_BEFORE,
     lowest=sketch.LOWEST,

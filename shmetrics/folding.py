@@ -33,8 +33,6 @@ class Folding:
         copies, size = segment.part(claim.slot, "folded"), FOLDED.itemsize
         self._copies = Area(copies[:size]), Area(copies[size : 2 * size])
         self._capacity = segment.layout.capacity
-        if type(self)._add_rows is Folding._add_rows:
-            _ = self._copies[0].folded, self._copies[1].folded  # now, so that no request waits until numpy is there
         self.invalid = False
         """Whether any measurement was unusable so far."""
 

@@ -56,6 +56,8 @@ _UNUSABLE: Final = (
 )
 """What open(2) says of a directory that is missing, forbidden, or of a file system without O_TMPFILE."""
 
+_RETIRED_INDEX: Final = offset_of(HEADER, "retired_index")
+
 
 class Segment:
     """A mapped hub: its bytes, its layout, and typed views of its parts.
@@ -151,7 +153,7 @@ class Segment:
     def flip_retired(self, index: int) -> None:
         """Make the other retired copy the good one, in a single 8-byte store. The caller holds REGISTRY."""
         self.fence()
-        self.header["retired_index"] = index % 2**64
+        memoryview(self.memory)[_RETIRED_INDEX : _RETIRED_INDEX + 8].cast("Q")[0] = index % 2**64
         self.fence()
 
     def slot_offset(self, slot: int) -> int:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from shmetrics import cells, forks, guards, naming, obituaries
+from shmetrics import arrays, cells, forks, guards, naming, obituaries
 from shmetrics.arrays import np
 from shmetrics.catalog import Catalog
 from shmetrics.folded import Folded, bytes_of, flaw, merge
@@ -165,9 +165,9 @@ def claim(
         if not registry.acquire(patience, clock, sleep):
             raise RegistryBusyError
         obituaries.begin_to_watch_oom_kills(segment)
-        taken = _lock_free_slot(segment, clock()) or (
-            _lock_free_slot(segment, clock()) if _reap_dead(segment, clock()) else None
-        )
+        taken = _lock_free_slot(segment, clock())
+        if taken is None and arrays.can_be_had() and _reap_dead(segment, clock()):
+            taken = _lock_free_slot(segment, clock())
         if taken is None:
             if unplaced is not None:
                 segment.header["dropped"] = (segment.header["dropped"] + unplaced[HEAD]) % 2**64
@@ -234,9 +234,8 @@ def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now:
     retired = segment.retired_generation(slot)
     generation = max(words[GENERATION] % _MAX_COUNT, retired % _MAX_COUNT) + 1  # never 0: that is a slot never used
     folded, board = segment.part(slot, "folded")[: FOLDED.itemsize], segment.part(slot, "board")
-    owner = owner_of(segment, slot)
     no_folded, no_board = bytes(FOLDED.itemsize), bytes(len(board))
-    role = identity.role.encode("utf-8", "replace")[:ROLE_BYTES]
+    owner, new_owner = segment.part(slot, "owner"), _new_owner(identity, now)
     if alive.is_left:
         raise ForkedError
     words[GENERATION] = generation
@@ -246,15 +245,26 @@ def _take(segment: Segment, slot: int, alive: ByteLock, identity: Identity, now:
         raise ForkedError
     folded[:] = no_folded
     board[:] = no_board
-    owner["pid"] = identity.pid
-    owner["start_ticks"] = identity.start_ticks
-    owner["claimed_at"] = owner["heartbeat"] = now
-    owner["ended_at"] = 0.0
-    owner["role"] = role
-    for counts in ("collections", "collected", "uncollectable", "collecting_ns"):
-        owner.clear(counts)
+    owner[_BEFORE_GUARD] = new_owner[_BEFORE_GUARD]
+    owner[_AFTER_GUARD] = new_owner[_AFTER_GUARD]
     guard = renew_guard(segment, slot, words)
     return Claim(slot, generation, alive, guard)
+
+
+_GUARD_AT: Final = offset_of(OWNER, "guard")
+_BEFORE_GUARD: Final = slice(offset_of(OWNER, "pid"), _GUARD_AT)
+_AFTER_GUARD: Final = slice(_GUARD_AT + 8, None)
+"""Bytes of an owner: all but its state, its generation and its guard."""
+
+
+def _new_owner(identity: Identity, now: float) -> bytes:
+    """The bytes of a slot's owner, but for its state, its generation and its guard."""
+    data = bytearray(OWNER.itemsize)
+    owner = Fields(OWNER, data)
+    owner["pid"], owner["start_ticks"] = identity.pid, identity.start_ticks
+    owner["claimed_at"] = owner["heartbeat"] = now
+    owner["role"] = identity.role.encode("utf-8", "replace")[:ROLE_BYTES]
+    return bytes(data)
 
 
 def renew_guard(segment: Segment, slot: int, words: Words) -> guards.Semaphore | None:
@@ -301,9 +311,9 @@ def reap(
     """Fold the slots of dead workers into the retired area and free them; returns how many.
 
     Cheap when nobody died: one system call for each claimed slot. When another process holds REGISTRY for longer than
-    `patience`, or no descriptors are left to lock with, the dead wait for the next call.
+    `patience`, or no descriptors are left to lock with or to import numpy, the dead wait for the next call.
     """
-    if all(is_alive(segment, slot) for slot in _claimed(segment)):
+    if all(is_alive(segment, slot) for slot in _claimed(segment)) or not arrays.can_be_had():
         return 0
     try:
         with ByteLock(segment.descriptor, REGISTRY) as registry:

@@ -107,8 +107,3 @@ class Fields:
         else:
             size = self._struct.size_of(name)
             self._memory[start : start + size] = value[:size].ljust(size, b"\0")
-
-    def clear(self, name: str) -> None:
-        """Store 0 in every byte of a field, an array too."""
-        start, size = self._struct.offsets[name], self._struct.size_of(name)
-        self._memory[start : start + size] = bytes(size)

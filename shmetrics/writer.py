@@ -93,6 +93,8 @@ class Writer:
         self._garbage = Garbage()
         self._notices = Notices(segment.name)
         self.claimant = Claimant(segment, partial(identity, role), clock, self._notices)
+        if self.folding_class is Folding:
+            _ = np.ndarray  # numpy is there from now on: Python folds with it, and no request waits for that
         self._folding: Folding | None = None  # of this process's slot
         self._taken: Claim | None = None  # a slot that is being moved into
         self._memory = memoryview(b"")

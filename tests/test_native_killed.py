@@ -6,6 +6,7 @@ import pytest
 
 from shmetrics import CustomMetrics, PerformanceMetrics, native
 from shmetrics.hub import View
+from shmetrics.records import between
 from shmetrics.slots import ERRORS
 from shmetrics.workers.http_metrics import source_class
 from tests.stepping import each_instruction
@@ -146,7 +147,7 @@ def test_a_batch_that_is_being_folded_is_seen_by_nobody(worker):
 
     def act():
         folding = worker.writer._folding
-        folding._add_rows(folding._copies[1], folding._rows_between(0, 20))
+        folding._add_rows(folding._copies[1], between(folding._ring, 0, 20))
 
     found, instructions = states(worker, lambda: worker.prepare(20), act, parts=["hot", "cells", "board", "folded"])
     assert found == [(20, *BEFORE[1:])]

@@ -1,26 +1,14 @@
-/* `folded` and `tails`, in C: records are added to an area, as long as all of them are valid; areas are looked at whether
-they can be right, and added to one another.
+/* `folded` and `tails`, in C: records are added to an area; areas are looked at whether they can be right, and added to one
+another.
 
 What numpy takes for it is mostly the way there: see docs/performance.md.
 */
 
-#include "writes.h"
-#include <math.h>
+#include "areas.h"
 
 static Name add_rows_slowly = {"_add_rows_slowly", NULL}, words_of_area = {"_words", NULL};
 
-/* From `layout`, `folded` and `sketch`, by `use_fold`. Words of an area, and what a measure's bits are at most. */
-static struct {
-    Py_ssize_t valid, invalid, errors, sum, min, max, sketch, second, requests, second_errors, latency_sum, latency_max;
-    Py_ssize_t seconds, buckets, end;
-    unsigned long long surely_valid, most_records;
-    double latest, largest_sum;
-    int shift;
-    Py_ssize_t cell_before;
-} at;
-static View lowest, upper; /* of `sketch.bucket_index`: the bucket of each cell's least value, and the bounds */
-
-enum { MEASURES = 5, RAW = 4, TOTAL = 4, MOST_RECORDS = 2048, MOST_RUNS = 300 };
+enum { MOST_RECORDS = 2048, MOST_RUNS = 300 };
 
 #define MOST_ERRORS ((uint64_t) 1 << 53) /* as `tails` has it */
 
@@ -33,83 +21,38 @@ typedef struct {
 /* What records add up to. */
 typedef struct {
     double sum[MEASURES], least[MEASURES], most[MEASURES];
-    Py_ssize_t records, runs;
+    Py_ssize_t records, invalid, runs;
     Run run[MOST_RUNS];
     uint16_t buckets[MEASURES * MOST_RECORDS];
 } Batch;
 
-static int is_told(void) { return memory_of(&lowest) != NULL && memory_of(&upper) != NULL; }
-
-static inline uint64_t bits_of(double value) {
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
+/* Whether a record counts as invalid for one of these, as `folded.is_valid` has it. */
+static int is_invalid(const double *values) {
+    for (int each = 0; each < RAW; each++)
+        if (!(values[each] >= 0.0 && values[each] < at.limit))
+            return 1;
+    return 0;
 }
 
-/* As `sketch.bucket_index`. */
-static inline Py_ssize_t bucket_of(double value) {
-    Py_ssize_t cell = (Py_ssize_t) (bits_of(value) >> at.shift) - at.cell_before, last = lowest.count - 1;
-    Py_ssize_t bucket = ((const Py_ssize_t *) lowest.start)[cell < 0 ? 0 : cell < last ? cell : last];
-    return bucket + (value > ((const double *) upper.start)[bucket]);
-}
-
-/* The buckets that a measure between these extremes can have been counted in, whatever the extremes are: none, where they
-cannot be right. */
-static Span span_between(double least, double most) {
-    if (!(least <= most))
-        return (Span) {0, 0};
-    /* A zero may be one below zero, whose bits are not those of the least then. */
-    return (Span) {least > 0.0 ? bucket_of(least) : 0, (most > 0.0 ? bucket_of(most) : 0) + 1};
-}
-
-Area whole_area(uint64_t *words) {
-    Area area = {words, 0, at.end, {0}, {{0, 0}}};
-    for (int each = 0; each < MEASURES; each++) {
-        area.start[each] = at.sketch + each * at.buckets;
-        area.span[each] = (Span) {0, at.buckets};
-    }
-    return area;
-}
-
-/* One whose sketches have only these buckets, in a row behind all else. */
-static Area area_of_spans(uint64_t *words, const Span *spans) {
-    Py_ssize_t skipped = MEASURES * at.buckets;
-    Area area = {words, skipped, at.end - skipped, {0}, {{0, 0}}};
-    for (int each = 0; each < MEASURES; each++) {
-        area.span[each] = spans[each];
-        area.start[each] = area.size - spans[each].first;
-        area.size += spans[each].end - spans[each].first;
-    }
-    return area;
-}
-
-Area packed_area(uint64_t *words) {
-    Span spans[MEASURES];
-    for (int each = 0; each < MEASURES; each++)
-        spans[each] = span_between(((double *) words)[at.min + each], ((double *) words)[at.max + each]);
-    return area_of_spans(words, spans);
-}
-
-int find_area(const Py_buffer *buffer, int is_packed, Area *area) {
-    Py_ssize_t words = buffer->len / (Py_ssize_t) sizeof(uint64_t);
-    if (!is_told() || at.end <= 0 || words < at.end - MEASURES * at.buckets || (uintptr_t) buffer->buf % sizeof(uint64_t) != 0)
-        return 0;
-    *area = is_packed ? packed_area(buffer->buf) : whole_area(buffer->buf);
-    return area->size == words;
-}
-
-/* Add up the records, nowhere but in `batch`; 0 if one may be invalid, or there are too many of them or of seconds. */
+/* Add up the records, nowhere but in `batch`; 0 if there are too many of them or of seconds, or one is not told at once. */
 static int add_up(Batch *batch, const Record *rows, Py_ssize_t count) {
     if (count > MOST_RECORDS)
         return 0;
     double end = -INFINITY; /* of the second that the last record was in; the first is in none that is known */
     uint16_t *buckets = batch->buckets;
     Run *run = batch->run - 1;
+    batch->records = batch->invalid = 0;
     for (const Record *row = rows; row < rows + count; row++) {
         double values[MEASURES] = {row->inference, row->batch, row->preprocessing, row->quantization};
-        if (bits_of(values[0]) > at.surely_valid || bits_of(values[1]) > at.surely_valid ||
-            bits_of(values[2]) > at.surely_valid || bits_of(values[3]) > at.surely_valid || row->errors >= MOST_ERRORS)
+        if (row->errors >= MOST_ERRORS)
             return 0;
+        if (bits_of(values[0]) > at.surely_valid || bits_of(values[1]) > at.surely_valid ||
+            bits_of(values[2]) > at.surely_valid || bits_of(values[3]) > at.surely_valid) {
+            if (!is_invalid(values))
+                return 0;
+            batch->invalid++;
+            continue;
+        }
         values[TOTAL] = values[0] + values[2] + values[3];
         if (!(row->time < end && row->time >= end - 1.0)) {
             if (!(row->time >= 0.0 && row->time < at.latest) || ++run == batch->run + MOST_RUNS)
@@ -121,7 +64,7 @@ static int add_up(Batch *batch, const Record *rows, Py_ssize_t count) {
         run->errors = row->errors;
         run->latency_sum += values[TOTAL];
         run->latency_max = values[TOTAL] > run->latency_max ? values[TOTAL] : run->latency_max;
-        if (row == rows)
+        if (batch->records++ == 0)
             for (int each = 0; each < MEASURES; each++) {
                 batch->sum[each] = 0.0;
                 batch->least[each] = batch->most[each] = values[each];
@@ -133,7 +76,6 @@ static int add_up(Batch *batch, const Record *rows, Py_ssize_t count) {
             *buckets++ = (uint16_t) bucket_of(values[each]);
         }
     }
-    batch->records = count;
     batch->runs = run + 1 - batch->run;
     return 1;
 }
@@ -160,10 +102,11 @@ static void add_run(const Area *area, const Run *run) {
 
 /* As `Folded._add_measures`, and the runs. */
 static void add_batch(const Area *area, const Batch *batch) {
-    if (batch->records == 0)
-        return;
     uint64_t *words = area->words;
     double *reals = (double *) words;
+    words[at.invalid] += (uint64_t) batch->invalid;
+    if (batch->records == 0)
+        return;
     const uint16_t *bucket = batch->buckets;
     for (Py_ssize_t row = 0; row < batch->records; row++)
         for (int each = 0; each < MEASURES; each++)
@@ -269,7 +212,7 @@ PyObject *pack_area(const uint64_t *words, uint64_t known, const Record *rows, P
     Py_ssize_t size = (Py_ssize_t) sizeof *words;
     uint64_t head[MOST_HEAD] = {0};
     Batch batch;
-    batch.records = batch.runs = 0;
+    batch.records = batch.invalid = batch.runs = 0;
     if (!is_told() || at.sketch > MOST_HEAD || (count > 0 && !add_up(&batch, rows, count)))
         return Py_NewRef(Py_None);
     if (known > 0)
@@ -452,24 +395,6 @@ static PyObject *add_areas(PyObject *Py_UNUSED(module), PyObject *args) {
     PyBuffer_Release(&areas);
     PyBuffer_Release(&merged);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-}
-
-PyObject *use_fold(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords) {
-    static char *names[] = {"valid",        "invalid",      "errors",        "sum",         "min",
-                            "max",          "sketch",       "second",        "requests",    "second_errors",
-                            "latency_sum",  "latency_max",  "seconds",       "buckets",     "end",
-                            "surely_valid", "most_records", "latest",        "largest_sum", "shift",
-                            "cell_before",  "lowest",       "upper",         NULL};
-    PyObject *cells, *bounds;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$nnnnnnnnnnnnnnnKKddinOO", names, &at.valid, &at.invalid,
-                                     &at.errors, &at.sum, &at.min, &at.max, &at.sketch, &at.second, &at.requests,
-                                     &at.second_errors, &at.latency_sum, &at.latency_max, &at.seconds, &at.buckets,
-                                     &at.end, &at.surely_valid, &at.most_records, &at.latest, &at.largest_sum,
-                                     &at.shift, &at.cell_before, &cells, &bounds))
-        return NULL;
-    view_set(&lowest, cells, 'l');
-    view_set(&upper, bounds, 'd');
-    Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {

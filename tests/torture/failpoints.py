@@ -56,7 +56,7 @@ STEPS = {
         "slots._lingers",
         "slots.column",
         "slots.owner_of",
-        "structs.Fields.clear",
+        "slots._new_owner",
         "slots._take",
         "slots.words_of",
         "locks.ByteLock.__init__",

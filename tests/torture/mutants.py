@@ -133,7 +133,7 @@ MUTANTS = {
         "a claim leaves the predecessor's folded area",
         slots,
         "_take",
-        (("folded[:] = 0", "pass"),),
+        (("folded[:] = no_folded", "pass"),),
     ),
     "inherited cells": Mutant(
         "a claim leaves the predecessor's custom metrics",
