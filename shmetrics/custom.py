@@ -3,7 +3,6 @@
 Definitions and series are the hub's: defined in any process at any time, seen by all. See docs/custom-metrics.md.
 """
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -190,6 +189,8 @@ class CustomMetrics:
         metric = self._book.find(name)
         if metric is None:
             known = [definition.name for definition in self._book.contents().metrics.values()]
+            import difflib  # noqa: PLC0415  for an error only
+
             close = difflib.get_close_matches(str(name), known, 1)
             raise ValueError(
                 f"no metric {name!r} is defined; "

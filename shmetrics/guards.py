@@ -10,7 +10,6 @@ would make a wait of 5 ms last that hour.
 """
 
 import os
-import secrets
 import stat
 import struct
 import time
@@ -114,7 +113,7 @@ def is_sound(contents: bytes) -> bool:
 @lru_cache(maxsize=1)
 def template() -> bytes:
     """The bytes of a fresh semaphore of value 1, as this system's C library makes them: found out once a process."""
-    name = f"{naming.segment_file('')}template.{os.getpid()}.{secrets.token_hex(8)}"
+    name = f"{naming.segment_file('')}template.{os.getpid()}.{os.urandom(8).hex()}"
     semaphore = posix_ipc.Semaphore("/" + name, posix_ipc.O_CREX, 0o600, 1)
     try:
         os.chmod(_path(name), 0o600)  # the umask took its share of the mode
@@ -213,7 +212,7 @@ class Fence:
     """
 
     def __init__(self) -> None:
-        name = f"{naming.segment_file('')}fence.{os.getpid()}.{secrets.token_hex(8)}"
+        name = f"{naming.segment_file('')}fence.{os.getpid()}.{os.urandom(8).hex()}"
         semaphore = posix_ipc.Semaphore("/" + name, posix_ipc.O_CREX, 0o600, 1)
         semaphore.unlink()  # nobody else needs it: only the mapping is used, and a fork may share it
         self._release = semaphore.release

@@ -6,7 +6,6 @@ A hub ``resnet`` of user 1000 is the file ``shmetrics.1000.resnet``; its semapho
 
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from typing import Final
 
@@ -38,7 +37,7 @@ def check_name(name: str) -> str:
 
 def private_name() -> str:
     """A name for a hub that nobody needs to know."""
-    return f"private-{os.getpid()}-{secrets.token_hex(4)}"
+    return f"private-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def arbiter_name() -> str:
@@ -49,7 +48,7 @@ def arbiter_name() -> str:
 def run_name(command: str) -> str:
     """A name for the hub of a command that the calling process runs, and that goes with it."""
     known_as = re.sub(r"[^a-z0-9_-]+", "-", os.path.basename(command).lower()).strip("-")[:24] or "command"
-    return f"run-{known_as}-{os.getpid()}-{secrets.token_hex(4)}"
+    return f"run-{known_as}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def owner_of(name: str) -> int | None:

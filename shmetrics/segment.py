@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import secrets
 import stat
 import sys
 import time
@@ -390,7 +389,7 @@ def _new_header(dims: Layout) -> bytearray:
     header["max_workers"] = dims.max_workers
     header["window_size"] = dims.window_size
     header["max_series"] = dims.max_series
-    header["instance"] = secrets.randbits(64)
+    header["instance"] = int.from_bytes(os.urandom(8), "little")
     header["boot"] = boot_id().encode()
     header["semaphore"] = guards.template()
     header["creator_pid"] = os.getpid()

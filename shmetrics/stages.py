@@ -8,7 +8,6 @@ are measures of the request's record. Further stages are declared, since an unkn
 wish, and go to a histogram.
 """
 
-import difflib
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -137,6 +136,8 @@ class Stages(dict[str, Stage]):
         if name in declared:
             return self._add(name)
         known = [*RECORDED, *declared]
+        import difflib  # noqa: PLC0415  for an error only
+
         close = difflib.get_close_matches(str(name), known, 1)
         raise ValueError(
             f"there is no stage {name!r}; there are {', '.join(known)}. "

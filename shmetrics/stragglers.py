@@ -10,8 +10,7 @@ fewer than LEAST_WORKERS workers with enough to go by are no fleet.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from statistics import median
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from shmetrics.arrays import np
@@ -30,6 +29,11 @@ RECENT: Final = 60.0
 """Seconds that traffic is compared over."""
 _TO_SIGMA: Final = 0.6745
 """MAD / sigma of a normal distribution: the third quartile of the standard one."""
+
+
+def median(values: Iterable[float]) -> float:
+    """The middle of some."""
+    return float(np.median([*values]))
 
 
 def modified_z(values: Sequence[float], noise: Sequence[float]) -> list[float]:

@@ -54,6 +54,16 @@ static int ends(Request *request, PyObject *message) {
            (request->first_byte == NULL || request->first_byte == Py_None);
 }
 
+/* Whether it is this text. The object that said it last is kept in its place: most applications say it with the same again. */
+static int is_known(PyObject **text, PyObject *said) {
+    if (said == *text)
+        return 1;
+    if (!is_same_text(said, *text))
+        return 0;
+    Py_SETREF(*text, Py_NewRef(said));
+    return 1;
+}
+
 /* 1: the message can go to the server; 0: that is left to Python; -1: it raised. */
 static int look_at(Bound *self, PyObject *message) {
     Request *request = (Request *) self->request;
@@ -61,9 +71,9 @@ static int look_at(Bound *self, PyObject *message) {
         return 0;
     PyObject *kind = PyDict_GetItemWithError(message, type);
     int is_plain = 0;
-    if (kind != NULL && is_same(kind, start))
+    if (kind != NULL && is_known(&start, kind))
         is_plain = begins(self, request, message);
-    else if (kind != NULL && is_same(kind, body) && ends(request, message)) {
+    else if (kind != NULL && is_known(&body, kind) && ends(request, message)) {
         PyObject *finished = finish(request, NULL, 0, NULL);
         is_plain = finished != NULL;
         Py_XDECREF(finished);

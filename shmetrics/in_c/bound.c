@@ -62,6 +62,9 @@ PyObject *bound(vectorcallfunc call, PyObject *function, PyObject *request, PyOb
 }
 
 PyObject *call_within(PyObject *function, PyObject *const *args, size_t count, PyObject *keywords) {
+    PyObject *inner = PyMethod_Check(function) ? PyMethod_GET_FUNCTION(function) : function;
+    if (PyFunction_Check(inner)) /* of Python's, which counts its calls itself */
+        return PyObject_Vectorcall(function, args, count, keywords);
     if (Py_EnterRecursiveCall(" between a server and its application"))
         return NULL;
     PyObject *result = PyObject_Vectorcall(function, args, count, keywords);
@@ -86,14 +89,23 @@ PyObject *call_bound(Bound *self, PyObject *const *args, size_t count, PyObject 
 LIFETIME(ahead, 3, NULL, 0)
 HOLDING(bound, 5, NULL, 0)
 
-/* One may be what another was made of, and so on: they are let go of one after the other, and not within each other. */
-static void bound_dealloc(PyObject *self) {
-    PyObject_GC_UnTrack(self);
-    Py_TRASHCAN_BEGIN(self, bound_dealloc)
+static void bound_end(PyObject *self) {
     if (((Bound *) self)->weak != NULL)
         PyObject_ClearWeakRefs(self);
     let_go(self, 5, NULL, 0);
     give_back(self, &spares);
+}
+
+/* One may be what another was made of, and so on: they are let go of one after the other, and not within each other. */
+static void bound_dealloc(PyObject *self) {
+    PyObject *channel = ((Bound *) self)->channel;
+    PyObject_GC_UnTrack(self);
+    if (channel == NULL || Py_REFCNT(channel) > 1) { /* it does not go with this one */
+        bound_end(self);
+        return;
+    }
+    Py_TRASHCAN_BEGIN(self, bound_dealloc)
+    bound_end(self);
     Py_TRASHCAN_END
 }
 

@@ -58,6 +58,11 @@ void let_go(PyObject *self, int objects, View *views, int count) {
         view_set(views, NULL, '\0');
 }
 
+int is_same_text(PyObject *text, PyObject *other) {
+    return is_ascii(text) && is_ascii(other) && PyUnicode_GET_LENGTH(text) == PyUnicode_GET_LENGTH(other) &&
+           memcmp(PyUnicode_DATA(text), PyUnicode_DATA(other), PyUnicode_GET_LENGTH(text)) == 0;
+}
+
 PyObject *make(PyTypeObject *type, Spares *spares) {
     if (!spares->count)
         return type->tp_alloc(type, 0);
@@ -69,7 +74,8 @@ PyObject *make(PyTypeObject *type, Spares *spares) {
 
 void give_back(PyObject *object, Spares *spares) {
     PyTypeObject *type = Py_TYPE(object);
-    if (spares->count < MOST_SPARE && !PyObject_GC_IsFinalized(object)) { /* or the next would not be finalized */
+    /* One that was finalized is not used again, or the next would not be. */
+    if (spares->count < MOST_SPARE && (type->tp_finalize == NULL || !PyObject_GC_IsFinalized(object))) {
         spares->objects[spares->count++] = object;
         return;
     }

@@ -3,11 +3,13 @@
 #include "writes.h"
 
 PyTypeObject *WriterType;
+static PyTypeObject *DequeType; /* collections.deque, of which it counts as a list does: see its `deque_len` */
 static Name record_slowly = {"_record_slowly", NULL}, add_slowly = {"_add_slowly", NULL},
             complete_slowly = {"_complete_slowly", NULL}, perform_pending = {"perform_pending", NULL};
 
 PyObject *end_write(Writer *self) {
-    Py_ssize_t waiting = self->pending == NULL ? 0 : PyObject_Size(self->pending);
+    PyObject *pending = self->pending;
+    Py_ssize_t waiting = pending == NULL ? 0 : Py_IS_TYPE(pending, DequeType) ? Py_SIZE(pending) : PyObject_Size(pending);
     if (waiting > 0)
         return slowly(self, &perform_pending, NULL, 0, NULL);
     if (waiting < 0)
@@ -170,6 +172,11 @@ static PyType_Slot slots[] = {
 };
 
 int add_writer(PyObject *module) {
+    PyObject *collections = PyImport_ImportModule("collections");
+    DequeType = collections == NULL ? NULL : (PyTypeObject *) PyObject_GetAttrString(collections, "deque");
+    Py_XDECREF(collections);
+    if (DequeType == NULL)
+        return -1;
     WriterType = add_type(module, "shmetrics._native.Writer", sizeof(Writer), NULL, slots);
     return WriterType == NULL ? -1 : 0;
 }

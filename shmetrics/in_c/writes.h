@@ -86,9 +86,11 @@ void let_go(PyObject *self, int objects, View *views, int count);
      NAME "($self, " PARAMETERS ")\n--\n\n" DOC}
 #define OBJECT(NAME, TYPE, FIELD) {NAME, T_OBJECT_EX, offsetof(TYPE, FIELD), 0, NULL}
 
-/* As PyObject_TypeCheck. What is used is of a class that is next to C's, which a call and a look at its bases are saved for. */
+/* As PyObject_TypeCheck. What is used is of a class that is next to C's, or to one that is next to that, which a call and a
+look at its bases are saved for. */
 static inline int is_of(PyObject *object, PyTypeObject *type) {
-    return Py_TYPE(object)->tp_base == type || PyObject_TypeCheck(object, type);
+    PyTypeObject *base = Py_TYPE(object)->tp_base;
+    return base == type || (base != NULL && base->tp_base == type) || PyObject_TypeCheck(object, type);
 }
 
 /* What a bound method of C's is bound to, if it is that very function, of an object of that type; NULL otherwise. */
@@ -127,11 +129,11 @@ static inline int is_empty(PyObject *text) {
     return text != NULL && PyUnicode_CheckExact(text) && PyUnicode_GET_LENGTH(text) == 0;
 }
 
+/* Whether both are the same ASCII text. */
+int is_same_text(PyObject *text, PyObject *other);
+
 /* Whether both are the same object, or the same ASCII text. */
-static inline int is_same(PyObject *text, PyObject *other) {
-    return text == other || (is_ascii(text) && is_ascii(other) && PyUnicode_GET_LENGTH(text) == PyUnicode_GET_LENGTH(other) &&
-                             memcmp(PyUnicode_DATA(text), PyUnicode_DATA(other), PyUnicode_GET_LENGTH(text)) == 0);
-}
+static inline int is_same(PyObject *text, PyObject *other) { return text == other || is_same_text(text, other); }
 
 /* Where an interned text is kept, and what it says. */
 typedef struct {
