@@ -1,6 +1,6 @@
 """numpy, which is imported when it is first needed.
 
-A worker that records, in C, never needs it: that is 12 MiB less for each, a tenth of a second less until it serves, and
+A worker that records, in C, never needs it: that is 14 MB less for each, a tenth of a second less until it serves, and
 no OpenBLAS. What comes with that makes each ``printf`` and ``malloc`` of a process slower, also where nothing calls it.
 """
 
