@@ -78,6 +78,10 @@ static PyObject *ahead_get(Middleware *self, void *Py_UNUSED(name)) {
 }
 
 static int ahead_set(Middleware *self, PyObject *value, void *Py_UNUSED(name)) {
+    if (value == NULL && self->ahead == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_ahead");
+        return -1;
+    }
     self->call = value != NULL && is_ahead(value) && ((Ahead *) value)->whole != NULL ? call : NULL;
     Py_XSETREF(self->ahead, Py_XNewRef(value));
     return 0;
