@@ -161,12 +161,14 @@ def claim(
     ``patience``: seconds to wait for REGISTRY at most. ``unplaced``: the words of the owner's private slot; its records
     are counted as dropped when there is no slot. Raises RegistryBusyError or NoFreeSlotError.
     """
+    if FREE not in column(segment, STATE) and not _are_alive(segment, _claimed(segment)):
+        arrays.can_be_had()  # which reaping needs: now, and not while others wait for REGISTRY
     with ByteLock(segment.descriptor, REGISTRY) as registry:
         if not registry.acquire(patience, clock, sleep):
             raise RegistryBusyError
         obituaries.begin_to_watch_oom_kills(segment)
         taken = _lock_free_slot(segment, clock())
-        if taken is None and arrays.can_be_had() and _reap_dead(segment, clock()):
+        if taken is None and _reap_dead(segment, clock()):
             taken = _lock_free_slot(segment, clock())
         if taken is None:
             if unplaced is not None:
@@ -301,6 +303,10 @@ def is_alive(segment: Segment, slot: int) -> bool:
     return is_locked(segment.descriptor, slot_byte(slot))
 
 
+def _are_alive(segment: Segment, claimed: list[int]) -> bool:
+    return all(is_alive(segment, slot) for slot in claimed)
+
+
 def reap(
     segment: Segment,
     *,
@@ -313,7 +319,7 @@ def reap(
     Cheap when nobody died: one system call for each claimed slot. When another process holds REGISTRY for longer than
     `patience`, or no descriptors are left to lock with or to import numpy, the dead wait for the next call.
     """
-    if all(is_alive(segment, slot) for slot in _claimed(segment)) or not arrays.can_be_had():
+    if _are_alive(segment, _claimed(segment)) or not arrays.can_be_had():
         return 0
     try:
         with ByteLock(segment.descriptor, REGISTRY) as registry:
@@ -327,7 +333,8 @@ def _reap_dead(segment: Segment, now: float) -> int:
     reaped = 0
     for slot in _claimed(segment):
         with ByteLock(segment.descriptor, slot_byte(slot)) as alive:
-            if alive.try_acquire():  # nobody owns it, and nobody can while we hold this and REGISTRY
+            # Nobody owns it, and nobody can while we hold this and REGISTRY.
+            if alive.try_acquire() and arrays.can_be_had():
                 _retire(segment, slot, now)
                 reaped += 1
     return reaped

@@ -56,11 +56,82 @@ with PerformanceMetrics() as metrics:
     assert "numpy" in sys.modules
 """
 
+NO_FILES = """
+import resource
+from shmetrics import PerformanceMetrics, arrays, hub, segment, slots
+
+name = f"no-files-{os.getpid()}"
+with PerformanceMetrics(name=name) as metrics:
+    mapped = segment.attach(name, writable=True)
+    pid = os.fork()
+    if not pid:
+        metrics.update_inference(0.1)
+        os._exit(os.kill(os.getpid(), 9))
+    os.waitpid(pid, 0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    taken = []
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    assert not arrays.can_be_had()
+    assert slots.reap(mapped) == 0
+    assert "numpy" not in sys.modules
+    for descriptor in taken:
+        os.close(descriptor)
+    assert slots.reap(mapped) == 1
+hub.remove(name, force=True)
+"""
+FORKED = """
+import importlib.util, types
+from shmetrics import PerformanceMetrics, arrays
+
+with PerformanceMetrics(max_workers=1) as metrics:
+    pid = os.fork()
+    if not pid:
+        metrics.update_inference(0.1)
+        os._exit(os.kill(os.getpid(), 9))
+    os.waitpid(pid, 0)  # the hub is full of the dead
+    begun, stay = threading.Event(), threading.Event()
+
+    class Slow:
+        def find_spec(self, name, path=None, target=None):
+            return importlib.util.spec_from_loader(name, self) if name == "numpy" else None
+
+        def create_module(self, spec):
+            return None
+
+        def exec_module(self, module):
+            begun.set()
+            stay.wait()
+
+    sys.meta_path.insert(0, Slow())
+    thread = threading.Thread(target=lambda: __import__("numpy"))  # the application's own import, not ours
+    thread.start()
+    begun.wait()
+    pid = os.fork()
+    if not pid:
+        metrics.update_inference(0.2)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    sys.meta_path.pop(0)
+    stay.set()
+    thread.join()
+    del sys.modules["numpy"]
+    assert arrays.can_be_had()
+"""
+
 
 def run(code, way):
     """What a fresh process says when it fails."""
     done = subprocess.run(
-        [sys.executable, "-c", BEGIN + code], capture_output=True, text=True, env={native.VARIABLE: way}, check=False
+        [sys.executable, "-c", BEGIN + code],
+        capture_output=True,
+        text=True,
+        env={native.VARIABLE: way},
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -72,6 +143,14 @@ def test_a_worker_that_records_never_imports_numpy():
 
 def test_where_python_folds_numpy_is_there_before_the_first_request_that_folds():
     run(ALONE, "0")
+
+
+def test_where_it_cannot_be_opened_the_dead_wait_and_nothing_raises():
+    run(NO_FILES, "1")
+
+
+def test_a_child_that_was_forked_while_a_thread_imported_it_records_and_never_waits():
+    run(FORKED, "1")
 
 
 def test_what_is_asked_for_is_numpys_and_found_at_once_the_second_time():

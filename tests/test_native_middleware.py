@@ -1,4 +1,4 @@
-"""Both middlewares are called by C as their class says: with other arguments, other classes and other states by Python."""
+"""Both middlewares are called by C as their class says: other arguments, classes and states are left to Python."""
 
 import asyncio
 import copy
@@ -113,6 +113,41 @@ def test_a_class_whose_call_was_changed_is_called_by_that(kind, metrics):
         assert serve(middleware)
 
     in_forked_child(change)
+
+
+def test_a_class_without_a_call_is_not_callable(kind, metrics):
+    made_by, app, _ = kind
+    middleware = made_by(app, metrics)
+
+    def take_away():
+        del made_by.__call__
+        with pytest.raises(TypeError, match="object is not callable"):
+            middleware({}, None)
+
+    in_forked_child(take_away)
+
+
+def test_what_is_ahead_of_one_that_is_gone_serves_no_other_thing(kind, metrics):
+    """At whose address there may be an object of any class."""
+
+    class Other:
+        __slots__ = ("__dict__", "__weakref__", "a", "b", "c")
+
+    made_by, app, serve = kind
+    for _ in range(50):
+        middleware = made_by(app, metrics)
+        assert [serve(middleware) for _ in range(3)] == [True] * 3
+        ahead, address = middleware._ahead, id(middleware)
+        del middleware
+        gc.collect()
+        others = [Other() for _ in range(100)]
+        for other in others:
+            if id(other) == address:
+                other.a = other.b = other.c = 12345
+                args = ({"type": "http", "method": "GET", "path": "/"}, None)
+                with pytest.raises((AttributeError, TypeError)):
+                    ahead(other, *args, *([None] if made_by is asgi.MetricsMiddleware else []))
+                return
 
 
 def test_a_copy_serves_and_counts_in_the_same_hub(kind, metrics):

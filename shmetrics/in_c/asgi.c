@@ -135,7 +135,7 @@ int begin_measured(Ahead *self, PyObject *const *args, Begun *begun) {
 static PyObject *begin(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
     Ahead *self = (Ahead *) object;
     Begun begun;
-    if (PyVectorcall_NARGS(count) != 4 || keywords != NULL)
+    if (PyVectorcall_NARGS(count) != 4 || keywords != NULL || !is_middleware(args[0]))
         return PyObject_Vectorcall(self->function, args, count, keywords);
     int is_begun = begin_measured(self, args, &begun);
     if (is_begun <= 0)

@@ -10,7 +10,7 @@ application is; and what has another, a subclass or the class itself after it wa
 static PyTypeObject *MiddlewareType;
 static PyObject *call_name; /* "__call__" */
 
-int is_middleware(PyObject *object) { return PyObject_TypeCheck(object, MiddlewareType); }
+int is_middleware(PyObject *object) { return is_of(object, MiddlewareType); }
 
 PyObject *app_of(PyObject *middleware) {
     PyObject *app = ((Middleware *) middleware)->app;
@@ -49,6 +49,10 @@ static PyObject *call_by_tuple(PyObject *object, PyObject *args, PyObject *keywo
 
 /* As CPython calls what has no vectorcall. */
 static PyObject *call_by_type(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    if (Py_TYPE(object)->tp_call == NULL) { /* somebody took it from the class */
+        PyErr_Format(PyExc_TypeError, "'%.200s' object is not callable", Py_TYPE(object)->tp_name);
+        return NULL;
+    }
     PyObject *tuple = PyTuple_New(count), *keywords = names == NULL ? NULL : PyDict_New(), *result = NULL;
     int is_made = tuple != NULL && (names == NULL || keywords != NULL);
     for (Py_ssize_t each = 0; is_made && each < count; each++)

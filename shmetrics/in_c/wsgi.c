@@ -104,7 +104,7 @@ static PyObject *end(PyObject *request, PyObject *environ, PyObject *body) {
 static PyObject *serve_request(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
     Ahead *self = (Ahead *) object;
     PyObject *said[2] = {NULL, NULL}, *request = NULL, *by = NULL, *body = NULL, *result = NULL;
-    if (!is_for_c(self, args, PyVectorcall_NARGS(count) == 3 && keywords == NULL) ||
+    if (!is_for_c(self, args, PyVectorcall_NARGS(count) == 3 && keywords == NULL && is_middleware(args[0])) ||
         fact(self, args[0], first, Py_False, Py_False) == NULL ||
         PyDict_Contains(args[1], key) != 0)
         goto slowly;

@@ -198,6 +198,7 @@ STEPS = {
         "slots.reap",
         "slots._reap_dead",
         "slots._claimed",
+        "slots._are_alive",
         "slots._retire",
         "slots._leavings",
         "slots.read_hot",
