@@ -170,7 +170,7 @@ def _sizes(target: Segment, _fleet: Snapshot) -> Iterator[Finding]:
 def _pool(_target: Segment, fleet: Snapshot) -> Iterator[Finding]:
     """Slots against workers."""
     health = fleet.health
-    text = f"{health.slots_live} of {health.slots_total} slots have a live worker, {health.slots_dead} a dead one"
+    text = f"{health.slots_live} of {health.slots_total} slots have a live worker, {health.slots_dead} one that ended"
     fill = health.slots_live / health.slots_total
     if fill >= _NEARLY_FULL:
         text += "; the next worker may find none and drop its records: plan a larger max_workers"
@@ -184,7 +184,7 @@ def _aggregator(target: Segment, fleet: Snapshot) -> Iterator[Finding]:
         text = "an aggregator leads"
     elif fleet.health.slots_dead:
         text = (
-            f"no aggregator, so that dead workers keep their slots until new ones need them, which loses nothing "
+            f"no aggregator, so that workers that ended keep their slots until new ones need them, which loses nothing "
             f"(`shmetrics serve {fleet.name}` frees them at once)"
         )
     else:

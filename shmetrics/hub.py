@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property
 from types import TracebackType
 from typing import Any, Final
 
@@ -40,13 +39,19 @@ class View:
     ) -> None:
         self._segment: Segment | None = segment
         self._clock, self._sleep = clock, sleep
+        self._made_reader: Reader | None = None
         self._resources = Resources()
         self._last: Snapshot | None = None
 
-    @cached_property
+    @property
     def _reader(self) -> Reader:
-        """Made when somebody reads: a worker that only records needs none."""
-        return Reader(self.segment, clock=self._clock, sleep=self._sleep)
+        """Made when somebody reads: a worker that only records needs none.
+
+        (By no ``cached_property``: before 3.12 that has a lock, which a child of fork would find held for ever.)
+        """
+        if self._made_reader is None:
+            self._made_reader = Reader(self.segment, clock=self._clock, sleep=self._sleep)
+        return self._made_reader
 
     @property
     def segment(self) -> Segment:

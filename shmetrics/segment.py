@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from shmetrics import forks, guards, layout, naming
@@ -72,6 +71,7 @@ class Segment:
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self.memory = mmap.mmap(descriptor, dims.size, mmap.MAP_SHARED, protection)
         self.header = Fields(HEADER, self.memory)
+        self._index: memoryview[int] = memoryview(self.memory)[_RETIRED_INDEX : _RETIRED_INDEX + 8].cast("Q")
         self.instance: int = self.header["instance"]
         self.fresh_semaphore: bytes = self.header["semaphore"]
         self.known = Contents.blank(dims.max_series, dims.cells)
@@ -85,12 +85,12 @@ class Segment:
             forks.register(self)
         self._descriptor = descriptor  # last: until here the caller is the one to close it
 
-    @cached_property
+    @property
     def raw(self) -> NDArray[np.uint8]:
         """All bytes, as an array."""
         return np.frombuffer(self.memory, np.uint8)
 
-    @cached_property
+    @property
     def slots(self) -> NDArray[np.void]:
         """The slots, as an array: shape (max_workers,), of ``Layout.slot``."""
         dims = self.layout
@@ -132,8 +132,7 @@ class Segment:
     @property
     def retired_index(self) -> int:
         """How many reaps there were; its lowest bit names the good retired copy."""
-        index: int = self.header["retired_index"]
-        return index
+        return self._index[0]
 
     def retired(self, index: int) -> NDArray[np.void]:
         """The retired copy that is good while `retired_index` is `index`: zero-dimensional, shared memory."""
@@ -152,7 +151,7 @@ class Segment:
     def flip_retired(self, index: int) -> None:
         """Make the other retired copy the good one, in a single 8-byte store. The caller holds REGISTRY."""
         self.fence()
-        memoryview(self.memory)[_RETIRED_INDEX : _RETIRED_INDEX + 8].cast("Q")[0] = index % 2**64
+        self._index[0] = index % 2**64
         self.fence()
 
     def slot_offset(self, slot: int) -> int:

@@ -6,7 +6,6 @@ numpy takes a `Struct` wherever it takes a dtype. What reads or stores single fi
 from __future__ import annotations
 
 import sys
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from shmetrics.arrays import np
@@ -37,6 +36,7 @@ class Struct:
     def __init__(self, *fields: Field, align: int = 8, multiple_of: int = 8) -> None:
         self.formats: dict[str, tuple[Format, Shape]] = {}
         self.offsets: dict[str, int] = {}
+        self._dtype: np.dtype[np.void] | None = None
         end = 0
         for name, form, *shape in fields:
             self.formats[name] = form, shape[0] if shape else ()
@@ -57,15 +57,20 @@ class Struct:
             size *= length
         return size
 
-    @cached_property
+    @property
     def dtype(self) -> np.dtype[np.void]:
-        """numpy's: by this attribute it takes a struct for a dtype."""
-        forms = [(form.dtype if isinstance(form, Struct) else form, shape) for form, shape in self.formats.values()]
-        return np.dtype(
-            {"names": self.names, "formats": forms, "offsets": [*self.offsets.values()], "itemsize": self.itemsize}
-        )
+        """numpy's: by this attribute it takes a struct for a dtype.
 
-    @cached_property
+        (Kept by no ``cached_property``: before 3.12 that has a lock, which a child of fork would find held for ever.)
+        """
+        if self._dtype is None:
+            forms = [(form.dtype if isinstance(form, Struct) else form, shape) for form, shape in self.formats.values()]
+            offsets = [*self.offsets.values()]
+            described: Any = {"names": self.names, "formats": forms, "offsets": offsets, "itemsize": self.itemsize}
+            self._dtype = np.dtype(described)
+        return self._dtype
+
+    @property
     def description(self) -> str:
         """A text that two structs share only when every name, format, shape and offset in them is the same."""
         inner = ",".join(f"{name}@{self.offsets[name]}:{_described(*self.formats[name])}" for name in self.formats)

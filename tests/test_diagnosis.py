@@ -35,7 +35,7 @@ def test_a_healthy_hub_has_nothing_but_its_sizes_told(hub_name):
         assert found(hub_name) == []
         sizes, pool, leads = found(hub_name, "ok")
     assert "max_workers=2" in sizes
-    assert "1 of 2 slots have a live worker, 0 a dead one" in pool
+    assert "1 of 2 slots have a live worker, 0 one that ended" in pool
     assert leads == "an aggregator leads"
 
 
@@ -68,7 +68,7 @@ def test_the_dead_without_an_aggregator_are_told_and_are_nothing_to_worry_about(
     target = make_segment()
     with Child(lambda: record_in(target)) as child:
         child.kill()
-        wait_until(lambda: any("so that dead workers keep their slots" in text for text in found(hub_name, "ok")))
+        wait_until(lambda: any("so that workers that ended keep their slots" in text for text in found(hub_name, "ok")))
         assert found(hub_name) == []
 
 

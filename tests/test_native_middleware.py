@@ -8,6 +8,7 @@ import pytest
 
 from shmetrics import PerformanceMetrics, native
 from shmetrics.workers import asgi, wsgi
+from shmetrics.workers.http_metrics import HttpMiddleware
 from tests.processes import in_forked_child
 
 pytestmark = pytest.mark.skipif(not native.IS_BUILT, reason="there is no compiler here")
@@ -202,7 +203,7 @@ def test_what_one_holds_goes_with_it(kind, metrics):
     assert not any(id(each) in known and type(each) is Application for each in gc.get_objects())
 
 
-@pytest.mark.parametrize("wrong", [None, 3, int, object, native.Middleware, type("Other", (), {})])
+@pytest.mark.parametrize("wrong", [None, 3, int, object, native.Middleware, type("Other", (), {}), HttpMiddleware])
 def test_only_a_class_of_middlewares_is_called_by_c(wrong):
     with pytest.raises(ImportError, match="wanted a class of middlewares"):
         native.tell("call_directly", wrong)

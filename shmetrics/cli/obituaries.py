@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
     """Print them, the newest last."""
     with Hub.attach(hub_name(options)) as hub:
         snapshot = hub.snapshot()
-    found, unwritten = snapshot.obituaries, snapshot.health.slots_dead
+    found = snapshot.obituaries
+    unwritten = sum(not worker.alive and worker.ended_at is None for worker in snapshot.workers)  # nobody gave those up
     if options.json:
         print(json.dumps([each.as_json() for each in found], indent=2))
         return 0

@@ -139,6 +139,10 @@ static int add_array(uint64_t *words, PyObject *array, Batch *batch) {
             done = add_up(batch, (const Record *) rows.buf + from, count - from < MOST_RECORDS ? count - from : MOST_RECORDS);
             if (done && adds)
                 add_batch(&area, batch);
+            else if (adds && from > 0) { /* somebody has stored there meanwhile: what was added is not added again */
+                done = 1;
+                break;
+            }
         }
     PyBuffer_Release(&rows);
     return done;

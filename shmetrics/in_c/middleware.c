@@ -94,8 +94,9 @@ static int ahead_set(Middleware *self, PyObject *value, void *Py_UNUSED(name)) {
 /* Have objects of this very class called by C. */
 PyObject *call_directly(PyObject *Py_UNUSED(module), PyObject *object) {
     PyTypeObject *type = (PyTypeObject *) object;
-    if (!PyType_Check(object) || !PyType_IsSubtype(type, MiddlewareType) || type == MiddlewareType) {
-        PyErr_Format(PyExc_TypeError, "wanted a class of middlewares, not %R", object);
+    if (!PyType_Check(object) || !PyType_IsSubtype(type, MiddlewareType) || type == MiddlewareType ||
+        PyDict_Contains(type->tp_dict, call_name) <= 0) {
+        PyErr_Format(PyExc_TypeError, "wanted a class of middlewares with a call, not %R", object);
         return NULL;
     }
     type->tp_call = call_by_tuple;

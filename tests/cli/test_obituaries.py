@@ -4,9 +4,10 @@ import os
 
 import pytest
 
-from shmetrics import segment, slots
+from shmetrics import Hub, PerformanceMetrics, segment, slots
 from shmetrics.cli import main
 from tests.cli import run, run_on_terminal, strict_json, until, writing_to
+from tests.processes import in_forked_child
 from tests.test_forks import Child
 from tests.test_obituaries import serve
 
@@ -40,6 +41,18 @@ def test_each_is_a_line_with_what_it_was_serving_the_newest_last(hub, capsys):
 
 
 def test_a_hub_without_any_says_so(hub, capsys):
+    assert main(["obituaries", hub]) == 0
+    assert capsys.readouterr().out == f"no worker of hub {hub!r} has died without giving its slot up\n"
+
+
+def test_a_worker_that_gave_its_slot_up_wants_no_obituary(hub, capsys):
+    def work():
+        with PerformanceMetrics(name=hub, max_workers=4, max_series=16) as metrics:
+            metrics.update_inference(0.1)
+
+    in_forked_child(work)
+    with Hub.attach(hub) as reading:
+        assert reading.snapshot().health.slots_dead == 1
     assert main(["obituaries", hub]) == 0
     assert capsys.readouterr().out == f"no worker of hub {hub!r} has died without giving its slot up\n"
 

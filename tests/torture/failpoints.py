@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from operator import attrgetter
 
 STEPS = {
@@ -248,9 +248,7 @@ def code_of(name):
     """The code of a function of shmetrics as it is now, mutants included: ``"slots._take"``."""
     module, _, path = name.partition(".")
     found = attrgetter(path)(importlib.import_module(f"shmetrics.{module}"))
-    if isinstance(found, property | cached_property):
-        found = found.fget if isinstance(found, property) else found.func
-    return inspect.unwrap(found).__code__
+    return inspect.unwrap(found.fget if isinstance(found, property) else found).__code__
 
 
 def _lines(code):
