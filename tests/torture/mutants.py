@@ -151,7 +151,7 @@ MUTANTS = {
         "a slot is reaped without its liveness lock",
         slots,
         "_reap_dead",
-        (("if alive.try_acquire():", "if alive.try_acquire() or True:"),),
+        (("if alive.try_acquire() and arrays.can_be_had():", "if alive.try_acquire() or True:"),),
     ),
     "reap without the registry": Mutant(
         "two processes reap at once",
