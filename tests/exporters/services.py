@@ -1,6 +1,6 @@
 """Real services that tests start on loopback: Debian's Prometheus with promtool, and its Alertmanager with amtool.
 
-`program` finds a browser as well (tests/browsers.py).
+`program` finds a browser as well (tests/browsers.py), and Redis (tests/celeries.py).
 
 Where one is not installed its tests are skipped, which says how to get it; with SHMETRICS_TEST_SERVICES=require, as in
 CI, they fail.
@@ -30,6 +30,7 @@ _PACKAGES = {
     "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
     "chromium": "chromium",
+    "redis-server": "redis-server",
 }
 
 _CONFIG = """
