@@ -74,9 +74,10 @@ class Attachment:
             self._listener.start()
 
     def hold(self) -> None:
-        """Keep the slot until this process is dead, whoever releases what."""
+        """Keep the slot until this process is dead, whoever releases what, and on it what is in flight now."""
         self._users += 1
         self._held = True
+        self.writer.freeze_board()
 
     def release(self, private_to: int | None) -> None:
         """One user less; the last gives up the slot. A private hub goes with the process that created it."""

@@ -68,7 +68,7 @@ def diagnose_hub(name: str, *, stuck_after: float = STUCK_AFTER) -> Iterator[Fin
         counted = [worker for worker in fleet.workers if worker.counted]
         usages = {worker.slot: usage for worker, usage in zip(counted, Resources().usages(counted), strict=True)}
         found = [finding for rule in HUB_RULES for finding in rule(target, fleet)]
-        for finding in (*found, *find(Evidence(fleet, usages, stuck_after))):
+        for finding in (*found, *find(Evidence(fleet, usages, stuck_after, view.has_aggregator))):
             yield replace(finding, subject=subject)
     finally:
         view.close()

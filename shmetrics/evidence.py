@@ -38,6 +38,8 @@ class Evidence:
     fleet: Snapshot
     usages: Mapping[int, Usage] = field(default_factory=dict)
     stuck_after: float = STUCK_AFTER
+    has_aggregator: bool = False
+    """Whether some process reaps the dead at once."""
 
     @property
     def live(self) -> list[WorkerSnapshot]:

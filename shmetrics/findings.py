@@ -10,7 +10,7 @@ from typing import Final
 from shmetrics import stragglers
 from shmetrics.evidence import Evidence, Finding, Rule, about
 from shmetrics.obituary import Obituary, sentence, way
-from shmetrics.texts import duration
+from shmetrics.texts import counted, duration
 
 
 def find(evidence: Evidence) -> list[Finding]:
@@ -58,6 +58,7 @@ def _stopped(evidence: Evidence) -> Iterator[Finding]:
 RECENT_DEATH: Final = 300.0
 """Seconds for which a death is news."""
 _DEATHS_SHOWN: Final = 3
+_REQUESTS_SHOWN: Final = 3
 
 
 def _dead(evidence: Evidence) -> Iterator[Finding]:
@@ -77,6 +78,23 @@ def _dead(evidence: Evidence) -> Iterator[Finding]:
     if len(recent) > _DEATHS_SHOWN:
         text = f"{len(recent)} workers died in the last {duration(RECENT_DEATH)}; {_ways(recent)}"
         yield Finding("many_deaths", "problem", text, value=len(recent), threshold=_DEATHS_SHOWN)
+
+
+def _lost(evidence: Evidence) -> Iterator[Finding]:
+    """Workers that are gone over their requests, while nobody is there to write their obituaries."""
+    fleet = evidence.fleet
+    if evidence.has_aggregator:
+        return  # it is about to
+    for worker in fleet.workers:
+        if not worker.alive and worker.ended_at is None and worker.in_flight_count:
+            silent = fleet.taken_at - worker.last_seen
+            labels = ", ".join(request.label or "one" for request in worker.in_flight[:_REQUESTS_SHOWN])
+            count = worker.in_flight_count
+            text = (
+                f"is gone, with {counted(count, 'request')} in flight{labels and f' ({labels})'}; it was last seen "
+                f"{duration(silent)} ago; `shmetrics serve {fleet.name}` writes its obituary and frees its slot"
+            )
+            yield about(worker, "lost_worker", "problem", text, value=count, threshold=1)
 
 
 def _ways(obituaries: Sequence[Obituary]) -> str:
@@ -154,6 +172,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _stuck,
     _stopped,
     _dead,
+    _lost,
     *stragglers.RULES,
     _dropped,
     _invalid,

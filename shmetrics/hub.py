@@ -89,8 +89,14 @@ class View:
         for row, usage in zip(figures["workers"], usages, strict=True):
             row.update(usage._asdict())
         by_slot = {worker.slot: usage for worker, usage in zip(counted, usages, strict=True)}
-        figures["findings"] = [asdict(finding) for finding in find(Evidence(fleet, by_slot, stuck_after))]
+        evidence = Evidence(fleet, by_slot, stuck_after, self.has_aggregator)
+        figures["findings"] = [asdict(finding) for finding in find(evidence)]
         return figures
+
+    @property
+    def has_aggregator(self) -> bool:
+        """Whether some process holds ROLE."""
+        return is_locked(self.segment.descriptor, ROLE)
 
     def close(self) -> None:
         """Let the mapping go."""
@@ -163,7 +169,7 @@ class Hub:
     @property
     def has_aggregator(self) -> bool:
         """Whether some process holds ROLE."""
-        return is_locked(self._view.segment.descriptor, ROLE)
+        return self._view.has_aggregator
 
     def close(self) -> None:
         """Let the mapping go; reading then raises HubClosedError."""

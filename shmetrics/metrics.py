@@ -450,11 +450,21 @@ def claim_all() -> bool:
 
 
 def hold_all() -> None:
-    """Keep this process's slots until it is dead, whoever closes what. For wrappers of servers, when its end is no
-    orderly one though it ends by itself.
+    """Keep this process's slots until it is dead, whoever closes what, and on their boards what is in flight now.
+
+    For wrappers of servers, when its end is no orderly one though it ends by itself.
     """
     for attachment in list(Attachment.open.values()):
         attachment.hold()
+
+
+def expect_end_all(expected: bool) -> None:
+    """Say that this process, however it will end, ends in order: its death is no news. Or that it goes on after all.
+
+    For wrappers of servers that end a worker by a signal when it has shut down.
+    """
+    for attachment in list(Attachment.open.values()):
+        attachment.writer.expect_end(expected)
 
 
 def close_all() -> None:

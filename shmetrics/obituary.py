@@ -16,7 +16,7 @@ from typing import Any, Final
 from shmetrics.board import RequestInFlight
 from shmetrics.folded import Rows
 from shmetrics.layout import OBITUARY
-from shmetrics.texts import duration, printable
+from shmetrics.texts import counted, duration, printable
 
 RECORDS: Final = 8
 """The last records of a worker that its obituary keeps."""
@@ -222,7 +222,7 @@ def way(obituary: Obituary) -> str:
 def work(obituary: Obituary) -> str:
     """What it was serving: "1 request: GET /predict for 3.2 s"."""
     count, shown = obituary.in_flight, obituary.requests_in_flight[:_SHOWN]
-    text = f"{count:,} request{'' if count == 1 else 's'}"
+    text = counted(count, "request")
     if not shown:
         return text
     more = ", ..." if count > len(shown) else ""
@@ -232,5 +232,7 @@ def work(obituary: Obituary) -> str:
 def sentence(obituary: Obituary, now: float) -> str:
     """Who, how, when and over what, at the monotonic time `now`."""
     serving = f" while serving {work(obituary)}" if obituary.in_flight else ""
-    ago = duration(max(0.0, now - obituary.noticed))
-    return f"worker {obituary.pid} in slot {obituary.slot} {how(obituary)} {ago} ago{serving}"
+    when = f"{duration(max(0.0, now - obituary.noticed))} ago"
+    if obituary.exit_code is None:
+        when = f"(noticed {when}, last seen {duration(obituary.silent)} before)"
+    return f"worker {obituary.pid} in slot {obituary.slot} {how(obituary)} {when}{serving}"

@@ -48,3 +48,8 @@ def size(count: float | None) -> str:
 def percent(fraction: float) -> str:
     """A fraction as a percentage."""
     return f"{100.0 * fraction:.2f} %"
+
+
+def counted(count: int, thing: str) -> str:
+    """So many of a thing: "1 request", "1,234 requests"."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -19,7 +19,7 @@ PATIENCE = 60.0
 
 @contextmanager
 def redis():
-    """The address of a Redis that keeps nothing; its socket lies in a folder of its own, since paths have to be short."""
+    """The address of a Redis that keeps nothing. Its socket lies in a folder of its own: a path has to be short."""
     path = program("redis-server")
     with tempfile.TemporaryDirectory() as folder:
         command = [path, "--port", "0", "--unixsocket", f"{folder}/socket", "--save", "", "--dir", folder]

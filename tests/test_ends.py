@@ -71,6 +71,26 @@ def test_a_slot_that_is_held_waits_for_a_reaper(metrics, method):
     assert ended_workers(metrics) == []
 
 
+def _hold_in_flight(metrics, whole):
+    recorder = metrics.recorder
+    ticket = recorder.enter("GET /hang")
+    metrics.update_inference(0.5)
+    hold_all()
+    recorder.leave(ticket)
+    recorder.leave(recorder.enter("GET /after"))
+    if whole:
+        metrics.update_inference(0.5)
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_slot_that_is_held_shows_what_was_in_flight_then(metrics, method, whole):
+    ended(started(method, _hold_in_flight, metrics, whole))
+    (worker,) = (worker for worker in metrics.snapshot().workers if worker.counters.requests)
+    assert [request.label for request in worker.in_flight] == ["GET /hang"]
+    assert worker.counters.requests == 1 + whole
+
+
 def _die(metrics):
     metrics.update_inference(0.5)
     os._exit(0)

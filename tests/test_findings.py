@@ -57,7 +57,19 @@ def test_a_request_without_a_label_is_one_request():
 
 
 def test_the_dead_serve_nothing():
-    assert found(fleet(serving(100.0, recorded=100.0, alive=False))) == []
+    assert found(fleet(serving(100.0, recorded=100.0, alive=False)), has_aggregator=True) == []
+    assert found(fleet(serving(100.0, recorded=100.0, alive=False, ended_at=NOW - 1.0))) == []
+
+
+def test_without_an_aggregator_a_worker_that_is_gone_over_its_requests_is_named():
+    lost = serving(30.0, 20.0, recorded=14.0, slot=3, pid=99, alive=False)
+    (finding,) = found(fleet(lost, serving(slot=1, alive=False), name="resnet"))
+    assert (finding.kind, finding.level, finding.worker, finding.pid) == ("lost_worker", "problem", 3, 99)
+    assert finding.text == (
+        "worker 99 in slot 3 is gone, with 2 requests in flight (GET /predict, GET /predict); it was last seen 14 s "
+        "ago; `shmetrics serve resnet` writes its obituary and frees its slot"
+    )
+    assert "with 5 requests in flight; it" in found(fleet(worker(alive=False, crowd=5)))[0].text
 
 
 def test_a_stopped_worker_is_said_to_be_stopped_and_not_to_hang():

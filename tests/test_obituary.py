@@ -195,6 +195,17 @@ def test_one_sentence_says_all():
     assert sentence(idle, NOW) == "worker 4711 in slot 0 exited with status 1 1 s ago"
 
 
+def test_of_a_death_that_was_noticed_only_it_says_no_more():
+    """How long ago that was nobody knows, nor for how long it served."""
+    unknown = obituary(exit_code=None, noticed=NOW - 12.0, silent=600.0)
+    assert sentence(unknown, NOW) == (
+        "worker 4711 in slot 0 ended, nobody can tell how (noticed 12 s ago, last seen 10 min 0 s before) while serving "
+        "1 request: GET /predict for 3.2 s"
+    )
+    idle = obituary(exit_code=None, in_flight=0, requests_in_flight=(), noticed=NOW - 12.0, silent=600.0)
+    assert sentence(idle, NOW).endswith("how (noticed 12 s ago, last seen 10 min 0 s before)")
+
+
 def test_machines_get_the_signals_name_and_no_monotonic_time():
     document = obituary().as_json()
     assert (document["signal"], document["how"]) == ("SIGKILL", "was killed by SIGKILL")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shmetrics.texts import cut, duration, percent, printable, size, visible
+from shmetrics.texts import counted, cut, duration, percent, printable, size, visible
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,11 @@ def test_bytes_become_text_that_drives_no_terminal(raw, text):
 )
 def test_a_text_is_cut_between_two_characters(text, limit, raw):
     assert cut(text, limit) == raw
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 requests"), (1, "1 request"), (1234, "1,234 requests")])
+def test_one_is_no_plural(count, text):
+    assert counted(count, "request") == text
 
 
 @pytest.mark.parametrize("hidden", ["\n", "\x1b", "\0", "\u202e", "\u200b", "\udcff"])

@@ -11,6 +11,9 @@ away and a cancellation are not, and are counted apart. An application that know
 What it does not say is inference time. WebSockets are counted and timed apart from requests (`asgi_websocket`). Metrics
 never raise into a request, and no await is added to it. This needs no framework and no event loop, only ASGI 3
 (https://asgi.readthedocs.io/en/latest/specs/main.html).
+
+A worker takes its slot at the startup of its application's lifespan. After the shutdown its end is no news, though
+uvicorn has it end by the signal that stopped it.
 """
 
 from __future__ import annotations  # those of a function within another are made again at each call
@@ -21,7 +24,7 @@ from functools import partial
 from typing import Final
 
 from shmetrics import native
-from shmetrics.metrics import PerformanceMetrics
+from shmetrics.metrics import PerformanceMetrics, expect_end_all
 from shmetrics.workers.asgi_websocket import (
     Application,
     Message,
@@ -107,8 +110,17 @@ class MetricsMiddleware(HttpMiddleware):
             await serve_websocket(self._app, scope, receive, send, self._websockets)
             return
         if kind == "lifespan":
+            expect_end_all(False)  # this process may have been through another
             self.metrics.claim()  # now, so that no request waits for the slot
+            send = partial(_send_in_lifespan, send)
         await self._app(scope, receive, send)
+
+
+async def _send_in_lifespan(send: Send, message: Message) -> None:
+    """Hand the server what the application says of its life."""
+    if message["type"] == "lifespan.shutdown.complete":
+        expect_end_all(True)
+    await send(message)
 
 
 async def receive_measured(request: HttpRequest, receive: Receive) -> Message:

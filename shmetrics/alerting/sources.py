@@ -248,7 +248,7 @@ class WorkerStatistic:
 
 
 GROUPS: Final = {
-    "died": ("dead_worker", "many_deaths"),
+    "died": ("dead_worker", "lost_worker", "many_deaths"),
     "stuck": ("hung_worker", "stuck_request", "stopped_worker"),
     "straggler": ("slow_worker", "failing_worker", "overloaded_worker", "idle_worker"),
     "growing": ("growing_worker", "growing_fleet"),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from shmetrics.statistics import Statistics
-from shmetrics.texts import duration, percent, size
+from shmetrics.texts import counted, duration, percent, size
 
 BOLD: Final = "1"
 RED: Final = "31"
@@ -119,7 +119,7 @@ def fleet(figures: Statistics, *, screen: Screen = UNLIMITED) -> list[str]:
         f"requests    {figures['total_requests']:,}  errors {figures['total_errors']:,} "
         f"({percent(figures['error_rate'])})  cache hits {percent(figures['cache_hit_rate']) if lookups else '-'}",
         f"throughput  {figures['current_throughput']:,.1f}/s over 5 s  {figures['average_throughput']:,.1f}/s average  "
-        f"{figures['peak_throughput']:,.0f}/s peak",
+        + (f"{figures['peak_throughput']:,.0f}/s peak" if figures["peak_throughput"] else "no full second yet"),
         *findings(figures, screen=screen),
         "",
         *table(
@@ -153,8 +153,8 @@ def _workers(rows: Sequence[Statistics], screen: Screen, room: float) -> list[st
     ended = [row for row in rows if not row["alive"]]
     footer = []
     if ended:
-        requests = sum(row["requests"] for row in ended)
-        footer = [f"{len(ended)} ended in the last minute, after {requests:,} requests"]
+        served = sum(row["requests"] for row in ended)
+        footer = [f"{len(ended)} ended in the last minute, after {counted(served, 'request')}"]
     if len(live) + 1 + len(footer) > room:
         shown = max(1, int(room) - 2 - len(footer))
         footer = [f"... and {len(live) - shown} more; --json shows all", *footer]

@@ -7,7 +7,6 @@ import weakref
 
 import pytest
 
-from shmetrics import PerformanceMetrics
 from shmetrics.workers.asgi import MetricsMiddleware
 from shmetrics.workers.http_metrics import REQUEST_KEY
 from tests.workers.bare_asgi import (
@@ -99,19 +98,6 @@ def test_an_unknown_scope_passes_straight_through(wrap, metrics):
     assert seen == [arguments]
     assert seen[0][0] == {"type": "something.else"}
     assert totals(metrics) == (0, 0)
-
-
-def test_a_lifespan_passes_straight_through_and_takes_the_slot(hub_name):
-    seen = []
-
-    async def app(*arguments):
-        seen.append(arguments)
-
-    with PerformanceMetrics(name=hub_name, max_workers=4, max_series=16) as metrics:
-        arguments = ({"type": "lifespan"}, object(), object())
-        asyncio.run(MetricsMiddleware(app, metrics)(*arguments))
-        assert seen == [arguments]
-        assert len(metrics.snapshot().workers) == 1
 
 
 def test_it_is_an_asgi_3_application_to_servers_that_look(wrap):

@@ -99,7 +99,7 @@ def test_every_task_is_counted_once(served, pool):
 
 
 def test_failures_come_back_and_are_errors_and_retries_are_not(served):
-    # One process: another might end the retry before the first says of the same task that it is to be retried, for ever.
+    # One process: another might end the retry before the first says of the task that it is to be retried, for ever.
     with served.worker("--concurrency", "1"):
         assert served.client("print(repr(fail.delay().get(timeout=60, propagate=False)))") == "KeyError('mine')"
         assert "Retries" in served.client("print(repr(insist.delay().get(timeout=60, propagate=False)))")
@@ -162,8 +162,7 @@ def test_the_application_of_the_documentation_works_as_it_is_printed(tmp_path, h
     celery = Celery(tmp_path, hub_name, name, broker)
     with celery.worker(*options.split()):
         assert (
-            celery.client("print([convert.delay(number).get(timeout=60) for number in range(5)])")
-            == "[0, 1, 4, 9, 16]"
+            celery.client("print([convert.delay(number).get(timeout=60) for number in range(5)])") == "[0, 1, 4, 9, 16]"
         )
         until(lambda: figures(celery)["total_requests"] == 5)
         assert figures(celery)["active_workers"] == 4

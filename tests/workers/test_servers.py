@@ -12,6 +12,8 @@ from contextlib import suppress
 import pytest
 import websockets
 
+from shmetrics import segment
+from shmetrics.aggregator import Aggregator
 from shmetrics.demo.load import Load
 from tests import cli
 from tests.servers import serving
@@ -179,6 +181,23 @@ def test_no_response_is_lost_when_workers_are_recycled(tmp_path, hub_name, load,
     with serving(kind, tmp_path, STARLETTE, hub_name, *RECYCLING[kind]) as server:
         seen = load(server, lambda: server.figures()["workers_seen"] >= 4)
         assert seen.responses <= counted(server, seen.responses) <= seen.responses + seen.interrupted
+
+
+@pytest.mark.parametrize("kind", ["uvicorn", "granian"])
+def test_workers_of_a_server_that_was_stopped_are_no_news(tmp_path, hub_name, kind):
+    """uvicorn's end by the signal that stopped them, after their lifespan's shutdown.
+
+    As soon as one of hypercorn's has ended it sends SIGTERM to the others, whether they have shut down or not.
+    """
+    with serving(kind, tmp_path, STARLETTE, hub_name) as server:
+        pids = server.pids()
+        server.get("/predict")
+        server.stop()
+        until(lambda: not server.pids())
+    with Aggregator(segment.attach(hub_name, writable=True)) as aggregator:
+        assert aggregator.try_lead()
+        assert aggregator.tick()["workers_seen"] == len(pids) == 2
+        assert aggregator.obituaries() == ()
 
 
 @pytest.mark.parametrize("kind", SERVERS)

@@ -20,6 +20,7 @@ is imported in `config` only, which gunicorn executes.
 import functools
 import os
 import pkgutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -88,7 +89,8 @@ def post_worker_init(worker: Any) -> None:
 def worker_abort(worker: Any) -> None:
     """In the worker, when the arbiter has given it up (a time-out): its end is not an orderly one.
 
-    So it keeps its slot until it is dead, and gets an obituary.
+    So it keeps its slot until it is dead, and gets an obituary, with the requests that it serves now: they are over
+    before it is, by the exception that ends it.
     """
     worker.aborted = True  # as the arbiter says of it in its own process
     metrics.hold_all()
@@ -104,8 +106,14 @@ def worker_exit(server: Any, worker: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """In the arbiter, after a worker ended in whatever way: say how, and let the aggregator notice at once."""
-    _reports.add(server, worker.pid, ending.status_of(server, worker))
+    """In the arbiter, after a worker ended in whatever way: say how, and let the aggregator notice at once.
+
+    One that the arbiter gave up ended by its SIGABRT, whatever status the release has it exit with (0 or 1).
+    """
+    status = ending.status_of(server, worker)
+    if status is not None and worker.aborted and os.WIFEXITED(status):
+        status = int(signal.SIGABRT)  # as the wait status of what that ended
+    _reports.add(server, worker.pid, status)
 
 
 def on_exit(server: Any) -> None:
