@@ -199,8 +199,8 @@ def test_of_a_death_that_was_noticed_only_it_says_no_more():
     """How long ago that was nobody knows, nor for how long it served."""
     unknown = obituary(exit_code=None, noticed=NOW - 12.0, silent=600.0)
     assert sentence(unknown, NOW) == (
-        "worker 4711 in slot 0 ended, nobody can tell how (noticed 12 s ago, last seen 10 min 0 s before) while serving "
-        "1 request: GET /predict for 3.2 s"
+        "worker 4711 in slot 0 ended, nobody can tell how (noticed 12 s ago, last seen 10 min 0 s before) while "
+        "serving 1 request: GET /predict for 3.2 s"
     )
     idle = obituary(exit_code=None, in_flight=0, requests_in_flight=(), noticed=NOW - 12.0, silent=600.0)
     assert sentence(idle, NOW).endswith("how (noticed 12 s ago, last seen 10 min 0 s before)")
