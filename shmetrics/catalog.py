@@ -18,14 +18,13 @@ from functools import partial
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
 from shmetrics import entries
-from shmetrics.entries import Blocks, Contents, Entry, Placement
+from shmetrics.entries import BLOCK_WORDS, Blocks, Contents, Entry, Placement
 from shmetrics.families import OVERFLOW, Definition
 from shmetrics.forks import ForkedError
-from shmetrics.layout import BLOCK, Layout, offset_of
+from shmetrics.layout import Layout, offset_of
 from shmetrics.locks import REGISTRY, ByteLock, RegistryBusyError, polls
 from shmetrics.segment import Segment
 
-BLOCK_WORDS: Final = BLOCK.itemsize // 8
 _CHANGES, _LAST_SERIAL, _REFUSED, _BLOCKS = (
     offset_of(Layout().catalog, name) // 8 for name in ("changes", "last_serial", "refused", "blocks")
 )

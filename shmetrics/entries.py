@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PAYLOAD: Final = BLOCK.size_of("payload")
 _SERIAL, _LENGTH = (offset_of(BLOCK, name) // 8 for name in ("serial", "length"))
 _PAYLOAD_AT: Final = offset_of(BLOCK, "payload")
-_WORDS: Final = BLOCK.itemsize // 8
+BLOCK_WORDS: Final = BLOCK.itemsize // 8
 _CHUNK: Final = 256
 MOST_BLOCKS: Final = 70
 """Blocks that one entry may take: 16 KiB of labels, say."""
@@ -153,20 +153,20 @@ class Blocks:
         self._words = memory.cast("Q")
 
     def __len__(self) -> int:
-        return len(self._words) // _WORDS
+        return len(self._words) // BLOCK_WORDS
 
     @property
     def serials(self) -> Serials:
         """A copy of the serial number in each block."""
-        return array("Q", self._words[_SERIAL::_WORDS].tobytes())
+        return array("Q", self._words[_SERIAL::BLOCK_WORDS].tobytes())
 
     def serial(self, block: int) -> int:
         """Of the entry that starts at a block; 0 where none does."""
-        return self._words[block * _WORDS + _SERIAL]
+        return self._words[block * BLOCK_WORDS + _SERIAL]
 
     def length(self, block: int) -> int:
         """Bytes of the payload of the entry that starts at a block."""
-        return self._words[block * _WORDS + _LENGTH]
+        return self._words[block * BLOCK_WORDS + _LENGTH]
 
     def payload(self, block: int, length: int) -> bytes:
         """A copy of so many bytes of it, which go on in the blocks that follow."""

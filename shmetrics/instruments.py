@@ -17,9 +17,9 @@ from math import inf
 from typing import Any, Final
 
 from shmetrics import exemplars, native
-from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError, ReentrantError
+from shmetrics.catalog import Catalog, FullError, ReentrantError
 from shmetrics.claimant import may_wait_in_a_write
-from shmetrics.entries import run_length
+from shmetrics.entries import BLOCK_WORDS, run_length
 from shmetrics.exclusion import WriteToken, takes_token
 from shmetrics.families import LIVE, OVERFLOW, Definition, is_label_name
 from shmetrics.locks import RegistryBusyError

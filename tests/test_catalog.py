@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from shmetrics import entries, segment
-from shmetrics.catalog import BLOCK_WORDS, Catalog, FullError
+from shmetrics.catalog import Catalog, FullError
+from shmetrics.entries import BLOCK_WORDS
 from shmetrics.families import OVERFLOW, Definition
 from shmetrics.forks import ForkedError
 from shmetrics.locks import REGISTRY, ByteLock, RegistryBusyError
