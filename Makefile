@@ -25,10 +25,11 @@ test: $(VENV)/installed ## the test suite, on all cores
 gunicorn: $(RELEASES:%=$(VENV)/gunicorn-%/installed) ## the tests of its hooks with older releases: RELEASES="20.1.0 23.0.0"
 	for release in $(RELEASES); do $(VENV)/gunicorn-$$release/bin/python -m pytest -n auto tests/workers/gunicorn $(ARGS) || exit; done
 
-# gunicorn before 21 needs pkg_resources, and the workers of uvicorn that older ones can have need an older uvicorn.
+# gunicorn before 21 needs pkg_resources, of which setuptools warns from 67.5 on; and the workers of uvicorn that older
+# ones can have need an older uvicorn.
 $(VENV)/gunicorn-%/installed: pyproject.toml
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' 'gunicorn==$*' 'setuptools<81' 'uvicorn<0.36'
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' 'gunicorn==$*' 'setuptools<67' 'uvicorn<0.36'
 	touch $@
 
 torture: $(VENV)/installed ## two minutes of SIGKILLs at every step, and every mutant
