@@ -4,7 +4,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from shmetrics import ends, segment, settings
+from shmetrics import endings, ends, segment, settings
 from shmetrics.book import DEFINITION_PATIENCE, Book
 from shmetrics.completion import writer_class
 from shmetrics.hub import View
@@ -73,11 +73,23 @@ class Attachment:
         if self.writer.slot is not None:
             self._listener.start()
 
-    def hold(self) -> None:
-        """Keep the slot until this process is dead, whoever releases what, and on it what is in flight now."""
+    def hold(self, exit_code: int) -> None:
+        """Keep the slot until this process is dead, whoever releases what, and on it what is in flight now.
+
+        ``exit_code``: as `endings.report_end` takes it, of what this process is being ended by.
+        """
         self._users += 1
         self._held = True
         self.writer.freeze_board()
+        slot = self.writer.slot
+        if slot is not None:
+            endings.note_own(self.segment, slot, exit_code)
+
+    def expect_end(self, expected: bool) -> None:
+        """Say that this process, however it will end, ends in order; or that it goes on after all."""
+        slot = self.writer.slot
+        if slot is not None:
+            endings.expect_own(self.segment, slot, expected)
 
     def release(self, private_to: int | None) -> None:
         """One user less; the last gives up the slot. A private hub goes with the process that created it."""

@@ -170,7 +170,9 @@ def _sizes(target: Segment, _fleet: Snapshot) -> Iterator[Finding]:
 def _pool(_target: Segment, fleet: Snapshot) -> Iterator[Finding]:
     """Slots against workers."""
     health = fleet.health
-    text = f"{health.slots_live} of {health.slots_total} slots have a live worker, {health.slots_dead} one that ended"
+    text = (
+        f"{health.slots_live} of {health.slots_total} slots have a live worker, {health.slots_dead} a worker that ended"
+    )
     fill = health.slots_live / health.slots_total
     if fill >= _NEARLY_FULL:
         text += "; the next worker may find none and drop its records: plan a larger max_workers"

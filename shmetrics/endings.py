@@ -1,15 +1,17 @@
 """How workers ended: what only the process that waited for one can tell, for the obituary that somebody will write.
 
 The word waits in the notes of the dead worker's slot until it is reaped; and if it was reaped already, it goes into the
-obituary, which then did not know.
+obituary, which then did not know. A worker that is being ended may leave it there itself; and one that ends in order,
+though a signal will end it, says that, and gets no obituary.
 """
 
+import os
 import time
 from collections.abc import Callable
 from typing import Final
 
 from shmetrics import doorbell, slots
-from shmetrics.layout import FREE, NOTES
+from shmetrics.layout import FREE, NOTES, OWNER
 from shmetrics.locks import REGISTRY, ByteLock
 from shmetrics.obituaries import Obituaries
 from shmetrics.obituary import ending_word
@@ -56,8 +58,29 @@ def _note(segment: Segment, pid: int, word: int, now: float) -> bool:
     states, pids, found = slots.column(segment, slots.STATE), slots.column(segment, slots.PID), False
     for slot, (state, holder) in enumerate(zip(states, pids, strict=True)):
         if state != FREE and holder == pid and not slots.is_alive(segment, slot):
-            Fields(NOTES, segment.part(slot, "notes"))["ended_at"] = now
-            segment.fence()
-            slots.words_of(segment, slot)[slots.ENDING] = word
+            _leave_word(segment, slot, word, now)
             found = True
     return found
+
+
+def _leave_word(segment: Segment, slot: int, word: int, now: float) -> None:
+    Fields(NOTES, segment.part(slot, "notes"))["ended_at"] = now
+    segment.fence()
+    slots.words_of(segment, slot)[slots.ENDING] = word
+
+
+def note_own(segment: Segment, slot: int, exit_code: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    """In a worker that is being ended: say by what, in its own slot. Whoever waits for it may know better."""
+    if _is_own(segment, slot):
+        _leave_word(segment, slot, ending_word(exit_code), clock())
+
+
+def expect_own(segment: Segment, slot: int, expected: bool, *, clock: Callable[[], float] = time.monotonic) -> None:
+    """In a worker: say in its own slot that it ends in order, however that will be; or that it goes on after all."""
+    if _is_own(segment, slot):
+        Fields(OWNER, segment.part(slot, "owner"))["ended_at"] = -clock() if expected else 0.0
+
+
+def _is_own(segment: Segment, slot: int) -> bool:
+    """Whether this process's slot is its own still; it may have lost it, and be about to find out."""
+    return int(Fields(OWNER, segment.part(slot, "owner"))["pid"]) == os.getpid()

@@ -59,6 +59,8 @@ RECENT_DEATH: Final = 300.0
 """Seconds for which a death is news."""
 _DEATHS_SHOWN: Final = 3
 _REQUESTS_SHOWN: Final = 3
+_GONE: Final = (None, "Z", "X")
+"""States of a process that is no more, or is a zombie. One that closed its descriptors has lost its slot, and lives."""
 
 
 def _dead(evidence: Evidence) -> Iterator[Finding]:
@@ -86,21 +88,24 @@ def _lost(evidence: Evidence) -> Iterator[Finding]:
     if evidence.has_aggregator:
         return  # it is about to
     for worker in fleet.workers:
-        if not worker.alive and worker.ended_at is None and worker.in_flight_count:
-            silent = fleet.taken_at - worker.last_seen
+        is_gone = not worker.alive and worker.in_totals and not worker.stale and evidence.state(worker) in _GONE
+        if is_gone and worker.ended_at is None and worker.in_flight_count:
+            seen = max([worker.last_seen, *(request.started_at for request in worker.in_flight)])
             labels = ", ".join(request.label or "one" for request in worker.in_flight[:_REQUESTS_SHOWN])
             count = worker.in_flight_count
+            labels += ", ..." if labels and count > _REQUESTS_SHOWN else ""
             text = (
                 f"is gone, with {counted(count, 'request')} in flight{labels and f' ({labels})'}; it was last seen "
-                f"{duration(silent)} ago; `shmetrics serve {fleet.name}` writes its obituary and frees its slot"
+                f"{duration(fleet.taken_at - seen)} ago; `shmetrics serve {fleet.name}` writes its obituary and frees its "
+                f"slot"
             )
             yield about(worker, "lost_worker", "problem", text, value=count, threshold=1)
 
 
 def _ways(obituaries: Sequence[Obituary]) -> str:
     """How many of them ended in each way."""
-    ways = [way(each) for each in obituaries]
-    return ", ".join(f"{ways.count(each)} by {each}" for each in sorted(set(ways)))
+    ways = ["in an unknown way" if each.exit_code is None else f"by {way(each)}" for each in obituaries]
+    return ", ".join(f"{ways.count(each)} {each}" for each in sorted(set(ways)))
 
 
 # What the hub itself has to say ---------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ OWNER: Final = Struct(
     ("start_ticks", _U8),  # tells a reused pid from the original
     ("guard", _U8),  # number in the guard semaphore's name
     ("claimed_at", _F8),
-    ("ended_at", _F8),
+    ("ended_at", _F8),  # when it gave its slot up; below zero: minus the time at which it said that it was about to end
     ("heartbeat", _F8),
     ("role", "S32"),
     # Garbage collections of each generation, the youngest first.
@@ -167,7 +167,7 @@ HOT: Final = Struct(
     ("uncounted", _U8),  # requests that were counted without a record (a subclass adding to total_requests)
 )
 
-NOTES: Final = Struct(  # what others noted of this worker; its owner only clears it
+NOTES: Final = Struct(  # what others noted of this worker; its owner clears it, and may say how it is being ended
     ("ending", _U8),  # how its process ended, as `obituary.ending_word` has it; 0 when nobody has said
     ("ended_at", _F8),  # when that was said
     ("rss_bytes", _U8),  # its resident memory when the leading aggregator last looked

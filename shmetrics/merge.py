@@ -162,6 +162,7 @@ def _facts(copy: SlotCopy, retired: bool, fleet: _Fleet) -> dict[str, Any]:
         "claimed_at": _time(owner.claimed_at, now),
         "last_seen": last_seen,
         "ended_at": None if alive else ended_at,
+        "expected": owner.ended_at < 0.0,
         "counters": Counters(hot.requests, hot.errors, hot.cache_hits, hot.cache_misses, hot.dropped),
         "kept": copy.kept,
         "window": rows[window_start - copy.first :],

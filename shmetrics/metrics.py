@@ -449,13 +449,14 @@ def claim_all() -> bool:
     return all(claimed)
 
 
-def hold_all() -> None:
+def hold_all(exit_code: int) -> None:
     """Keep this process's slots until it is dead, whoever closes what, and on their boards what is in flight now.
 
-    For wrappers of servers, when its end is no orderly one though it ends by itself.
+    For wrappers of servers, when its end is no orderly one though it ends by itself. ``exit_code``: as
+    `endings.report_end` takes it, of what it is being ended by.
     """
     for attachment in list(Attachment.open.values()):
-        attachment.hold()
+        attachment.hold(exit_code)
 
 
 def expect_end_all(expected: bool) -> None:
@@ -464,7 +465,7 @@ def expect_end_all(expected: bool) -> None:
     For wrappers of servers that end a worker by a signal when it has shut down.
     """
     for attachment in list(Attachment.open.values()):
-        attachment.writer.expect_end(expected)
+        attachment.expect_end(expected)
 
 
 def close_all() -> None:

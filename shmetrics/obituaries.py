@@ -16,7 +16,7 @@ from shmetrics import oom, process
 from shmetrics.board import crowd_of, requests_on
 from shmetrics.folded import Rows
 from shmetrics.layout import OBITUARIES, OBITUARY, offset_of
-from shmetrics.obituary import Obituary, ending_word, exit_code_of, parse, payload_of
+from shmetrics.obituary import ORDERLY, Obituary, ending_word, exit_code_of, parse, payload_of
 from shmetrics.segment import Segment
 from shmetrics.structs import Fields
 from shmetrics.texts import printable
@@ -149,7 +149,7 @@ def write(segment: Segment, slot: int, generation: int, work: Work | None, now: 
     part: Any = segment.slots[slot]
     owner, notes, board = part["owner"], part["notes"], part["board"]
     if owner["ended_at"] > 0.0:
-        return  # it closed, or its end was to be expected
+        return  # it closed
     obituaries = Obituaries(segment)
     if obituaries.has(slot, generation):
         return
@@ -163,6 +163,9 @@ def write(segment: Segment, slot: int, generation: int, work: Work | None, now: 
             return  # it lost this slot, and lives on in another
         exit_code = fate.exit_code
     done, requests = work or Work(), requests_on(board, noticed)
+    in_flight = len(requests) + crowd_of(board)
+    if owner["ended_at"] < 0.0 and exit_code in ORDERLY and not in_flight:
+        return  # it was about to end
     recorded = _time(done.records[-1]["time"], noticed) if len(done.records) else 0.0
     facts = {
         "role": printable(bytes(owner["role"])),
@@ -170,11 +173,11 @@ def write(segment: Segment, slot: int, generation: int, work: Work | None, now: 
         "noticed": noticed,
         "noticed_at": max(0.0, time.time() - (now - noticed)),
         "age": noticed - _time(owner["claimed_at"], noticed),
-        "silent": noticed - max(recorded, _time(owner["heartbeat"], noticed)),
+        "silent": noticed - max(recorded, _time(owner["heartbeat"], noticed), *(each.started_at for each in requests)),
         "believed": work is not None,
         **{name: getattr(done, name) for name in ("requests", "errors", "cache_hits", "cache_misses")},
         "rss_bytes": int(notes["rss_bytes"]) % _MOST_BYTES or None,
-        "in_flight": len(requests) + crowd_of(board),
+        "in_flight": in_flight,
     }
     obituaries.add(slot, generation, pid, exit_code, payload_of(facts, requests, done.records, noticed))
 

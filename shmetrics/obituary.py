@@ -27,8 +27,9 @@ PAYLOAD: Final = OBITUARY.size_of("payload")
 _LOWEST, _HIGHEST = -64, 255
 _MOST: Final = 1 << 53
 """What a serial number or a count can be at most."""
-_NO_CRASH: Final = (None, 0, -signal.SIGTERM, -signal.SIGINT)
+ORDERLY: Final = (None, 0, -signal.SIGTERM, -signal.SIGINT)
 """Exit codes that say nothing, or that the process was asked to end."""
+_ABORTED: Final = " (it aborted, or ran into gunicorn's --timeout)"
 _SHOWN: Final = 3
 _COLUMNS: Final = ("inference_time", "batch_size", "preprocessing_time", "quantization_time")
 
@@ -54,7 +55,7 @@ class Obituary:
     age: float
     """Since it took its slot."""
     silent: float
-    """Since it last recorded, folded or claimed."""
+    """Since it last recorded, folded or claimed, or began a request that it still served."""
     believed: bool
     """Whether its counts could be; where they could not they are 0, and there are no records."""
     requests: int
@@ -72,7 +73,7 @@ class Obituary:
     @property
     def is_news(self) -> bool:
         """Whether it is worth telling of: it crashed; or it was asked to end, or nobody knows, and lost requests."""
-        return self.exit_code not in _NO_CRASH or (self.in_flight > 0 and self.exit_code != 0)
+        return self.exit_code not in ORDERLY or (self.in_flight > 0 and self.exit_code != 0)
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary for machines; ``signal`` names the one that ended it."""
@@ -198,9 +199,9 @@ def how(obituary: Obituary) -> str:
     """How it ended: "was killed by SIGKILL"."""
     code = obituary.exit_code
     if code is None:
-        ended = "ended, nobody can tell how"
+        ended = "ended, how is not known"
     elif code < 0:
-        ended = f"was killed by {signal_name(code)}"
+        ended = f"was killed by {signal_name(code)}{_ABORTED if code == -signal.SIGABRT else ''}"
     else:
         ended = f"exited with status {code}"
     return f"{ended} ({oom_remark(obituary)})" if obituary.oom_kills else ended
@@ -226,7 +227,16 @@ def work(obituary: Obituary) -> str:
     if not shown:
         return text
     more = ", ..." if count > len(shown) else ""
-    return f"{text}: " + ", ".join(f"{each['label'] or 'one'} for {duration(each['age'])}" for each in shown) + more
+    return (
+        f"{text}: "
+        + ", ".join(f"{each['label'] or 'one'} for {lasting(obituary, each['age'])}" for each in shown)
+        + more
+    )
+
+
+def lasting(obituary: Obituary, seconds: float) -> str:
+    """How long something went on that its death ended; at most, where nobody knows when that was."""
+    return f"{'up to ' if obituary.exit_code is None else ''}{duration(seconds)}"
 
 
 def sentence(obituary: Obituary, now: float) -> str:

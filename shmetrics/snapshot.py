@@ -104,6 +104,8 @@ class WorkerSnapshot:
     """Its busy time; not known where it shows no requests on its board."""
     cells: Cells = field(default_factory=lambda: np.empty(0))
     """What it has of custom metrics: see `cells`."""
+    expected: bool = False
+    """Whether it has said that it is about to end."""
     garbage_counts: list[int] = field(default_factory=list)
     """Those of `garbage` one after another, with nanoseconds for seconds."""
 

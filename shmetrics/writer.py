@@ -465,11 +465,6 @@ class Writer:
         """Leave on the slot's board what is in flight now, whatever leaves or comes: this process is being ended."""
         self._board.move_to(memoryview(bytearray(RING - BOARD)))
 
-    def expect_end(self, expected: bool) -> None:
-        """Say on the slot that this process, though a signal ends it, ends in order; or that it goes on after all."""
-        if self._folding is not None:
-            self._folding.owner["ended_at"] = self._clock() if expected else 0.0
-
     def _fold(self, folding: Folding, head: int, fold: int) -> None:
         """Make room in the ring, or put that off for a while; ``head``, ``fold``: the two words, checked."""
         if not folding.fold(head, fold):

@@ -35,7 +35,7 @@ def test_a_healthy_hub_has_nothing_but_its_sizes_told(hub_name):
         assert found(hub_name) == []
         sizes, pool, leads = found(hub_name, "ok")
     assert "max_workers=2" in sizes
-    assert "1 of 2 slots have a live worker, 0 one that ended" in pool
+    assert "1 of 2 slots have a live worker, 0 a worker that ended" in pool
     assert leads == "an aggregator leads"
 
 

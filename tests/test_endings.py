@@ -7,7 +7,7 @@ import time
 import pytest
 
 from shmetrics import doorbell, slots
-from shmetrics.endings import report_end
+from shmetrics.endings import expect_own, note_own, report_end
 from shmetrics.hub import View
 from shmetrics.layout import FREE
 from shmetrics.locks import REGISTRY, ByteLock
@@ -54,6 +54,60 @@ def test_it_is_said_later_where_the_reaper_was_first(hub):
     assert view.snapshot().obituaries[0].exit_code == 3
     assert report_end(hub, pid, 0)
     assert view.snapshot().obituaries[0].exit_code == 3, "what is known stays"
+
+
+def end_by(hub, exit_code, end):
+    """The pid of a worker that says by what it is being ended, and then is."""
+
+    def work():
+        writer = serve(hub)
+        note_own(hub, writer.slot, exit_code)
+        end()
+        return writer
+
+    with Child(work) as child:
+        pid = child.pid
+        child.kill()
+    return pid
+
+
+def test_a_worker_may_say_itself_by_what_it_is_being_ended(hub):
+    pid = end_by(hub, -6, lambda: None)
+    slots.reap(hub)
+    (each,) = obituaries(hub)
+    assert (each.pid, each.exit_code) == (pid, -6)
+
+
+def test_what_it_said_counts_though_it_then_exits_in_order(hub):
+    """As under gunicorn, whose aggregator may come between its exit and its arbiter."""
+    child = os.fork()
+    if child == 0:
+        try:
+            writer = serve(hub)
+            note_own(hub, writer.slot, -6)
+        finally:
+            os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    slots.reap(hub)
+    os.waitpid(child, 0)
+    assert [(each.exit_code, each.is_news) for each in obituaries(hub)] == [(-6, True)]
+
+
+def test_whoever_waited_for_it_knows_better(hub):
+    pid = end_by(hub, -6, lambda: None)
+    assert report_end(hub, pid, -9)
+    slots.reap(hub)
+    assert [each.exit_code for each in obituaries(hub)] == [-9]
+
+
+def test_who_has_lost_its_slot_says_nothing_in_that_of_another(hub):
+    pid = dead_worker(hub)
+    before = bytes(hub.memory)
+    note_own(hub, 0, -6)
+    expect_own(hub, 0, True)
+    assert bytes(hub.memory) == before
+    slots.reap(hub)
+    assert [(each.pid, each.exit_code) for each in obituaries(hub)] == [(pid, None)]
 
 
 def test_a_pid_that_was_used_again_long_after_is_not_the_dead_ones(hub):

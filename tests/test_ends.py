@@ -3,6 +3,7 @@
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -61,7 +62,7 @@ def test_a_child_gives_up_its_slot_however_it_ends_by_itself(metrics, method, en
 
 def _hold(metrics):
     metrics.update_inference(0.5)
-    hold_all()
+    hold_all(-signal.SIGABRT)
 
 
 @pytest.mark.parametrize("method", START_METHODS)
@@ -75,7 +76,7 @@ def _hold_in_flight(metrics, whole):
     recorder = metrics.recorder
     ticket = recorder.enter("GET /hang")
     metrics.update_inference(0.5)
-    hold_all()
+    hold_all(-signal.SIGABRT)
     recorder.leave(ticket)
     recorder.leave(recorder.enter("GET /after"))
     if whole:

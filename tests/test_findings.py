@@ -70,6 +70,15 @@ def test_without_an_aggregator_a_worker_that_is_gone_over_its_requests_is_named(
         "ago; `shmetrics serve resnet` writes its obituary and frees its slot"
     )
     assert "with 5 requests in flight; it" in found(fleet(worker(alive=False, crowd=5)))[0].text
+    late = serving(30.0, 2.0, recorded=60.0, alive=False)
+    assert "it was last seen 2 s ago" in found(fleet(late))[0].text
+
+
+@pytest.mark.parametrize(("state", "is_lost"), [("S", False), ("R", False), ("Z", True), ("X", True), (None, True)])
+def test_who_lives_without_its_slot_is_not_gone(state, is_lost):
+    """It has closed descriptors that were not its own."""
+    lost = serving(30.0, recorded=60.0, alive=False)
+    assert bool(found(fleet(lost), usages={0: Usage(state=state)})) == is_lost
 
 
 def test_a_stopped_worker_is_said_to_be_stopped_and_not_to_hang():

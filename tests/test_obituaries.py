@@ -157,7 +157,7 @@ def test_how_a_worker_ended_that_was_waited_for_is_not_made_up(hub):
         child.kill()
         (each,) = reaped(hub)
     assert each.exit_code is None
-    assert each.as_json()["how"] == "ended, nobody can tell how"
+    assert each.as_json()["how"] == "ended, how is not known"
 
 
 def test_a_worker_that_closes_has_none(hub):

@@ -156,11 +156,11 @@ def test_a_word_that_is_no_exit_code_says_nothing(word):
     ("fields", "sentence_", "word"),
     [
         ({"exit_code": -9}, "was killed by SIGKILL", "SIGKILL"),
-        ({"exit_code": -6}, "was killed by SIGABRT", "SIGABRT"),
+        ({"exit_code": -6}, "was killed by SIGABRT (it aborted, or ran into gunicorn's --timeout)", "SIGABRT"),
         ({"exit_code": -40}, "was killed by signal 40", "signal 40"),
         ({"exit_code": 3}, "exited with status 3", "status 3"),
         ({"exit_code": 0}, "exited with status 0", "status 0"),
-        ({"exit_code": None}, "ended, nobody can tell how", "unknown"),
+        ({"exit_code": None}, "ended, how is not known", "unknown"),
         ({"oom_kills": 1},
          "was killed by SIGKILL (at about that time the kernel killed a process for want of memory)", "SIGKILL"),
         ({"oom_kills": 4},
@@ -199,11 +199,11 @@ def test_of_a_death_that_was_noticed_only_it_says_no_more():
     """How long ago that was nobody knows, nor for how long it served."""
     unknown = obituary(exit_code=None, noticed=NOW - 12.0, silent=600.0)
     assert sentence(unknown, NOW) == (
-        "worker 4711 in slot 0 ended, nobody can tell how (noticed 12 s ago, last seen 10 min 0 s before) while "
-        "serving 1 request: GET /predict for 3.2 s"
+        "worker 4711 in slot 0 ended, how is not known (noticed 12 s ago, last seen 10 min 0 s before) while "
+        "serving 1 request: GET /predict for up to 3.2 s"
     )
     idle = obituary(exit_code=None, in_flight=0, requests_in_flight=(), noticed=NOW - 12.0, silent=600.0)
-    assert sentence(idle, NOW).endswith("how (noticed 12 s ago, last seen 10 min 0 s before)")
+    assert sentence(idle, NOW).endswith("known (noticed 12 s ago, last seen 10 min 0 s before)")
 
 
 def test_machines_get_the_signals_name_and_no_monotonic_time():

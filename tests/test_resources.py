@@ -110,7 +110,12 @@ def test_a_reused_pid_gives_nothing_rather_than_somebody_elses_figures(shift):
 
 
 def test_a_worker_that_is_not_alive_gives_nothing():
-    assert look(Resources(), worker_of(os.getpid(), alive=False)) == NOTHING
+    assert look(Resources(), worker_of(os.getpid(), alive=False, ended_at=1.0)) == NOTHING
+
+
+def test_one_that_lives_without_its_slot_gives_what_it_uses():
+    """Nobody has noticed its end, and there was none."""
+    assert look(Resources(), worker_of(os.getpid(), alive=False)).state == "R"
 
 
 def test_a_process_that_is_gone_gives_nothing(stopped_child):

@@ -110,17 +110,33 @@ class MetricsMiddleware(HttpMiddleware):
             await serve_websocket(self._app, scope, receive, send, self._websockets)
             return
         if kind == "lifespan":
-            expect_end_all(False)  # this process may have been through another
             self.metrics.claim()  # now, so that no request waits for the slot
-            send = partial(_send_in_lifespan, send)
+            await _serve_lifespan(self._app, scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 
-async def _send_in_lifespan(send: Send, message: Message) -> None:
-    """Hand the server what the application says of its life."""
-    if message["type"] == "lifespan.shutdown.complete":
-        expect_end_all(True)
-    await send(message)
+_lifespans: Final[set[int]] = set()
+"""Those of this process that go on."""
+
+
+async def _serve_lifespan(app: Application, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve an application's life. When the last of a process has come to its shutdown, the process is about to end."""
+    life = id(scope)
+
+    async def watched(message: Message) -> None:
+        if message["type"] == "lifespan.shutdown.complete":
+            _lifespans.discard(life)
+            if not _lifespans:
+                expect_end_all(True)
+        await send(message)
+
+    _lifespans.add(life)
+    expect_end_all(False)  # there may have been others, as with the test clients of frameworks
+    try:
+        await app(scope, receive, watched)
+    finally:
+        _lifespans.discard(life)
 
 
 async def receive_measured(request: HttpRequest, receive: Receive) -> Message:

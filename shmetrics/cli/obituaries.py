@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -11,7 +12,8 @@ from shmetrics.cli import render
 from shmetrics.cli.options import add_hub, add_json, hub_name
 from shmetrics.hub import Hub
 from shmetrics.obituary import Obituary
-from shmetrics.texts import duration, size
+from shmetrics.snapshot import WorkerSnapshot
+from shmetrics.texts import size
 
 EXAMPLES: Final = """\
   shmetrics obituaries resnet
@@ -34,9 +36,11 @@ def run(options: argparse.Namespace) -> int:
     with Hub.attach(hub_name(options)) as hub:
         snapshot = hub.snapshot()
     found = snapshot.obituaries
-    unwritten = sum(not worker.alive and worker.ended_at is None for worker in snapshot.workers)  # nobody gave those up
+    unwritten = sum(_is_to_be_told_of(worker) for worker in snapshot.workers)
     if options.json:
         print(json.dumps([each.as_json() for each in found], indent=2))
+        if unwritten:
+            print(_still_to_write(snapshot.name, unwritten), file=sys.stderr)
         return 0
     screen = render.screen()
     lines = _lines(found, screen) if found else []
@@ -56,6 +60,11 @@ def _lines(found: Sequence[Obituary], screen: render.Screen) -> list[str]:
     return lines
 
 
+def _is_to_be_told_of(worker: WorkerSnapshot) -> bool:
+    """Whether it did not give its slot up, nor was about to end."""
+    return not worker.alive and worker.ended_at is None and (worker.in_flight_count > 0 or not worker.expected)
+
+
 def _still_to_write(name: str, count: int) -> str:
     """Of workers that died and have no obituary: whoever frees their slots writes it, and nobody has."""
     return (
@@ -69,7 +78,7 @@ def _row(each: Obituary) -> tuple[str, ...]:
         str(each.slot),
         str(each.pid),
         obituary.way(each),
-        duration(each.age),
+        obituary.lasting(each, each.age),
         f"{each.requests:,}" if each.believed else "-",
         f"{each.errors:,}" if each.believed else "-",
         size(each.rss_bytes),

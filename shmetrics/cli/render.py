@@ -119,7 +119,7 @@ def fleet(figures: Statistics, *, screen: Screen = UNLIMITED) -> list[str]:
         f"requests    {figures['total_requests']:,}  errors {figures['total_errors']:,} "
         f"({percent(figures['error_rate'])})  cache hits {percent(figures['cache_hit_rate']) if lookups else '-'}",
         f"throughput  {figures['current_throughput']:,.1f}/s over 5 s  {figures['average_throughput']:,.1f}/s average  "
-        + (f"{figures['peak_throughput']:,.0f}/s peak" if figures["peak_throughput"] else "no full second yet"),
+        + (f"{figures['peak_throughput']:,.0f}/s peak" if figures["peak_throughput"] else "- peak"),
         *findings(figures, screen=screen),
         "",
         *table(

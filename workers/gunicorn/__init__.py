@@ -93,7 +93,7 @@ def worker_abort(worker: Any) -> None:
     before it is, by the exception that ends it.
     """
     worker.aborted = True  # as the arbiter says of it in its own process
-    metrics.hold_all()
+    metrics.hold_all(-signal.SIGABRT)
 
 
 def worker_exit(server: Any, worker: Any) -> None:
