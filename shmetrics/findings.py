@@ -96,8 +96,8 @@ def _lost(evidence: Evidence) -> Iterator[Finding]:
             labels += ", ..." if labels and count > _REQUESTS_SHOWN else ""
             text = (
                 f"is gone, with {counted(count, 'request')} in flight{labels and f' ({labels})'}; it was last seen "
-                f"{duration(fleet.taken_at - seen)} ago; `shmetrics serve {fleet.name}` writes its obituary and frees its "
-                f"slot"
+                f"{duration(fleet.taken_at - seen)} ago; `shmetrics serve {fleet.name}` writes its obituary and frees "
+                f"its slot"
             )
             yield about(worker, "lost_worker", "problem", text, value=count, threshold=1)
 
