@@ -13,19 +13,19 @@ Why could the token be out?
 2. *Another thread has it.* It is inside a write, for a microsecond or for the length of a fold. We wait, yielding, so
    that a write which has returned is in shared memory and survives a SIGKILL; a queued one would not.
 3. *Nobody has it.* A signal handler raised where the write could not know whether it has the token (CPython 3.10).
-   Then no thread has a write on its stack except waiters, which we can see as well. One look is no proof: threads go on
-   while we walk their stacks, so one may have given the token back behind us and another taken it before us. But where
-   nothing was written during the whole look, a holder was the same thread all along, and was seen. So the token is made
-   anew when, over half a second, nothing was written, the token was never there, and not one of many looks found a
-   holder; and only if no other waiter has done so meanwhile.
+   Then no thread has a write on its stack except waiters, which can be seen as well (`stacks`). The token is made anew
+   when, over half a second, nothing was written, the token was never there, and not one of many looks found a holder;
+   and only if no other waiter has done so meanwhile.
 """
 
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from types import CodeType, FrameType
 from typing import Any, Final, TypeVar
+
+from shmetrics import stacks
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -68,7 +68,7 @@ class WriteToken:
         is the write that could not take the token.
         """
         # An interrupted write that itself waits counts too: it performs what we queue when its turn has come.
-        if self._is_on_stack(sys._getframe(above + 1), waiting_too=True):
+        if self._is_on_stack(sys._getframe(above + 1)):
             return False
         start = time.monotonic()
         next_look, looks, seen, mints = start + _LOOK_INTERVAL, 0, progress(), self._mints
@@ -78,7 +78,7 @@ class WriteToken:
             if now < next_look:
                 continue
             next_look = now + _LOOK_INTERVAL
-            found, last_seen, seen = self._has_holder(), seen, progress()
+            found, last_seen, seen = _has_holder(), seen, progress()
             looks = 0 if found or seen != last_seen else looks + 1
             if looks == _LOOKS:
                 self._mint(mints)
@@ -92,22 +92,34 @@ class WriteToken:
                 self._mints += 1
                 self._token[:] = [None]
 
-    def _has_holder(self) -> bool:
-        """Whether a write that could have the token is on any thread's stack."""
-        return any(self._is_on_stack(frame, waiting_too=False) for frame in sys._current_frames().values())
-
-    def _is_on_stack(self, frame: FrameType | None, *, waiting_too: bool) -> bool:
-        """Whether a write with this token is among a frame and its callers, one that waits for it counting or not."""
-        waiting = False
+    def _is_on_stack(self, frame: FrameType | None) -> bool:
+        """Whether a write with this token is among a frame of this thread and its callers."""
         while frame is not None:
-            if frame.f_code is _WAIT and frame.f_locals["self"] is self:
-                waiting = True
-            elif frame.f_code in _holders and frame.f_locals["self"].token is self:
-                if waiting_too or not waiting:
-                    return True
-                waiting = False
+            if frame.f_code in _holders and frame.f_locals["self"].token is self:
+                return True
             frame = frame.f_back
         return False
 
 
-_WAIT: Final = WriteToken.wait.__code__
+def _has_holder() -> bool:
+    """Whether a write that could have the token is on any thread's stack, or might be: it may be another writer's."""
+    try:
+        waits = stacks.lines_of(WriteToken.wait.__code__)
+        writes: set[stacks.Line] = set().union(*map(stacks.lines_of, _holders))
+    except ValueError:
+        return True
+    all_stacks = stacks.read()
+    return all_stacks is None or any(_holds(stack, writes, waits) for stack in all_stacks)
+
+
+def _holds(stack: list[stacks.Line], writes: Container[stacks.Line], waits: Container[stacks.Line]) -> bool:
+    """Whether a write that does not wait for the token is among the calls of a stack, which begins with the innermost."""
+    waiting = False
+    for line in stack:
+        if line in waits:
+            waiting = True
+        elif line in writes:
+            if not waiting:
+                return True
+            waiting = False
+    return False

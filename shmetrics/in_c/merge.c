@@ -7,14 +7,15 @@ enum { SLOT, CLAIMED, ALIVE, GENERATION, OWNER, HOT, KEPT, FIRST, ROWS, BOARD, C
 enum { STATE, OWNERS_GENERATION, PID, START_TICKS, GUARD, CLAIMED_AT, ENDED_AT, HEARTBEAT, ROLE, GARBAGE, OWNER_FIELDS };
 enum { HEAD_WORD, FOLD_WORD, ERRORS_WORD, HITS_WORD, MISSES_WORD, DROPPED_WORD, UNCOUNTED_WORD, HOT_FIELDS };
 
-enum { FACTS = 18, COUNTERS = 5 };
+enum { FACTS = 19, COUNTERS = 5 };
 static PyObject *names[FACTS], *item, *zero;
 static const Text texts[] = {
     {&names[0], "slot"},       {&names[1], "generation"},   {&names[2], "alive"},           {&names[3], "counted"},
     {&names[4], "in_totals"},  {&names[5], "stale"},        {&names[6], "pid"},             {&names[7], "start_ticks"},
     {&names[8], "claimed_at"}, {&names[9], "last_seen"},    {&names[10], "ended_at"},       {&names[11], "counters"},
     {&names[12], "kept"},      {&names[13], "window"},      {&names[14], "before_window"},  {&names[15], "cells"},
-    {&names[16], "role"},      {&names[17], "garbage_counts"}, {&item, "item"},             {NULL, NULL},
+    {&names[16], "role"},      {&names[17], "garbage_counts"}, {&names[18], "expected"},     {&item, "item"},
+    {NULL, NULL},
 };
 
 /* As `merge._time`. */
@@ -119,6 +120,7 @@ static int tell(PyObject **facts, PyObject *const *copy, PyObject *const *owner,
     FACT(Py_NewRef(copy[CELLS]));
     FACT(Py_NewRef(owner[ROLE]));
     FACT(is_believed ? Py_NewRef(owner[GARBAGE]) : PyList_New(0));
+    FACT(PyBool_FromLong(PyFloat_AsDouble(owner[ENDED_AT]) < 0.0));
 #undef FACT
     memcpy(facts, all, sizeof all);
     return !failed;
