@@ -113,7 +113,7 @@ def _has_holder() -> bool:
 
 
 def _holds(stack: list[stacks.Line], writes: Container[stacks.Line], waits: Container[stacks.Line]) -> bool:
-    """Whether a write that does not wait for the token is among the calls of a stack, which begins with the innermost."""
+    """Whether a write that does not wait for the token is among the calls of a stack, the innermost first."""
     waiting = False
     for line in stack:
         if line in waits:
