@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import closing, contextmanager, suppress
 
+import psutil
 import pytest
 
 from shmetrics import Hub, PerformanceMetrics
@@ -68,6 +69,12 @@ def address(target):
 def listens(target):
     with socket.socket(socket.AF_UNIX) as connection:
         return connection.connect_ex(address(target)) == 0
+
+
+def answers_itself(metrics):
+    """Whether this process listens, asked by itself."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(wire.address(metrics.instance, os.getpid(), start_ticks("self"))) == 0
 
 
 def connected(target):
@@ -245,7 +252,7 @@ def test_a_worker_that_stands_still_is_given_up(hub_name):
 def test_a_worker_in_a_call_that_keeps_the_interpreter_s_lock_is_given_up(hub_name):
     def keep(metrics):
         metrics.claim()
-        until(lambda: metrics._attachment._listener._sockets)
+        until(lambda: answers_itself(metrics))  # from now on no thread of it runs, so it has to have begun to listen
         ctypes.PyDLL(None).sleep(30)
 
     with workers(hub_name, function=keep) as found:
@@ -388,6 +395,8 @@ def test_a_child_that_a_worker_forks_does_not_keep_its_place(hub_name):
 
     with workers(hub_name, function=parent) as found:
         target = found[0]
+        until(psutil.Process(target.pid).children)
+        assert listens(target)  # a fork ends the next conversation, which the child might have inherited: this one
         connection = samples_now(target)
         os.kill(target.pid, signal.SIGKILL)
         connection.settimeout(5)
