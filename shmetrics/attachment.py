@@ -86,7 +86,7 @@ class Attachment:
             endings.note_own(self.segment, slot, exit_code)
 
     def expect_end(self, expected: bool) -> None:
-        """Say that this process, however it will end, ends in order; or that it goes on after all."""
+        """Say that this process is about to end in order, or that it goes on after all."""
         slot = self.writer.slot
         if slot is not None:
             endings.expect_own(self.segment, slot, expected)

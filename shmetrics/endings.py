@@ -1,8 +1,8 @@
 """How workers ended: what only the process that waited for one can tell, for the obituary that somebody will write.
 
 The word waits in the notes of the dead worker's slot until it is reaped; and if it was reaped already, it goes into the
-obituary, which then did not know. A worker that is being ended may leave it there itself; and one that ends in order,
-though a signal will end it, says that, and gets no obituary.
+obituary, which then did not know. A worker that is being ended may leave it there itself; and one that is about to end
+in order, though a signal will end it, says that, so that its end is no news (`obituaries.write`).
 """
 
 import os
@@ -76,7 +76,7 @@ def note_own(segment: Segment, slot: int, exit_code: int, *, clock: Callable[[],
 
 
 def expect_own(segment: Segment, slot: int, expected: bool, *, clock: Callable[[], float] = time.monotonic) -> None:
-    """In a worker: say in its own slot that it ends in order, however that will be; or that it goes on after all."""
+    """In a worker: say in its own slot that it is about to end in order; or that it goes on after all."""
     if _is_own(segment, slot):
         Fields(OWNER, segment.part(slot, "owner"))["ended_at"] = -clock() if expected else 0.0
 

@@ -460,9 +460,10 @@ def hold_all(exit_code: int) -> None:
 
 
 def expect_end_all(expected: bool) -> None:
-    """Say that this process, however it will end, ends in order: its death is no news. Or that it goes on after all.
+    """Say that this process is about to end in order, or that it goes on after all.
 
-    For wrappers of servers that end a worker by a signal when it has shut down.
+    For wrappers of servers that end a worker by a signal when it has shut down: that is no news then, unless it
+    crashes, or leaves a request in flight.
     """
     for attachment in list(Attachment.open.values()):
         attachment.expect_end(expected)

@@ -2,8 +2,8 @@
 
 Whoever reaps a worker writes its obituary before anything of its slot is folded or freed. An entry's serial number is
 stored last, so an entry is whole or is not there; and it names slot and generation, so when the reaper is killed in the
-middle, whoever reaps again writes what is missing and nothing twice. A worker that gave its slot up, or said that it
-would end, is no news: it gets none.
+middle, whoever reaps again writes what is missing and nothing twice. A worker that gave its slot up is no news: it gets
+none. Nor does one that had said it was about to end, and that neither crashed nor left a request.
 """
 
 from __future__ import annotations
