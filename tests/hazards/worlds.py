@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import sys
 import time
 from functools import partial
 
@@ -176,4 +177,5 @@ def at_every_moment(kind, scene, act, check, hub_name):
             break
         moments.append(moment)
     assert not failures, "\n".join(["", *failures])
+    assert sys.exc_info()[1] is None, "an exception stayed the current one of this test run"
     return moments
