@@ -1,6 +1,6 @@
 """The worker's side of profiling on demand: a thread that waits for somebody to ask, and then samples.
 
-It waits in ``accept``, so as long as nobody asks it costs a worker a thread that sleeps, one descriptor, and nothing of
+It waits in ``poll``, so as long as nobody asks it costs a worker a thread that sleeps, one descriptor, and nothing of
 a request. It starts when the process takes its slot in the hub: a server that only forks never has it, and each forked
 worker has its own. What asks must be of the same user, or root. While it samples, others are told that it is busy; when
 whoever asked goes away, it stops.
@@ -78,23 +78,14 @@ class Listener:
 
     def _serve(self) -> None:
         try:
-            server = self._kept(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            while (server := self._kept(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))) is None:
+                pass
             try:
-                self._bind(server)
-                server.listen(_BACKLOG)
+                if self._running:
+                    self._bind(server)
+                    server.listen(_BACKLOG)
                 while self._running:
-                    try:
-                        connection = self._kept(lambda: server.accept()[0])
-                    except OSError as error:
-                        if error.errno not in _FOR_NOW:
-                            raise
-                        time.sleep(_EVERY)
-                        continue
-                    try:
-                        with suppress(OSError):  # whoever asked has gone away
-                            _converse(server, connection)
-                    finally:
-                        self._let_go(connection)
+                    self._answer_next(server)
             finally:
                 self._let_go(server)
         except OSError:  # stopped; or no descriptor was left at the start, or somebody closed this one
@@ -111,17 +102,37 @@ class Listener:
                     raise
             time.sleep(_SHORTLY)
 
-    def _kept(self, make: Callable[[], socket.socket]) -> socket.socket:
-        """A new socket, which a child that is forked closes; one that a fork came across is made anew."""
-        while True:
-            epoch = forks.epoch()
-            made = make()
-            self._sockets.append(made)
-            if forks.epoch() == epoch:
-                return made
-            with suppress(OSError):  # where it is connected, the child has it open
-                made.shutdown(socket.SHUT_RDWR)
-            self._let_go(made)
+    def _answer_next(self, server: socket.socket) -> None:
+        """Wait for one that asks, and answer. OSError when this is to listen no more."""
+        events = select.poll()
+        events.register(server, select.POLLIN)
+        events.poll()  # not in `accept`, or every fork in all that time would come across what is accepted
+        try:
+            connection = self._kept(lambda: server.accept()[0])
+        except OSError as error:
+            if error.errno not in _FOR_NOW:
+                raise
+            time.sleep(_EVERY)
+            return
+        if connection is None:
+            return
+        try:
+            with suppress(OSError):  # whoever asked has gone away
+                _converse(server, connection)
+        finally:
+            self._let_go(connection)
+
+    def _kept(self, make: Callable[[], socket.socket]) -> socket.socket | None:
+        """A new socket, which a child that is forked closes; None where a fork came across, which ended it."""
+        epoch = forks.epoch()
+        made = make()
+        self._sockets.append(made)
+        if forks.epoch() == epoch:
+            return made
+        with suppress(OSError):  # where it is connected, the child has it open
+            made.shutdown(socket.SHUT_RDWR)
+        self._let_go(made)
+        return None
 
     def _let_go(self, done: socket.socket) -> None:
         done.close()
