@@ -3,10 +3,12 @@
 They take what those take, and are typed where these are.
 """
 
+from collections.abc import Container
 from contextvars import ContextVar
 from typing import Any
 
 from shmetrics.measurement import Span
+from shmetrics.stacks import Stack
 
 def use_layout(*, head: int, errors: int, cache_hits: int, cache_misses: int, busy: int, label_bytes: int) -> None: ...
 def use_context(variable: ContextVar[Span | None], /) -> None: ...
@@ -97,6 +99,7 @@ def filled(
 def written(numbers: list[float], remembered: dict[float, str], most: int, /) -> list[str]: ...
 def recent_rates(areas: list[Any], lifetimes: list[float], now: float, /) -> list[tuple[float, float, float]]: ...
 def process_stat(pid: int, /) -> tuple[str, int, int, int, int, int] | None: ...
+def walk(most: int, only: Container[int] | None, but: Container[int], /) -> list[Stack]: ...
 def bring(
     slots: list[int],
     place: tuple[int, ...],

@@ -1,15 +1,22 @@
-"""What is on the stacks of all threads, without a frame of another thread in hand.
+"""What is on the stacks of all threads, without a frame of a thread in hand that goes on.
 
 `sys._current_frames` hands out the frames of threads that go on meanwhile, and since CPython 3.11 who follows these may
 follow what is freed, which ends the process (https://github.com/python/cpython/issues/111363 is of that kind).
-faulthandler writes all stacks down in one go, while no other thread runs Python, and makes no object.
+
+There are two ways around it. `read` has faulthandler write all stacks down in one go, while no other thread runs
+Python: it makes no object, and knows files and lines only. `walker` gives what follows the frames in C, with the
+interpreter's lock kept from the first to the last; where there is no C, Python follows them, with that danger.
 """
 
 import faulthandler
 import os
 import re
-from types import CodeType
-from typing import Final
+import sys
+from collections.abc import Callable, Container
+from types import CodeType, FrameType
+from typing import Any, Final
+
+from shmetrics import native
 
 Line = tuple[str, int]
 """A file, as faulthandler writes it, and the number of a line in it."""
@@ -18,6 +25,33 @@ _CALL: Final = re.compile(r'  File "(.*)", line (\d+) in ')
 _HARMLESS: Final = ("Thread ", "Current thread ", "  <no Python frame>")
 _LONGEST: Final = 400
 """Characters of a file's name; faulthandler cuts names of more than 500."""
+
+Stack = tuple[int, list[CodeType], list[dict[str, Any]], bool]
+"""A thread's ``ident``; the code and the globals of each of its calls, innermost first; and whether there are more."""
+
+
+def walker() -> Callable[[int, Container[int] | None, Container[int]], list[Stack]]:
+    """A function of any thread: the stacks of all threads, or of those ``only``, ``but`` for some.
+
+    Its arguments: the most calls of a stack, of which the innermost are told; ``only``, or None; ``but``.
+    """
+    return native.instead("walk", _walk)
+
+
+def _walk(most: int, only: Container[int] | None, but: Container[int]) -> list[Stack]:
+    stacks: list[Stack] = []
+    for ident, innermost in sys._current_frames().items():
+        if ident in but or (only is not None and ident not in only):
+            continue
+        codes: list[CodeType] = []
+        scopes: list[dict[str, Any]] = []
+        each: FrameType | None = innermost
+        while each is not None and len(codes) < most:
+            codes.append(each.f_code)
+            scopes.append(each.f_globals)
+            each = each.f_back
+        stacks.append((ident, codes, scopes, each is not None))
+    return stacks
 
 
 def read() -> list[list[Line]] | None:

@@ -224,6 +224,10 @@ def test_a_machine_that_has_booted_just_now_has_no_seconds_before_that(now):
         ("recent_rates", ([bytes(FOLDED.itemsize)], ["long"], 1.0)),
         ("recent_rates", ([bytes(FOLDED.itemsize)], [1.0], math.nan)),
         ("process_stat", (-1,)),
+        ("walk", (1, None)),
+        ("walk", ("deep", None, ())),
+        ("walk", (1, None, 5)),
+        ("walk", (1, 5, ())),
     ],
 )
 def test_what_does_not_fit_is_refused_or_left_to_python(name, args):

@@ -1,11 +1,14 @@
 """What is on the stacks of all threads: whole, or not told at all."""
 
+import gc
 import sys
 import threading
+from contextlib import contextmanager
 
 import pytest
 
 from shmetrics import stacks
+from tests.processes import wait_until
 
 
 def here():
@@ -92,3 +95,84 @@ def test_no_frame_of_another_thread_is_touched(monkeypatch):
     """Which since CPython 3.11 may end the process."""
     monkeypatch.delattr(sys, "_current_frames")
     assert deeper(1, here)
+
+
+# Followed -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def walk(written_in):
+    """What follows frames, in Python and in C."""
+    return stacks.walker()
+
+
+@contextmanager
+def threads(number, function):
+    """The idents of so many threads, in a function that gets an event and goes on until that is set."""
+    over = threading.Event()
+    running = [threading.Thread(target=function, args=(over,)) for _ in range(number)]
+    for thread in running:
+        thread.start()
+    try:
+        yield [thread.ident for thread in running]
+    finally:
+        over.set()
+        for thread in running:
+            thread.join()
+
+
+def wait_deep(over, depth=5):
+    if depth:
+        wait_deep(over, depth - 1)
+    else:
+        over.wait()
+
+
+def waits_deep(walk, ident):
+    """Whether that thread has come to where it waits."""
+    (_, codes, _, _) = walk(100, {ident}, ())[0]
+    return codes.count(wait_deep.__code__) == 6 and codes[0].co_name == "wait"
+
+
+def test_the_calls_of_a_thread_are_told_with_their_globals_the_innermost_first(walk):
+    with threads(1, wait_deep) as (ident,):
+        wait_until(lambda: waits_deep(walk, ident))
+        ((found, codes, scopes, is_deeper),) = walk(100, {ident}, ())
+    assert found == ident
+    assert not is_deeper
+    assert codes[1:8] == [threading.Event.wait.__code__, *6 * [wait_deep.__code__]]
+    assert [scope["__name__"] for scope in scopes[1:8]] == ["threading", *6 * [__name__]]
+    assert len(codes) == len(scopes)
+    assert (codes[-1].co_name, scopes[-1] is vars(threading)) == ("_bootstrap", True)
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_of_a_deep_stack_the_innermost_calls_are_told_and_that_there_is_more(walk, most):
+    with threads(1, wait_deep) as (ident,):
+        wait_until(lambda: waits_deep(walk, ident))
+        (whole,) = walk(100, {ident}, ())
+        assert walk(most, {ident}, ()) == [(ident, whole[1][:most], whole[2][:most], True)]
+        assert walk(len(whole[1]), {ident}, ()) == [whole]
+
+
+def test_threads_are_all_told_or_those_that_are_wanted(walk):
+    with threads(3, wait_deep) as idents:
+        others = {ident for ident, *_ in walk(1, None, idents)}
+        assert threading.get_ident() in others
+        assert not others & set(idents)
+        assert {ident for ident, *_ in walk(1, None, ())} >= set(idents)
+        assert {ident for ident, *_ in walk(1, set(idents), [idents[0]])} == set(idents[1:])
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_collector_is_as_it_was_found(walk, collects):
+    before = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        walk(100, None, ())
+        assert gc.isenabled() == collects
+        with pytest.raises(TypeError):
+            walk(100, 5, ())
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if before else gc.disable)()

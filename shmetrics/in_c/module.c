@@ -225,7 +225,8 @@ PyMODINIT_FUNC PyInit__native(void) {
          add_served(module) < 0 ||
          add_wsgi() < 0 || add_fold(module) < 0 || add_calls(module) < 0 || add_window(module) < 0 ||
          add_numbers(module) < 0 || add_seconds(module) < 0 || add_ranks(module) < 0 ||
-         add_copies(module) < 0 || add_cells(module) < 0 || add_merge(module) < 0 || add_process(module) < 0))
+         add_copies(module) < 0 || add_cells(module) < 0 || add_merge(module) < 0 || add_process(module) < 0 ||
+         add_walk(module) < 0))
         Py_CLEAR(module);
     return module;
 }

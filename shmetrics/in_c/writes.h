@@ -306,6 +306,7 @@ int add_copies(PyObject *module);
 int add_cells(PyObject *module);
 int add_merge(PyObject *module);
 int add_process(PyObject *module);
+int add_walk(PyObject *module);
 PyObject *use_asgi(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *use_wsgi(PyObject *module, PyObject *args, PyObject *keywords);
 PyObject *begin_asgi(PyObject *module, PyObject *facts);

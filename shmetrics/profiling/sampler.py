@@ -1,7 +1,7 @@
 """The sampler: looks at where every thread is, a hundred times a second, and counts.
 
-A look takes the interpreter's own list of frames (``sys._current_frames``), so it needs nothing of the code that it
-looks at, and costs that code nothing between two looks. It holds the interpreter's lock while it looks, for some ten
+A look takes the interpreter's own list of frames (`stacks.walker`), so it needs nothing of the code that it looks at,
+and costs that code nothing between two looks. It holds the interpreter's lock while it looks, for some ten
 microseconds, and has to wait for it first. So a look may come late: code that keeps the lock (an extension that never
 releases it) is found when it lets go, and a late look counts for all the looks that were due meanwhile. What it costs
 is measured, and when it comes to more than its share the next look is put off; it counts for those left out as well.
@@ -23,11 +23,11 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
-from types import CodeType, FrameType, TracebackType
-from typing import Final
+from collections.abc import Callable, Collection, Iterable
+from types import CodeType, TracebackType
+from typing import Any, Final
 
-from shmetrics import forks
+from shmetrics import forks, stacks
 from shmetrics.profiling.counts import Counts
 from shmetrics.profiling.frames import Frame, frame
 
@@ -149,6 +149,7 @@ class Sampler:
         self._only = only
         self._clock = clock
         self._spent = spent
+        self._walk = stacks.walker()
         self._draw = random.Random().random  # its own: the application may have seeded the common one
         self._frames: list[Frame] = [Frame("(deeper)"), Frame("(other)")]
         self._known: dict[int, tuple[int, bool, CodeType]] = {}  # the code too, so that its id stays its own
@@ -203,18 +204,16 @@ class Sampler:
     def _look(self, weight: int, elapsed: float) -> None:
         """Count where every thread is, as so many samples. ``elapsed``: seconds since the last look."""
         counts = self._counts
-        stacks = counts.stacks
-        for ident, innermost in sys._current_frames().items():
-            if ident in _looking or (self._only is not None and ident not in self._only):
-                continue
-            numbers, waits = self._numbers(innermost)
+        found = counts.stacks
+        for ident, codes, scopes, is_deeper in self._walk(_DEEPEST, self._only, _looking):
+            numbers, waits = self._numbers(codes, scopes, is_deeper)
             if waits or self._rested(ident, elapsed):
                 counts.idle += weight
                 if not self._idle:
                     continue
-            if numbers not in stacks and len(stacks) >= _MOST_STACKS:
+            if numbers not in found and len(found) >= _MOST_STACKS:
                 numbers = (_OTHER,)
-            stacks[numbers] = stacks.get(numbers, 0) + weight
+            found[numbers] = found.get(numbers, 0) + weight
 
     def _rested(self, ident: int, elapsed: float) -> bool:
         """Whether a thread used next to no processor time since the last look.
@@ -239,28 +238,22 @@ class Sampler:
         self._processor[native] = now
         return before is not None and now - before < _IDLE * elapsed
 
-    def _numbers(self, innermost: FrameType) -> tuple[tuple[int, ...], bool]:
+    def _numbers(
+        self, codes: Iterable[CodeType], scopes: Iterable[dict[str, Any]], is_deeper: bool
+    ) -> tuple[tuple[int, ...], bool]:
         """A stack as numbers, outermost first, and whether it is in a function that waits."""
         known = self._known
-        numbers: list[int] = []
-        waits = False
-        each: FrameType | None = innermost
-        while each is not None and len(numbers) < _DEEPEST:
-            found = known.get(id(each.f_code)) or self._learn(each)
-            if each is innermost:
-                waits = found[1]
-            numbers.append(found[0])
-            each = each.f_back
-        if each is not None:
+        calls = [known.get(id(code)) or self._learn(code, scope) for code, scope in zip(codes, scopes, strict=True)]
+        numbers = [number for number, _, _ in calls]
+        if is_deeper:
             numbers.append(_DEEPER)
         numbers.reverse()
-        return tuple(numbers), waits
+        return tuple(numbers), calls[0][1]
 
-    def _learn(self, new: FrameType) -> tuple[int, bool, CodeType]:
-        code = new.f_code
+    def _learn(self, code: CodeType, scope: dict[str, Any]) -> tuple[int, bool, CodeType]:
         if len(self._known) >= _MOST_NAMES:
             return _OTHER, False, code
-        module = str(new.f_globals.get("__name__", "?"))
+        module = str(scope.get("__name__", "?"))
         function: str = getattr(code, "co_qualname", code.co_name)  # from Python 3.11 on with the class
         self._frames.append(frame(code.co_filename, function, module))
         found = len(self._frames) - 1, (module, code.co_name) in WAITS, code
