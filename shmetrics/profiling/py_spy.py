@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from shmetrics.process import stat_fields
 from shmetrics.profiling.asking import Answer, Target
 from shmetrics.profiling.frames import Frame, folded, frame, module_of
 from shmetrics.profiling.profile import Profile, Stack
@@ -34,6 +35,7 @@ _HERE: Final = str(Path(__file__).parents[2])
 _POLL: Final = 0.1
 _NOTICES: Final = 1.0
 """Seconds after which it has noticed that a worker has died."""
+_EXIT_EVENT: Final = signal.SIGTRAP | 6 << 8
 _GRACE: Final = 30.0
 """Seconds more than it was asked for that it may take: it reads the symbols of the interpreter first."""
 
@@ -94,6 +96,16 @@ def record(
     return [each.answer for each in runs]
 
 
+def _is_held_at_its_end(pid: int) -> bool:
+    """Whether a process has stopped in the middle of its exit, until whoever traces it lets it go on.
+
+    A worker that ends just as py-spy looks at it does so now and then, and py-spy keeps it until it ends itself. The
+    main thread's ``exit_code`` (proc(5)) is then that of ``PTRACE_EVENT_EXIT`` (ptrace(2)), and its state is `t`.
+    """
+    fields = stat_fields(f"/proc/{pid}/task/{pid}/stat")
+    return fields is not None and fields[0] == b"t" and int(fields[49]) == _EXIT_EVENT
+
+
 class _Run:
     """One py-spy, which looks at one worker."""
 
@@ -111,6 +123,7 @@ class _Run:
         ]
         self._process: subprocess.Popen[bytes] | None = None
         self._died_at: float | None = None
+        self._interrupted = False
 
     def start(self) -> None:
         """Start it, where the worker is there."""
@@ -132,11 +145,17 @@ class _Run:
         if self.answer.done or self._process is None:
             return
         took = time.monotonic() - self._begun
-        self.answer.passed = min(took, self._seconds)
+        if self._died_at is None and (not self._target.runs or _is_held_at_its_end(self._target.pid)):
+            self._died_at = took
+        until = self._seconds if self._died_at is None else min(self._died_at, self._seconds)
+        self.answer.passed = min(took, until)
         status = self._process.poll()
         if status is None:
-            self._end_with_worker(took)
-            if took > self._seconds + _GRACE:
+            if self._died_at is not None and took > self._died_at + _NOTICES and not self._interrupted:
+                # Of a worker that has died it says what it has found: mostly by itself, and when it is interrupted.
+                self._interrupted = True
+                self._process.send_signal(signal.SIGINT)
+            if took > until + _GRACE:
                 self.answer.fail(f"py-spy has not come to an end with {self._target} after {took:.0f} s")
             return
         if status != 0:
@@ -150,16 +169,8 @@ class _Run:
             return
         self.answer.parts.append(profile)
         self.answer.done = True
-        if took < self._seconds - 1 and not self._target.runs:
-            self.answer.fail(f"{self._target} has died after {took:.1f} s of {self._seconds}")
-
-    def _end_with_worker(self, took: float) -> None:
-        """Of a worker that has died it says what it has found: mostly by itself, and when it is interrupted."""
-        if self._died_at is None and not self._target.runs:
-            self._died_at = took
-        if self._process is not None and self._died_at is not None and took > self._died_at + _NOTICES:
-            self._died_at = math.inf  # once
-            self._process.send_signal(signal.SIGINT)
+        if self._died_at is not None and self._died_at < self._seconds:
+            self.answer.fail(f"{self._target} has died after {self._died_at:.1f} s of {self._seconds}")
 
     def end(self) -> None:
         """Let nothing go on."""
