@@ -88,8 +88,8 @@ def _lost(evidence: Evidence) -> Iterator[Finding]:
     if evidence.has_aggregator:
         return  # it is about to
     for worker in fleet.workers:
-        is_gone = not worker.alive and worker.in_totals and not worker.stale and evidence.state(worker) in _GONE
-        if is_gone and worker.ended_at is None and worker.in_flight_count:
+        is_seen = worker.in_totals and not worker.stale and evidence.state(worker) in _GONE
+        if worker.gone_unnoticed and is_seen and worker.in_flight_count:
             seen = max([worker.last_seen, *(request.started_at for request in worker.in_flight)])
             labels = ", ".join(request.label or "one" for request in worker.in_flight[:_REQUESTS_SHOWN])
             count = worker.in_flight_count

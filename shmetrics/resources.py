@@ -46,7 +46,7 @@ class Resources:
         return [Usage() if look is None else look.usage for look in looks]
 
     def _look(self, worker: WorkerSnapshot, read: _StatReader) -> _Look | None:
-        stat = _stat_of(worker, read) if worker.alive or worker.ended_at is None else None
+        stat = _stat_of(worker, read) if worker.ended_at is None else None
         if stat is None:
             return None
         key = (worker.pid, worker.start_ticks)

@@ -110,6 +110,11 @@ class WorkerSnapshot:
     """Those of `garbage` one after another, with nanoseconds for seconds."""
 
     @property
+    def gone_unnoticed(self) -> bool:
+        """Whether it is gone, and nobody has noticed: it did not give its slot up, and has no obituary."""
+        return not self.alive and self.ended_at is None
+
+    @property
     def in_flight_count(self) -> int:
         """Requests that it is serving."""
         return len(self.in_flight) + self.crowd

@@ -62,7 +62,7 @@ def _lines(found: Sequence[Obituary], screen: render.Screen) -> list[str]:
 
 def _is_to_be_told_of(worker: WorkerSnapshot) -> bool:
     """Whether it did not give its slot up, nor was about to end."""
-    return not worker.alive and worker.ended_at is None and (worker.in_flight_count > 0 or not worker.expected)
+    return worker.gone_unnoticed and (worker.in_flight_count > 0 or not worker.expected)
 
 
 def _still_to_write(name: str, count: int) -> str:
