@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from functools import partial
 from typing import Final
 
@@ -18,6 +19,7 @@ from shmetrics.hub import View
 from shmetrics.layout import Layout
 from shmetrics.metrics import HUB_VARIABLE, default_hub
 from shmetrics.supervisor import Supervisor, start_over_with_signals_blocked
+from shmetrics.texts import counted
 from shmetrics.workers.gunicorn.command import measured
 
 EXAMPLES: Final = """\
@@ -34,6 +36,8 @@ _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
 _ORDERLY: Final = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 """How commands end of which nobody would say that they failed."""
+_DYING: Final = 1.0
+"""Seconds for which what a command began may outlive it without anybody being told."""
 _DIMENSIONS: Final = ("window_size", "max_workers", "max_series")
 
 
@@ -102,6 +106,8 @@ class _Run:
             supervisor.stop_companion()
             if status in _ORDERLY:
                 self._look_back()
+            else:
+                self._leave_it_to_whoever_goes_on(status)
             return status
         finally:
             self._close()
@@ -136,6 +142,21 @@ class _Run:
             )
         if naming.owner_of(name) is not None and self._stays:
             self._say(f"hub {name!r} is kept: `shmetrics stats {name}` shows it, `shmetrics gc` removes it")
+
+    def _leave_it_to_whoever_goes_on(self, status: int) -> None:
+        """Let the hub stay where a server that was killed has left workers: they may serve for long yet."""
+        deadline = time.monotonic() + _DYING
+        while self._lives_on() and time.monotonic() < deadline:
+            time.sleep(_DYING / 20)
+        left = [str(worker.pid) for worker in View(self._hub).snapshot().workers if worker.alive]
+        if left:
+            name = self._hub.name
+            until = "" if self._stays else f"; hub {name!r} stays for them, until `shmetrics gc` after their end"
+            self._stays = True
+            self._say(
+                f"the command has ended with status {status}, and left {counted(len(left), 'worker')}: process "
+                f"{', '.join(left)}; `shmetrics stats {name}` shows what becomes of them{until}"
+            )
 
     def _close(self) -> None:
         self._hub.close()

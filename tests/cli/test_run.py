@@ -13,7 +13,8 @@ import pytest
 
 from shmetrics import PerformanceMetrics, naming, segment
 from shmetrics.cli import serve
-from shmetrics.hub import Hub
+from shmetrics.errors import HubInUseError
+from shmetrics.hub import Hub, remove
 from tests.cli import PATIENCE, command, environment, run, run_redirected, strict_json, until
 from tests.runs import LISTEN, RECORD, aggregator_of, files_of, running, script
 
@@ -260,7 +261,8 @@ def test_it_outlives_whoever_read_its_words_and_so_does_its_aggregator(tmp_path)
 DIE = """
 import os, signal, time
 from shmetrics import PerformanceMetrics
-from shmetrics.hub import Hub
+from shmetrics.errors import HubInUseError
+from shmetrics.hub import Hub, remove
 metrics = PerformanceMetrics()
 hub = Hub.attach(metrics.name)
 while not hub.has_aggregator:
@@ -283,6 +285,48 @@ def test_a_death_that_ends_the_command_is_told_and_has_an_obituary(hub_name, in_
     with Hub.attach(hub_name) as hub:
         (obituary,) = hub.obituaries()
     assert (obituary.exit_code, obituary.in_flight) == (exit_code, 1)
+
+
+ORPHAN = """
+import os, signal, time
+from shmetrics import PerformanceMetrics
+metrics = PerformanceMetrics()
+reading, writing = os.pipe()
+if os.fork() == 0:
+    metrics.claim()
+    os.write(writing, b"ready")
+    time.sleep(60)
+os.read(reading, 5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def is_removed(name):
+    """Whether a hub could be removed: not while somebody uses it."""
+    try:
+        remove(name)
+    except HubInUseError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_workers_that_outlive_a_killed_command_are_told_of_and_keep_their_hub(tmp_path, hub_name, named):
+    name = ["--name", hub_name] if named else []
+    with (tmp_path / "said").open("w") as said, running(tmp_path, *name, "--", *script(ORPHAN), stderr=said) as process:
+        assert process.wait(PATIENCE) == 137
+        found = re.fullmatch(
+            r"shmetrics: the command has ended with status 137, and left 1 worker: process (\d+); "
+            r"`shmetrics stats (.*)` shows what becomes of them"
+            r"(; hub '.*' stays for them, until `shmetrics gc` after their end)?\n",
+            (tmp_path / "said").read_text().splitlines(keepends=True)[-1],
+        )
+        assert (found[2] == hub_name, found[3] is None) == (named, named)
+        with Hub.attach(found[2]) as hub:
+            assert [worker.pid for worker in hub.snapshot().workers if worker.alive] == [int(found[1])]
+        os.kill(int(found[1]), signal.SIGKILL)
+    if not named:
+        until(lambda: is_removed(found[2]))
 
 
 def test_killed_itself_it_leaves_the_command_and_a_hub_that_works_and_no_aggregator(tmp_path, hub_name):
