@@ -16,6 +16,10 @@ RED: Final = "31"
 YELLOW: Final = "33"
 COLOURS: Final = {"problem": RED, "warning": YELLOW, "ok": BOLD}
 """Of findings, by level."""
+_NOBODY: Final = (
+    "no worker yet: there is one from its first request or record on; with a server other than gunicorn the application "
+    "needs two lines (docs/run.md)"
+)
 _WORKER_COLUMNS: Final = (
     "slot",
     "pid",
@@ -129,6 +133,8 @@ def fleet(figures: Statistics, *, screen: Screen = UNLIMITED) -> list[str]:
         ),
         "",
     ]
+    if figures["workers_seen"] == 0:
+        return [*top, *hanging("", _NOBODY, screen.width)]
     return [*top, *_workers(figures["workers"], screen, screen.height - len(top) - 1)]
 
 

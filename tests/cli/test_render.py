@@ -72,7 +72,11 @@ def test_what_was_never_measured_is_a_dash_and_no_zero():
 
 
 def test_a_fleet_whose_workers_all_ended_is_not_said_to_have_had_none_yet():
-    assert render.fleet(figures_of(0))[-1] == "no live workers"
+    assert render.fleet(figures_of(0) | {"workers_seen": 3})[-1] == "no live workers"
+
+
+def test_of_a_hub_that_no_worker_came_to_it_is_said_how_one_does():
+    assert render.fleet(figures_of(0))[-1].startswith("no worker yet: there is one from its first request")
 
 
 def test_a_screen_that_is_too_small_is_never_scrolled(monkeypatch, capsys):
