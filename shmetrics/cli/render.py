@@ -17,7 +17,7 @@ YELLOW: Final = "33"
 COLOURS: Final = {"problem": RED, "warning": YELLOW, "ok": BOLD}
 """Of findings, by level."""
 _NOBODY: Final = (
-    "no worker yet: there is one from its first request or record on; with a server other than gunicorn the application "
+    "no worker yet: each shows with its first request at the latest; with a server other than gunicorn the application "
     "needs two lines (docs/run.md)"
 )
 _WORKER_COLUMNS: Final = (

@@ -76,7 +76,7 @@ def test_a_fleet_whose_workers_all_ended_is_not_said_to_have_had_none_yet():
 
 
 def test_of_a_hub_that_no_worker_came_to_it_is_said_how_one_does():
-    assert render.fleet(figures_of(0))[-1].startswith("no worker yet: there is one from its first request")
+    assert render.fleet(figures_of(0))[-1].startswith("no worker yet: each shows with its first request")
 
 
 def test_a_screen_that_is_too_small_is_never_scrolled(monkeypatch, capsys):
