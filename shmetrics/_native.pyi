@@ -3,7 +3,7 @@
 They take what those take, and are typed where these are.
 """
 
-from collections.abc import Container
+from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any
 
@@ -99,7 +99,7 @@ def filled(
 def written(numbers: list[float], remembered: dict[float, str], most: int, /) -> list[str]: ...
 def recent_rates(areas: list[Any], lifetimes: list[float], now: float, /) -> list[tuple[float, float, float]]: ...
 def process_stat(pid: int, /) -> tuple[str, int, int, int, int, int] | None: ...
-def walk(most: int, only: Container[int] | None, but: Container[int], /) -> list[Stack]: ...
+def walk(most: int, only: Collection[int] | None, but: Collection[int], /) -> list[Stack]: ...
 def bring(
     slots: list[int],
     place: tuple[int, ...],

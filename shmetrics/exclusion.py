@@ -12,16 +12,17 @@ Why could the token be out?
    returns. We know by looking at our own stack: the interrupted write is on it.
 2. *Another thread has it.* It is inside a write, for a microsecond or for the length of a fold. We wait, yielding, so
    that a write which has returned is in shared memory and survives a SIGKILL; a queued one would not.
-3. *Nobody has it.* A signal handler raised where the write could not know whether it has the token (CPython 3.10).
-   Then no thread has a write on its stack except waiters, which can be seen as well (`stacks`). The token is made anew
-   when, over half a second, nothing was written, the token was never there, and not one of many looks found a holder;
-   and only if no other waiter has done so meanwhile.
+3. *Nobody has it.* A signal handler raised where the write could not know whether it has the token (CPython 3.10), or
+   a second one while the write that the first had ended was about to give it back. Then no thread has a write on its
+   stack except waiters, which can be seen as well (`stacks`). The token is made anew when, over half a second, nothing
+   was written, the token was never there, and not one of many looks found a holder; and only if no other waiter has
+   done so meanwhile.
 """
 
 import sys
 import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Any, Final, TypeVar
 
@@ -102,23 +103,17 @@ class WriteToken:
 
 
 def _has_holder() -> bool:
-    """Whether a write that could have the token is on any thread's stack, or might be: it may be another writer's."""
-    try:
-        waits = stacks.lines_of(WriteToken.wait.__code__)
-        writes: set[stacks.Line] = set().union(*map(stacks.lines_of, _holders))
-    except ValueError:
-        return True
-    all_stacks = stacks.read()
-    return all_stacks is None or any(_holds(stack, writes, waits) for stack in all_stacks)
+    """Whether a write that could have the token is on any thread's stack: it may be another writer's."""
+    return any(_holds(calls) for _, calls in stacks.walk(sys.maxsize, None, ()))
 
 
-def _holds(stack: list[stacks.Line], writes: Container[stacks.Line], waits: Container[stacks.Line]) -> bool:
-    """Whether a write that does not wait for the token is among the calls of a stack, the innermost first."""
+def _holds(calls: Iterable[tuple[CodeType, object]]) -> bool:
+    """Whether a write that does not wait for the token is among the calls of a thread, the innermost first."""
     waiting = False
-    for line in stack:
-        if line in waits:
+    for code, _ in calls:
+        if code is WriteToken.wait.__code__:
             waiting = True
-        elif line in writes:
+        elif code in _holders:
             if not waiting:
                 return True
             waiting = False

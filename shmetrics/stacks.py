@@ -1,86 +1,70 @@
-"""What is on the stacks of all threads, without a frame of a thread in hand that goes on.
+"""What is on the stacks of all threads, at one moment.
 
-`sys._current_frames` hands out the frames of threads that go on meanwhile, and since CPython 3.11 who follows these may
-follow what is freed, which ends the process (https://github.com/python/cpython/issues/111363 is of that kind).
+`sys._current_frames` hands out the frames of threads that go on, and since CPython 3.11 who follows these meanwhile may
+follow what is freed, which ends the process (https://github.com/python/cpython/issues/111363 is of that kind). So no
+thread may go on from the first frame to the last. The interpreter gives its lock up between bytecodes, and in what a
+collection of garbage runs, which before CPython 3.12 any allocation may begin (there it would also keep
+`sys._current_frames` waiting for ever: https://github.com/python/cpython/issues/106883). Hence frames are followed
+within one call, with the collector off: in C, or by iterators that are C's own and call nothing else.
 
-There are two ways around it. `read` has faulthandler write all stacks down in one go, while no other thread runs
-Python: it makes no object, and knows files and lines only. `walker` gives what follows the frames in C, with the
-interpreter's lock kept from the first to the last; where there is no C, Python follows them, with that danger.
+An interpreter without that lock has no such moment.
 """
 
-import faulthandler
-import os
-import re
+import gc
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Iterator
+from itertools import accumulate, chain, compress, islice, repeat, starmap, takewhile, tee
+from operator import attrgetter, itemgetter
 from types import CodeType, FrameType
 from typing import Any, Final
 
 from shmetrics import native
 
-Line = tuple[str, int]
-"""A file, as faulthandler writes it, and the number of a line in it."""
+Stack = tuple[int, list[tuple[CodeType, dict[str, Any]]]]
+"""A thread's ``ident``; and the code and the globals of each of its calls, innermost first."""
 
-_CALL: Final = re.compile(r'  File "(.*)", line (\d+) in ')
-_HARMLESS: Final = ("Thread ", "Current thread ", "  <no Python frame>")
-_LONGEST: Final = 400
-"""Characters of a file's name; faulthandler cuts names of more than 500."""
-
-Stack = tuple[int, list[CodeType], list[dict[str, Any]], bool]
-"""A thread's ``ident``; the code and the globals of each of its calls, innermost first; and whether there are more."""
+_call: Final = attrgetter("f_code", "f_globals")
+_ident: Final = itemgetter(0)
+_innermost: Final = itemgetter(1)
+_FURTHER: Final = repeat("f_back")
 
 
-def walker() -> Callable[[int, Container[int] | None, Container[int]], list[Stack]]:
-    """A function of any thread: the stacks of all threads, or of those ``only``, ``but`` for some.
+def walker() -> Callable[[int, Collection[int] | None, Collection[int]], list[Stack]]:
+    """A function that any thread may call: `walk`, in C where that is used."""
+    return native.instead("walk", walk)
 
-    Its arguments: the most calls of a stack, of which the innermost are told; ``only``, or None; ``but``.
+
+def walk(most: int, only: Collection[int] | None, but: Collection[int]) -> list[Stack]:
+    """The calls that each thread is in.
+
+    ``most``: of one thread; the innermost are told. ``only``: these threads, by their ``ident``; None for all. ``but``:
+    not these.
     """
-    return native.instead("walk", _walk)
-
-
-def _walk(most: int, only: Container[int] | None, but: Container[int]) -> list[Stack]:
-    stacks: list[Stack] = []
-    for ident, innermost in sys._current_frames().items():
-        if ident in but or (only is not None and ident not in only):
-            continue
-        codes: list[CodeType] = []
-        scopes: list[dict[str, Any]] = []
-        each: FrameType | None = innermost
-        while each is not None and len(codes) < most:
-            codes.append(each.f_code)
-            scopes.append(each.f_globals)
-            each = each.f_back
-        stacks.append((ident, codes, scopes, each is not None))
-    return stacks
-
-
-def read() -> list[list[Line]] | None:
-    """The line that each call is at, for each thread, the innermost call first. Any thread may ask.
-
-    None where that cannot be told: no descriptor is left, there are more than 100 threads, or more than 100 calls.
-    """
+    collects = gc.isenabled()
+    gc.disable()
     try:
-        with open(os.memfd_create("stacks"), "rb") as file:
-            faulthandler.dump_traceback(file.fileno(), all_threads=True)
-            os.lseek(file.fileno(), 0, os.SEEK_SET)
-            text = file.read().decode("ascii", "replace")
-    except OSError:
-        return None
-    stacks: list[list[Line]] = []
-    for line in text.splitlines():
-        call = _CALL.match(line)
-        if call is not None and stacks:
-            stacks[-1].append((call[1], int(call[2])))
-        elif line.startswith(_HARMLESS[:2]):
-            stacks.append([])
-        elif line and not line.startswith(_HARMLESS):
-            return None
-    return stacks
+        return list(_stacks(most, only, but))  # in no variable, or it would hold this frame, which holds the variable
+    finally:
+        if collects:
+            gc.enable()
 
 
-def lines_of(code: CodeType) -> frozenset[Line]:
-    """The lines of a function, as `read` tells them; ValueError where its file's name is too long to be told."""
-    file = code.co_filename.encode("ascii", "backslashreplace").decode()
-    if len(file) > _LONGEST:
-        raise ValueError(f"a file's name can be {_LONGEST} characters long, and {file!r} has {len(file)}")
-    return frozenset((file, line) for _, _, line in code.co_lines() if line is not None)
+def _stacks(most: int, only: Collection[int] | None, but: Collection[int]) -> Iterator[Stack]:
+    """The same, when it is asked for; nothing is looked at before."""
+    asked, again = tee(chain.from_iterable(map(dict.items, starmap(sys._current_frames, ((),)))))
+    idents = map(_ident, again)
+    wanted = (
+        map(frozenset(but).isdisjoint, zip(idents))
+        if only is None
+        else map(frozenset(only).difference(but).__contains__, idents)
+    )
+    threads, frames = tee(compress(asked, wanted))
+    calls = map(map, repeat(_call), map(islice, _outwards(map(_innermost, frames)), repeat(most)))
+    return zip(map(_ident, threads), map(list, calls), strict=True)
+
+
+def _outwards(frames: Iterator[FrameType]) -> Iterator[Iterator[FrameType]]:
+    """For each frame an iterator of itself and its callers: `getattr` over and over, as long as there is something."""
+    begun = map(chain, zip(frames), repeat(_FURTHER))
+    endless: Iterator[Any] = map(accumulate, begun, repeat(getattr))
+    return map(takewhile, repeat(bool), endless)

@@ -1,103 +1,16 @@
-"""What is on the stacks of all threads: whole, or not told at all."""
+"""What is on the stacks of threads, followed in Python and in C: the same, and harmless to threads that go on."""
 
 import gc
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from shmetrics import stacks
 from tests.processes import wait_until
 
-
-def here():
-    """The lines that the stack of this thread is at."""
-    (stack,) = (stack for stack in stacks.read() if any(line in stacks.lines_of(here.__code__) for line in stack))
-    return stack
-
-
-def deeper(depth, function):
-    return function() if depth == 0 else deeper(depth - 1, function)
-
-
-def places(stack, *functions):
-    """Which of these functions each call is one of, where it is one."""
-    return [each for line in stack for each in functions if line in stacks.lines_of(each.__code__)]
-
-
-def test_the_innermost_call_comes_first():
-    assert places(deeper(2, here), here, deeper) == [here, deeper, deeper, deeper]
-
-
-def test_all_threads_are_seen():
-    began, over = threading.Event(), threading.Event()
-
-    def wait():
-        began.set()
-        over.wait()
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    began.wait()
-    try:
-        assert sum(places(stack, wait) == [wait] for stack in stacks.read()) == 1
-    finally:
-        over.set()
-        thread.join()
-    assert not any(places(stack, wait) for stack in stacks.read())
-
-
-def test_more_calls_than_are_told_are_not_told():
-    assert deeper(50, stacks.read) is not None
-    assert deeper(200, stacks.read) is None
-
-
-def test_more_threads_than_are_told_are_not_told():
-    over = threading.Event()
-    threads = [threading.Thread(target=over.wait) for _ in range(120)]
-    for thread in threads:
-        thread.start()
-    try:
-        assert stacks.read() is None
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-    assert stacks.read() is not None
-
-
-def test_without_a_descriptor_nothing_is_told(monkeypatch):
-    def refuse(_name):
-        raise OSError(24, "Too many open files")
-
-    monkeypatch.setattr("os.memfd_create", refuse)
-    assert stacks.read() is None
-
-
-@pytest.mark.parametrize(
-    "folder", ["/plain", "/k\u00f6ln", "/\u65e5\u672c", "/\U0001f600", 'a "quoted" one'], ids=ascii
-)
-def test_lines_are_told_as_they_are_read_whatever_the_name_of_the_file(folder):
-    namespace = {"read": stacks.read}
-    exec(compile("\n\ndef look():\n    return read()\n", f"{folder}/module.py", "exec"), namespace)
-    look = namespace["look"]
-    assert any(places(stack, look) == [look] for stack in look())
-
-
-def test_a_name_that_would_be_cut_is_refused():
-    code = compile("x = 1", "/" + 400 * "x", "exec")
-    with pytest.raises(ValueError, match="can be 400 characters long"):
-        stacks.lines_of(code)
-
-
-def test_no_frame_of_another_thread_is_touched(monkeypatch):
-    """Which since CPython 3.11 may end the process."""
-    monkeypatch.delattr(sys, "_current_frames")
-    assert deeper(1, here)
-
-
-# Followed -------------------------------------------------------------------------------------------------------------
+DEEP = 5
 
 
 @pytest.fixture
@@ -121,58 +34,164 @@ def threads(number, function):
             thread.join()
 
 
-def wait_deep(over, depth=5):
+def wait_deep(over, depth=DEEP):
     if depth:
         wait_deep(over, depth - 1)
     else:
         over.wait()
 
 
-def waits_deep(walk, ident):
-    """Whether that thread has come to where it waits."""
-    (_, codes, _, _) = walk(100, {ident}, ())[0]
-    return codes.count(wait_deep.__code__) == 6 and codes[0].co_name == "wait"
+@contextmanager
+def waiting_deep(walk, number=1):
+    """The idents of so many threads that wait in `wait_deep`."""
+
+    def waits(ident):
+        ((_, calls),) = walk(100, {ident}, ())
+        codes = [code for code, _ in calls]
+        return codes.count(wait_deep.__code__) == DEEP + 1 and codes[0].co_name == "wait"
+
+    with threads(number, wait_deep) as idents:
+        for ident in idents:
+            wait_until(lambda ident=ident: waits(ident))
+        yield idents
 
 
 def test_the_calls_of_a_thread_are_told_with_their_globals_the_innermost_first(walk):
-    with threads(1, wait_deep) as (ident,):
-        wait_until(lambda: waits_deep(walk, ident))
-        ((found, codes, scopes, is_deeper),) = walk(100, {ident}, ())
+    with waiting_deep(walk) as (ident,):
+        ((found, calls),) = walk(100, {ident}, ())
     assert found == ident
-    assert not is_deeper
-    assert codes[1:8] == [threading.Event.wait.__code__, *6 * [wait_deep.__code__]]
-    assert [scope["__name__"] for scope in scopes[1:8]] == ["threading", *6 * [__name__]]
-    assert len(codes) == len(scopes)
-    assert (codes[-1].co_name, scopes[-1] is vars(threading)) == ("_bootstrap", True)
+    assert [code for code, _ in calls[1 : DEEP + 3]] == [
+        threading.Event.wait.__code__,
+        *(DEEP + 1) * [wait_deep.__code__],
+    ]
+    assert [scope["__name__"] for _, scope in calls[1 : DEEP + 3]] == ["threading", *(DEEP + 1) * [__name__]]
+    outermost, scope = calls[-1]
+    assert outermost.co_name == "_bootstrap"
+    assert scope is vars(threading)
+
+
+def test_the_calls_of_the_thread_that_asks_are_told(walk):
+    ((_, calls),) = walk(100, {threading.get_ident()}, ())
+    here = sys._getframe()
+    codes = [code for code, _ in calls]
+    assert here.f_code in codes
+    while here.f_back is not None:
+        here = here.f_back
+    assert codes[-1] is here.f_code
 
 
 @pytest.mark.parametrize("most", [1, 4])
-def test_of_a_deep_stack_the_innermost_calls_are_told_and_that_there_is_more(walk, most):
-    with threads(1, wait_deep) as (ident,):
-        wait_until(lambda: waits_deep(walk, ident))
-        (whole,) = walk(100, {ident}, ())
-        assert walk(most, {ident}, ()) == [(ident, whole[1][:most], whole[2][:most], True)]
-        assert walk(len(whole[1]), {ident}, ()) == [whole]
+def test_of_a_deep_stack_the_innermost_calls_are_told(walk, most):
+    with waiting_deep(walk) as (ident,):
+        ((_, whole),) = walk(sys.maxsize, {ident}, ())
+        assert walk(most, {ident}, ()) == [(ident, whole[:most])]
+        assert walk(len(whole), {ident}, ()) == [(ident, whole)]
+
+
+def test_however_deep_a_stack_is_it_is_told_to_its_beginning(walk):
+    def deeper(depth):
+        return walk(sys.maxsize, {threading.get_ident()}, ()) if depth == 0 else deeper(depth - 1)
+
+    ((_, calls),) = deeper(500)
+    assert [code for code, _ in calls].count(deeper.__code__) == 501
 
 
 def test_threads_are_all_told_or_those_that_are_wanted(walk):
-    with threads(3, wait_deep) as idents:
-        others = {ident for ident, *_ in walk(1, None, idents)}
+    with waiting_deep(walk, 3) as idents:
+        others = {ident for ident, _ in walk(1, None, idents)}
         assert threading.get_ident() in others
         assert not others & set(idents)
-        assert {ident for ident, *_ in walk(1, None, ())} >= set(idents)
-        assert {ident for ident, *_ in walk(1, set(idents), [idents[0]])} == set(idents[1:])
+        assert {ident for ident, _ in walk(1, None, ())} >= set(idents)
+        assert {ident for ident, _ in walk(1, dict.fromkeys(idents), [idents[0]])} == set(idents[1:])
+        assert walk(1, (), ()) == []
 
 
-@pytest.mark.parametrize("collects", [True, False])
-def test_the_collector_is_as_it_was_found(walk, collects):
-    before = gc.isenabled()
-    (gc.enable if collects else gc.disable)()
+def churn(over):
+    """Calls, generators and exceptions without end, so that frames end in every way that there is."""
+
+    def numbers(depth):
+        if depth:
+            yield from numbers(depth - 1)
+        yield depth
+
+    def fail(depth):
+        if depth:
+            fail(depth - 1)
+        raise LookupError
+
+    while not over.is_set():
+        sum(numbers(10))
+        with suppress(LookupError):
+            fail(10)
+
+
+def test_threads_that_go_on_are_followed_to_their_beginning_ten_thousand_times(walk):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
     try:
-        walk(100, None, ())
-        assert gc.isenabled() == collects
-        with pytest.raises(TypeError):
-            walk(100, 5, ())
-        assert gc.isenabled() == collects
+        with threads(3, churn) as idents:
+            for _ in range(10_000):
+                for _, calls in walk(200, set(idents), ()):
+                    assert calls[-1][0].co_name == "_bootstrap"
     finally:
-        (gc.enable if before else gc.disable)()
+        sys.setswitchinterval(interval)
+
+
+@contextmanager
+def collector(is_on):
+    """The collector on or off."""
+    before = gc.isenabled()
+    (gc.enable if is_on else gc.disable)()
+    yield is_on
+    (gc.enable if before else gc.disable)()
+
+
+@pytest.fixture(params=[True, False], ids=["collecting", "not collecting"])
+def collects(request):
+    """Whether the collector is on."""
+    with collector(request.param) as is_on:
+        yield is_on
+
+
+def test_the_collector_is_off_while_a_frame_is_in_hand_and_as_it_was_afterwards(walk, monkeypatch, collects):
+    """A destructor may give the interpreter's lock up."""
+    ask, was_on = sys._current_frames, []
+
+    def frames():
+        was_on.append(gc.isenabled())
+        return ask()
+
+    monkeypatch.setattr(sys, "_current_frames", frames)
+    assert walk(100, None, ())
+    assert was_on == [False]
+    assert gc.isenabled() == collects
+
+
+def test_the_collector_is_as_it_was_where_frames_cannot_be_had(walk, monkeypatch, collects):
+    def refuse():
+        raise RuntimeError("no")
+
+    with pytest.raises(TypeError):
+        walk(100, 5, ())
+    assert gc.isenabled() == collects
+    monkeypatch.setattr(sys, "_current_frames", refuse)
+    with pytest.raises(RuntimeError, match="no"):
+        walk(100, None, ())
+    assert gc.isenabled() == collects
+
+
+@pytest.mark.parametrize("most", [3, 100], ids=["cut", "whole"])
+def test_nothing_is_kept_also_where_nothing_is_collected(walk, most):
+    def references(frame):
+        found = []
+        while frame is not None:
+            found += [sys.getrefcount(thing) for thing in (frame, frame.f_code, frame.f_globals)]
+            frame = frame.f_back
+        return found
+
+    with waiting_deep(walk) as (ident,), collector(False):
+        before = references(sys._current_frames()[ident])
+        for _ in range(100):
+            walk(most, None, ())
+        after = references(sys._current_frames()[ident])
+    assert max(now - then for now, then in zip(after, before, strict=True)) < 50

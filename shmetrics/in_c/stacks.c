@@ -1,12 +1,8 @@
-/* `stacks.walk`, in C: the calls that every thread is in, all at one moment.
-
-From the first frame to the last no other thread runs Python, nor does this one: the GIL is kept, and the collector is
-off, whose destructors might give it up. So no frame ends while it is in hand, which CPython from 3.11 on does not bear
-in every version: what a thread leaves while another holds its frame becomes that frame's own, and is linked anew.
-`sys._current_frames` itself may wait for ever when it is collected within (https://github.com/python/cpython/issues/106883).
-*/
+/* `stacks.walk`, in C. Nothing of Python's runs from the first frame to the last: the GIL is kept, and the collector is
+off, whose destructors might give it up. */
 
 #include "writes.h"
+#include <frameobject.h> /* which Python.h has from CPython 3.11 on */
 
 static PyObject *globals_of(PyFrameObject *frame) {
 #if PY_VERSION_HEX >= 0x030B0000
@@ -23,21 +19,20 @@ static int append(PyObject *list, PyObject *made) {
     return result;
 }
 
-/* A thread and its calls, innermost first: `(ident, codes, globals, is_deeper)`. */
+/* A thread and its calls, innermost first: `(ident, [(code, globals), ...])`. */
 static PyObject *stack_of(PyObject *ident, PyObject *innermost, Py_ssize_t most) {
-    PyObject *codes = PyList_New(0), *globals = PyList_New(0);
+    PyObject *calls = PyList_New(0);
     PyFrameObject *frame = (PyFrameObject *) Py_NewRef(innermost);
-    int failed = codes == NULL || globals == NULL;
-    while (!failed && frame != NULL && PyList_GET_SIZE(codes) < most) {
-        failed = append(codes, (PyObject *) PyFrame_GetCode(frame)) < 0 || append(globals, globals_of(frame)) < 0;
-        PyFrameObject *back = PyFrame_GetBack(frame);
+    int failed = calls == NULL;
+    while (!failed && frame != NULL && PyList_GET_SIZE(calls) < most) {
+        failed = append(calls, Py_BuildValue("(NN)", PyFrame_GetCode(frame), globals_of(frame))) < 0;
+        PyFrameObject *back = failed ? NULL : PyFrame_GetBack(frame);
         Py_DECREF(frame);
         frame = back;
     }
-    PyObject *stack = failed ? NULL : Py_BuildValue("(OOOO)", ident, codes, globals, frame == NULL ? Py_False : Py_True);
+    PyObject *stack = failed ? NULL : Py_BuildValue("(OO)", ident, calls);
     Py_XDECREF(frame);
-    Py_XDECREF(codes);
-    Py_XDECREF(globals);
+    Py_XDECREF(calls);
     return stack;
 }
 
@@ -56,15 +51,17 @@ static int add_stacks(PyObject *stacks, PyObject *frames, Py_ssize_t most, PyObj
 }
 
 static PyObject *walk(PyObject *Py_UNUSED(module), PyObject *args) {
-    PyObject *only, *but, *ask = PySys_GetObject("_current_frames"), *frames = NULL;
+    PyObject *only, *but, *ask = PySys_GetObject("_current_frames");
     Py_ssize_t most;
     if (!PyArg_ParseTuple(args, "nOO:walk", &most, &only, &but))
         return NULL;
-    PyObject *stacks = ask == NULL ? NULL : PyList_New(0);
+    if (ask == NULL)
+        return PyErr_Format(PyExc_RuntimeError, "sys._current_frames is not there");
+    PyObject *stacks = PyList_New(0);
     if (stacks == NULL)
-        return ask == NULL ? PyErr_Format(PyExc_RuntimeError, "sys._current_frames is not there") : NULL;
+        return NULL;
     int collects = PyGC_Disable();
-    frames = PyObject_CallNoArgs(ask);
+    PyObject *frames = PyObject_CallNoArgs(ask);
     if (frames == NULL || !PyDict_Check(frames) || add_stacks(stacks, frames, most, only, but) < 0)
         Py_CLEAR(stacks);
     Py_XDECREF(frames);
@@ -76,7 +73,7 @@ static PyObject *walk(PyObject *Py_UNUSED(module), PyObject *args) {
 }
 
 static PyMethodDef functions[] = {
-    {"walk", walk, METH_VARARGS, "The calls that every thread is in. See `stacks`."},
+    {"walk", walk, METH_VARARGS, "The calls that threads are in. See `stacks`."},
     {0},
 };
 

@@ -23,7 +23,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from types import CodeType, TracebackType
 from typing import Any, Final
 
@@ -66,6 +66,7 @@ WAITS: Final = frozenset(
         ("multiprocessing.connection", "_recv"),
         ("multiprocessing.connection", "wait"),
         ("multiprocessing.popen_fork", "poll"),
+        ("shmetrics.profiling.listener", "_answer_next"),
         ("gunicorn.workers.sync", "wait"),
         ("gunicorn.arbiter", "sleep"),
         ("waitress.wasyncore", "poll"),
@@ -205,8 +206,8 @@ class Sampler:
         """Count where every thread is, as so many samples. ``elapsed``: seconds since the last look."""
         counts = self._counts
         found = counts.stacks
-        for ident, codes, scopes, is_deeper in self._walk(_DEEPEST, self._only, _looking):
-            numbers, waits = self._numbers(codes, scopes, is_deeper)
+        for ident, calls in self._walk(_DEEPEST + 1, self._only, _looking):
+            numbers, waits = self._numbers(calls)
             if waits or self._rested(ident, elapsed):
                 counts.idle += weight
                 if not self._idle:
@@ -238,17 +239,15 @@ class Sampler:
         self._processor[native] = now
         return before is not None and now - before < _IDLE * elapsed
 
-    def _numbers(
-        self, codes: Iterable[CodeType], scopes: Iterable[dict[str, Any]], is_deeper: bool
-    ) -> tuple[tuple[int, ...], bool]:
+    def _numbers(self, calls: Sequence[tuple[CodeType, dict[str, Any]]]) -> tuple[tuple[int, ...], bool]:
         """A stack as numbers, outermost first, and whether it is in a function that waits."""
         known = self._known
-        calls = [known.get(id(code)) or self._learn(code, scope) for code, scope in zip(codes, scopes, strict=True)]
-        numbers = [number for number, _, _ in calls]
-        if is_deeper:
-            numbers.append(_DEEPER)
+        found = [known.get(id(code)) or self._learn(code, scope) for code, scope in calls]
+        numbers = [number for number, _, _ in found]
+        if len(numbers) > _DEEPEST:
+            numbers[_DEEPEST] = _DEEPER
         numbers.reverse()
-        return tuple(numbers), calls[0][1]
+        return tuple(numbers), found[0][1]
 
     def _learn(self, code: CodeType, scope: dict[str, Any]) -> tuple[int, bool, CodeType]:
         if len(self._known) >= _MOST_NAMES:

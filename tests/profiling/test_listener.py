@@ -225,6 +225,18 @@ def test_two_hubs_of_one_process_have_one_sampler(hub_name):
         assert "is being profiled by somebody else" in answer.problem
 
 
+def test_the_listener_of_another_hub_waits_and_is_no_work(hub_name):
+    with PerformanceMetrics(name=hub_name) as one, PerformanceMetrics() as other:
+        found = []
+        for metrics in (one, other):
+            metrics.claim()
+            metrics.enable_profiling()
+            found.append(Target(0, os.getpid(), start_ticks("self"), metrics.instance))
+        until(lambda: all(listens(target) for target in found))
+        (answer,) = ask(found[:1], Request(0.5, 100.0, False), expanded=["all"])
+    assert not any("profiling.listener" in frame for stack in answer.profile.stacks for frame in stack)
+
+
 def test_a_worker_stops_when_whoever_asked_goes_away(hub_name):
     with workers(hub_name) as found:
         samples_now(found[0]).close()
