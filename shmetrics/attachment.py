@@ -104,6 +104,7 @@ class Attachment:
     def end(self, deadline: float) -> None:
         """Find places for what waits, until then on the monotonic clock, and give up the slot."""
         if self._listener is not None:
+            self.writer.claimant.claimed = lambda: None  # a slot that is found at the last moment is not to start it
             self._listener.stop()
         self.book.settle(deadline)
         self.writer.close(max(0.0, deadline - time.monotonic()))

@@ -57,7 +57,8 @@ class Resources:
         percent = 100.0 * worked / elapsed if elapsed > 0.0 else 0.0
         history = Memory() if last is None else last.memory
         history.note(at, stat.rss_bytes)
-        return _Look(key, at, used, history, Usage(percent, stat.rss_bytes, history.growth, stat.state))
+        state = _RUNS if stat.state == _TRACED and _is_only_looked_at(worker.pid) else stat.state
+        return _Look(key, at, used, history, Usage(percent, stat.rss_bytes, history.growth, state))
 
 
 class _Look(NamedTuple):
@@ -130,6 +131,24 @@ def process_figures(workers: Sequence[WorkerSnapshot]) -> list[ProcessFigures | 
         else:
             found.append(ProcessFigures(stat.cpu_seconds, stat.rss_bytes, stat.virtual_bytes, stat.threads, open_fds))
     return found
+
+
+_RUNS: Final = "R"
+_TRACED: Final = "t"
+_PROFILER: Final = "py-spy"
+
+
+def _is_only_looked_at(pid: int) -> bool:
+    """Whether a process that its tracer has stopped goes on by itself: it does already, or py-spy looks at it."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            status = dict(line.split(":", 1) for line in file)
+        if not status["State"].strip().startswith(_TRACED):
+            return True
+        with open(f"/proc/{int(status['TracerPid'])}/comm", encoding="ascii", errors="replace") as file:
+            return file.read().strip() == _PROFILER
+    except OSError:  # gone; or traced from where we see nobody, who is then number 0
+        return False
 
 
 class _Stat(NamedTuple):

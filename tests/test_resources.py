@@ -14,6 +14,7 @@ from shmetrics.process import start_ticks
 from shmetrics.resources import Memory, Resources, growth_of, process_figures
 from shmetrics.snapshot import Usage
 from tests.forge import worker
+from tests.profiling.spies import spy
 
 pytestmark = pytest.mark.usefixtures("written_in")
 NOTHING = Usage()
@@ -59,6 +60,31 @@ def stopped_child():
             yield child
         finally:
             child.kill()
+
+
+TRACER = """
+import ctypes, os, signal, sys
+libc, pid = ctypes.CDLL(None), int(sys.argv[1])
+assert libc.ptrace(16, pid, None, None) == 0  # PTRACE_ATTACH
+os.waitpid(pid, 0)
+print("holds it", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize(("name", "state"), [("py-spy", "R"), ("gdb", "t")])
+def test_a_process_that_a_profiler_holds_for_an_instant_is_not_stopped_and_one_in_a_debugger_is(tmp_path, name, state):
+    spy()  # whether a process may be traced
+    tracer = tmp_path / name
+    tracer.write_text(f"#!{sys.executable}\n{TRACER}")
+    tracer.chmod(0o700)
+    with subprocess.Popen(["sleep", "60"]) as child:
+        command = [str(tracer), str(child.pid)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "holds it\n"
+            assert look(Resources(), worker_of(child.pid)).state == state
+            process.communicate("\n")
+        child.kill()
 
 
 def test_a_live_process_has_figures():

@@ -16,8 +16,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
+from shmetrics import prctl
 from shmetrics.process import stat_fields
 from shmetrics.profiling.asking import Answer, Target
 from shmetrics.profiling.frames import Frame, folded, frame, module_of
@@ -52,9 +53,11 @@ def parse(raw: str, roots: Collection[str] = ()) -> Counter[tuple[Frame, ...]]:
     """
     stacks: Counter[tuple[Frame, ...]] = Counter()
     for number, line in enumerate(raw.splitlines(), 1):
-        stack, _, samples = line.rpartition(" ")
-        if not stack or not (samples.isascii() and samples.isdigit()):
+        stack, space, samples = line.rpartition(" ")
+        if not space or not (samples.isascii() and samples.isdigit()):
             raise ValueError(f"line {number} of what py-spy wrote is no stack with its samples: {line[:200]!r}")
+        if not stack:  # of a worker that is about to end, or between greenlets: nothing runs there
+            continue
         frames = stack.split(";")
         if not _LISTENER.fullmatch(frames[0]) and not any(map(_SAMPLER.fullmatch, frames)):
             stacks[tuple(_frame(each, roots) for each in frames)] += int(samples)
@@ -80,19 +83,18 @@ def record(
 
     ``program``: where py-spy is. It knows whole seconds and whole looks a second, so there may be a little more.
     """
-    with tempfile.TemporaryDirectory(prefix="shmetrics-") as directory:
-        runs = [_Run(program, target, request, f"{directory}/{target.slot}") for target in workers]
-        try:
+    runs = [_Run(program, target, request) for target in workers]
+    try:
+        for each in runs:
+            each.start()
+        while not all(each.answer.done for each in runs):
             for each in runs:
-                each.start()
-            while not all(each.answer.done for each in runs):
-                for each in runs:
-                    each.look(expanded)
-                progress([each.answer for each in runs])
-                time.sleep(_POLL)
-        finally:
-            for each in runs:
-                each.end()
+                each.look(expanded)
+            progress([each.answer for each in runs])
+            time.sleep(_POLL)
+    finally:
+        for each in runs:
+            each.end()
     return [each.answer for each in runs]
 
 
@@ -106,19 +108,26 @@ def _is_held_at_its_end(pid: int) -> bool:
     return fields is not None and fields[0] == b"t" and int(fields[49]) == _EXIT_EVENT
 
 
-class _Run:
-    """One py-spy, which looks at one worker."""
+def _text_of(file: IO[bytes]) -> str:
+    """All that another process wrote to a file that both have open."""
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
 
-    def __init__(self, program: str, target: Target, request: Request, output: str) -> None:
+
+class _Run:
+    """One py-spy, which looks at one worker, and ends with us. What it writes has no name, so nothing of it stays."""
+
+    def __init__(self, program: str, target: Target, request: Request) -> None:
         self.answer = Answer(target)
         self._target = target
-        self._request = request
-        self._output = output
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  `end` closes them
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._seconds = math.ceil(request.seconds)
         self._rate = round(request.rate)
         self._command = [
             *(program, "record", "--pid", str(target.pid), "--format", "raw", "--full-filenames", "--function"),
-            *("--duration", str(self._seconds), "--rate", str(self._rate), "--output", output),
+            *("--duration", str(self._seconds), "--rate", str(self._rate)),
+            *("--output", f"/proc/self/fd/{self._output.fileno()}"),
             *(["--idle"] if request.idle else []),
         ]
         self._process: subprocess.Popen[bytes] | None = None
@@ -131,12 +140,18 @@ class _Run:
         if not self._target.runs:
             self.answer.fail(f"{self._target} has ended, or runs where its process cannot be seen from here")
             return
+        parent = os.getpid()
         try:
-            with open(self._output + ".log", "wb") as log:
-                # In a session of its own: Ctrl-C is for us, who end it.
-                self._process = subprocess.Popen(
-                    self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-                )
+            # In a session of its own: Ctrl-C is for us, who end it.
+            self._process = subprocess.Popen(
+                self._command,
+                preexec_fn=lambda: prctl.end_with_parent(parent),  # noqa: PLW1509  it calls nothing that could be locked
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=[self._output.fileno()],
+            )
         except OSError as error:
             self.answer.fail(f"py-spy cannot be started ({self._command[0]}): {error.strerror}")
 
@@ -158,25 +173,25 @@ class _Run:
             if took > until + _GRACE:
                 self.answer.fail(f"py-spy has not come to an end with {self._target} after {took:.0f} s")
             return
+        died = self._died_at is not None and self._died_at < self._seconds
+        problem = f"{self._target} has died after {until:.1f} s of {self._seconds}" if died else ""
         if status != 0:
-            self.answer.fail(f"py-spy cannot look at {self._target}: {self._complaint()}")
+            self.answer.fail(problem or f"py-spy cannot look at {self._target}: {self._complaint()}")
             return
         try:
-            with open(self._output, encoding="utf-8", errors="replace") as file:
-                profile = self._profile(file.read(), self.answer.passed, expanded)
-        except (OSError, ValueError) as error:
-            self.answer.fail(f"py-spy has looked at {self._target}, and what it wrote cannot be read: {error}")
-            return
-        self.answer.parts.append(profile)
+            self.answer.parts.append(self._profile(_text_of(self._output), self.answer.passed, expanded))
+        except ValueError as error:
+            problem = problem or f"py-spy has looked at {self._target}, and what it wrote cannot be read: {error}"
+        self.answer.problem = problem
         self.answer.done = True
-        if self._died_at is not None and self._died_at < self._seconds:
-            self.answer.fail(f"{self._target} has died after {self._died_at:.1f} s of {self._seconds}")
 
     def end(self) -> None:
         """Let nothing go on."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+        self._output.close()
+        self._log.close()
 
     def _profile(self, raw: str, seconds: float, expanded: Collection[str]) -> Profile:
         stacks: Counter[Stack] = Counter()
@@ -193,6 +208,5 @@ class _Run:
 
     def _complaint(self) -> str:
         """What it says is wrong, in a line."""
-        with open(self._output + ".log", encoding="utf-8", errors="replace") as log:
-            lines = [line.strip() for line in log if line.strip()]
+        lines = [line.strip() for line in _text_of(self._log).splitlines()]
         return next((line for line in lines if line.startswith(("Error", "Permission"))), "it does not say why")

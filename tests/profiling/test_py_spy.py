@@ -4,7 +4,10 @@ import os
 import re
 import signal
 import sys
+import tempfile
+import time
 
+import psutil
 import pytest
 
 from shmetrics import PerformanceProfiler
@@ -13,6 +16,7 @@ from shmetrics.profiling import merged, py_spy
 from shmetrics.profiling.asking import Target, ask
 from shmetrics.profiling.frames import Frame
 from shmetrics.profiling.wire import Request
+from tests.processes import forked, wait_until
 from tests.profiling.spies import spy
 from tests.profiling.test_listener import workers
 from tests.profiling.workloads import assert_split, shared_account, work
@@ -41,6 +45,11 @@ def test_the_thread_that_waits_to_be_asked_is_left_out():
     thread = "_serve (/usr/lib/python3/dist-packages/shmetrics/profiling/listener.py"
     raw = f"Listener.{thread}:9);accept (/usr/lib/python3.11/socket.py:3) 7\n{thread}) 7\nrun (a.py:1) 1\n"
     assert list(py_spy.parse(raw).values()) == [1]
+
+
+def test_a_stack_of_nothing_is_left_out():
+    """Of a worker that is about to end, and between greenlets, it writes samples without a stack."""
+    assert list(py_spy.parse(" 5\nrun (a.py:1) 2\n 1\n").values()) == [2]
 
 
 def test_threads_that_sample_are_left_out():
@@ -128,6 +137,57 @@ def test_a_program_that_does_not_notice_that_a_worker_has_died_is_ended(hub_name
     assert re.search(r"has died after [01]\.\d s of 60", answer.problem)
     assert answer.passed < 2
     assert answer.profile.samples == 7
+
+
+@pytest.mark.parametrize("rate", [100.0, 1000.0])
+def test_of_a_worker_that_ends_in_order_there_is_what_the_real_one_found(hub_name, rate):
+    def end_after_a_second(metrics):
+        metrics.claim()
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            work()
+
+    program = spy()
+    with workers(hub_name, function=end_after_a_second) as found:
+        (answer,) = py_spy.record(program, found, Request(10.0, rate, False))
+    assert re.search(r"has died after \d\.\d s of 10", answer.problem)
+    assert answer.profile.samples > 0
+
+
+def test_of_a_worker_that_dies_at_once_it_is_said_that_it_has_died(hub_name):
+    program = spy()
+    with workers(hub_name) as found:
+
+        def kill(answers):
+            os.kill(found[0].pid, signal.SIGKILL)
+
+        (answer,) = py_spy.record(program, found, Request(10.0, 100.0, False), progress=kill)
+    assert re.search(r"has died after 0\.\d s of 10", answer.problem)
+
+
+def test_a_profile_that_is_killed_takes_its_py_spies_with_it_and_leaves_no_file(hub_name, tmp_path):
+    program = spy()
+    with workers(hub_name) as found:
+        before = set(os.listdir(tempfile.gettempdir()))
+        reading, writing = os.pipe()
+
+        def look():
+            py_spy.record(
+                program,
+                found,
+                Request(60.0, 100.0, False),
+                progress=lambda _: os.write(writing, b"."),
+            )
+
+        asker = forked(look)
+        os.read(reading, 1)
+        (child,) = psutil.Process(asker).children()
+        os.kill(asker, signal.SIGKILL)
+        os.waitpid(asker, 0)
+        wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+        assert not [file for file in set(os.listdir(tempfile.gettempdir())) - before if file.startswith("shmetrics-")]
+        os.close(reading)
+        os.close(writing)
 
 
 def test_a_process_that_is_none_of_python_is_said_to_be_so():
