@@ -1,5 +1,6 @@
 """Files that other programs read while they are written: whole, or as they were before."""
 
+import errno
 import os
 import secrets
 import stat
@@ -27,11 +28,31 @@ def write_atomically(path: str, content: bytes) -> None:
             return
         _replace(os.path.realpath(path), content, mode)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have, with a NUL say
-        why = getattr(error, "strerror", None) or error
-        raise OutputError(
-            f"cannot write {path!r}: {why}; name a file in a directory that is there and that this "
-            f"user may write to, with {len(content):,} bytes free"
-        ) from None
+        raise _refusal(path, error, f", with {len(content):,} bytes free") from None
+
+
+def check_writable(path: str) -> None:
+    """OutputError at once where `write_atomically` would raise it: for whoever works for long before there is something
+    to write. Nothing is changed.
+    """
+    try:
+        mode = _mode_of(path)
+        is_replaced = mode is None or stat.S_ISREG(mode)
+        target = os.path.dirname(os.path.realpath(path)) if is_replaced else path
+        if mode is not None and stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        os.stat(target)
+        if not os.access(target, os.W_OK | (os.X_OK if is_replaced else 0)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (OSError, ValueError) as error:
+        raise _refusal(path, error) from None
+
+
+def _refusal(path: str, error: OSError | ValueError, room: str = "") -> OutputError:
+    why = getattr(error, "strerror", None) or error
+    return OutputError(
+        f"cannot write {path!r}: {why}; name a file in a directory that is there and that this user may write to{room}"
+    )
 
 
 def _mode_of(path: str) -> int | None:

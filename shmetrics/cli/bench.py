@@ -1,7 +1,6 @@
 """`shmetrics bench`: what shmetrics costs beside its peers, on this machine."""
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from shmetrics.benchmarks.reports.text import text
 from shmetrics.benchmarks.running import run as run_scenario
 from shmetrics.cli.handling import Interruption, handling
 from shmetrics.cli.options import UsageError, add_count, add_json, add_switch, add_text
-from shmetrics.exporters.files import write_atomically
+from shmetrics.exporters.files import check_writable, write_atomically
 
 EXAMPLES: Final = """\
   shmetrics bench --list                  which scenarios there are
@@ -139,12 +138,8 @@ def _defaults(name: str, options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _check_places(options: argparse.Namespace) -> None:
-    """UsageError for a report that cannot be written: better before the minutes of measuring than after them."""
+    """OutputError for a report that cannot be written: better before the minutes of measuring than after them."""
     for path in filter(None, (options.markdown, options.html)):
-        directory = os.path.dirname(os.path.abspath(path))
-        if not os.access(directory, os.W_OK):
-            raise UsageError(f"cannot write to {path!r}: {directory} is not there, or nothing may be written to it")
-        if os.path.isdir(path):
-            raise UsageError(f"cannot write to {path!r}: it is a directory, and a file is wanted")
+        check_writable(path)
     if options.html and find_spec("jinja2") is None:
         raise UsageError("a page is made with jinja2, which is not installed; pip install 'shmetrics[report]'")

@@ -20,7 +20,7 @@ from shmetrics.cli.options import (
     variable,
 )
 from shmetrics.errors import ProfilingError
-from shmetrics.exporters.files import write_atomically
+from shmetrics.exporters.files import check_writable, write_atomically
 from shmetrics.exporters.profiles.collapsed import collapsed
 from shmetrics.exporters.profiles.speedscope import speedscope
 from shmetrics.exporters.profiles.text import profile_text
@@ -90,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
     written.
     """
     name = hub_name(options)
+    if options.output != STDOUT:
+        check_writable(options.output)
     with Hub.attach(name) as hub:
         live = targets(hub.snapshot(), hub.view.segment.instance)
     if options.format == REPORT and options.worker is None and not live:

@@ -27,7 +27,8 @@ _MOST: Final = 256 << 20
 
 ENABLE: Final = (
     "start it with SHMETRICS_PROFILING=1 in its environment (`shmetrics run --profiling -- ...` does so) or have it "
-    "call metrics.enable_profiling(); py-spy, where it is installed and permitted, can do without"
+    "call metrics.enable_profiling(). Under gevent no worker listens. py-spy, where it is installed and permitted, can "
+    "do without"
 )
 """What to do about a worker that does not listen."""
 

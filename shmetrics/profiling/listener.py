@@ -43,7 +43,8 @@ class Listener:
         forks.register(self)
 
     def _begin(self) -> None:
-        self._running = False
+        self._turn: object | None = None
+        """What is to serve now: a thread's, of which an earlier one may not have ended yet."""
         self._sockets: list[socket.socket] = []
 
     def start(self) -> None:
@@ -51,18 +52,18 @@ class Listener:
 
         Not where a framework made threads greenlets: one that waits in `poll` would stop all others.
         """
-        if self._running or not may_wait_in_a_write():
+        if self._turn is not None or not may_wait_in_a_write():
             return
-        self._running = True
+        self._turn = turn = object()
         try:
             # Not `threading`, whose `start` waits for the thread: this may be called in the middle of anything.
-            _thread.start_new_thread(self._serve, ())
+            _thread.start_new_thread(self._serve, (turn,))
         except RuntimeError:  # no more threads, or the interpreter ends
-            self._running = False
+            self._turn = None
 
     def stop(self) -> None:
         """Listen no more, and end a profile that is being taken."""
-        self._running = False  # for a thread that has no socket yet
+        self._turn = None  # for a thread that has no socket yet
         for each in list(self._sockets):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -76,29 +77,30 @@ class Listener:
 
     # In the thread ----------------------------------------------------------------------------------------------------
 
-    def _serve(self) -> None:
+    def _serve(self, turn: object) -> None:
         try:
             while (server := self._kept(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))) is None:
                 pass
             try:
-                if self._running:
-                    self._bind(server)
+                if self._turn is turn:
+                    self._bind(server, turn)
                     server.listen(_BACKLOG)
-                while self._running:
+                while self._turn is turn:
                     self._answer_next(server)
             finally:
                 self._let_go(server)
         except OSError:  # stopped; or no descriptor was left at the start, or somebody closed this one
-            self._running = False
+            if self._turn is turn:
+                self._turn = None
 
-    def _bind(self, server: socket.socket) -> None:
+    def _bind(self, server: socket.socket, turn: object) -> None:
         """Take the name; an earlier listener of this process that was stopped may be about to let go of it."""
         until = time.monotonic() + _PATIENCE
         while True:
             try:
                 return server.bind(wire.address(self._instance, os.getpid(), start_ticks("self") or 0))
             except OSError as error:
-                if error.errno != errno.EADDRINUSE or not self._running or time.monotonic() > until:
+                if error.errno != errno.EADDRINUSE or self._turn is not turn or time.monotonic() > until:
                     raise
             time.sleep(_SHORTLY)
 
@@ -191,19 +193,27 @@ def _sample(server: socket.socket, connection: socket.socket, request: Request) 
         for descriptor, event in events.poll(1000 * min(seconds, end - now)):
             if descriptor == connection.fileno() or event != select.POLLIN:
                 raise BrokenPipeError
-            _refuse(server)
+            if not _refuse(server):
+                events.unregister(server)  # or it would be told of at once, again and again
         return False
 
     sampler.run(wait)
     connection.sendall(wire.encode_part(sampler.taken(), last=True))
 
 
-def _refuse(server: socket.socket) -> None:
-    """Tell one more that asks that another was first."""
-    with server.accept()[0] as connection:
+def _refuse(server: socket.socket) -> bool:
+    """Tell one more that asks that another was first. False where there is no descriptor for that now."""
+    try:
+        connection = server.accept()[0]
+    except OSError as error:
+        if error.errno not in _FOR_NOW:
+            raise
+        return False
+    with connection:
         connection.setblocking(False)
         with suppress(OSError):
             connection.sendall(wire.encode_refused(BUSY if _is_welcome(connection) else STRANGER))
+    return True
 
 
 def _is_welcome(connection: socket.socket) -> bool:

@@ -208,10 +208,9 @@ class Sampler:
         found = counts.stacks
         for ident, calls in self._walk(_DEEPEST + 1, self._only, _looking):
             numbers, waits = self._numbers(calls)
-            if waits or self._rested(ident, elapsed):
+            if (waits or self._rested(ident, elapsed)) and not self._idle:
                 counts.idle += weight
-                if not self._idle:
-                    continue
+                continue
             if numbers not in found and len(found) >= _MOST_STACKS:
                 numbers = (_OTHER,)
             found[numbers] = found.get(numbers, 0) + weight

@@ -7,7 +7,7 @@ import pytest
 
 from shmetrics.errors import OutputError
 from shmetrics.exporters import files
-from shmetrics.exporters.files import write_atomically
+from shmetrics.exporters.files import check_writable, write_atomically
 from tests.processes import in_forked_child, wait_until
 
 
@@ -153,3 +153,47 @@ def test_a_name_that_no_file_can_have_is_an_error_that_says_so(tmp_path):
         with pytest.raises(OutputError, match="cannot write"):
             write_atomically(str(tmp_path / name), b"content")
     assert not list(tmp_path.iterdir())
+
+
+# Asked before ---------------------------------------------------------------------------------------------------------
+
+
+def refused(function, *args):
+    """What it says, or nothing where it does what it is asked for."""
+    try:
+        function(*args)
+    except OutputError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("made", ["nothing", "file", "link", "directory", "device"])
+@pytest.mark.parametrize("name", ["file", "missing/file", "nul\0"])
+def test_it_is_said_before_whether_something_could_be_written(tmp_path, made, name):
+    (tmp_path / "elsewhere").write_text("")
+    make = {
+        "file": lambda path: path.write_text(""),
+        "link": lambda path: path.symlink_to(tmp_path / "elsewhere"),
+        "directory": lambda path: path.mkdir(),
+        "device": lambda path: path.symlink_to("/dev/null"),
+    }.get(made)
+    if make is not None:
+        make(tmp_path / "file")
+    path = f"{tmp_path}/{name}"
+    before = sorted(os.listdir(tmp_path))
+    said = refused(check_writable, path)
+    assert sorted(os.listdir(tmp_path)) == before
+    assert bool(said) == bool(refused(write_atomically, path, b""))
+    assert refused(write_atomically, path, b"").startswith(said.partition(";")[0])
+
+
+def test_a_directory_that_one_may_not_write_to_is_said_before(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    tmp_path.chmod(0o755)
+
+    def as_nobody():
+        os.setuid(65534)
+        assert "Permission denied" in refused(check_writable, f"{tmp_path}/file")
+
+    in_forked_child(as_nobody)

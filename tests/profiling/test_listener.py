@@ -283,7 +283,7 @@ def test_a_worker_whose_threads_are_greenlets_does_not_listen(hub_name):
         f"with shmetrics.PerformanceMetrics(name={hub_name!r}) as metrics:\n"
         "    metrics.update_inference(0.1)\n"
         "    listener = metrics._attachment._listener\n"
-        "    assert listener is not None and not listener._running\n"
+        "    assert listener is not None and listener._turn is None\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"SHMETRICS_PROFILING": "1"})
 
@@ -335,6 +335,64 @@ def test_a_worker_that_is_out_of_descriptors_answers_when_it_has_some_again(hub_
         until(lambda: "does not answer" in ask(found, Request(0.1, 100.0, True), patience=0.2)[0].problem)
         os.kill(found[0].pid, signal.SIGUSR1)
         until(lambda: ask(found, Request(0.1, 100.0, True))[0].problem == "")
+
+
+def test_a_worker_without_descriptors_for_another_goes_on_with_the_first(hub_name):
+    def on_demand(metrics):
+        metrics.claim()
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        signal.signal(signal.SIGUSR1, lambda *_: resource.setrlimit(resource.RLIMIT_NOFILE, (3, most)))
+        while True:
+            signal.pause()
+
+    with workers(hub_name, function=on_demand) as found:
+
+        def ask_as_well(answers):
+            if len(answers[0].parts) == 1 and not others:
+                os.kill(found[0].pid, signal.SIGUSR1)
+                until(lambda: resource.prlimit(found[0].pid, resource.RLIMIT_NOFILE)[0] == 3)
+                others.append(connected(found[0]))
+
+        others = []
+        (answer,) = ask(found, Request(3.0, 100.0, True), progress=ask_as_well)
+        others[0].close()
+    assert answer.problem == ""
+
+
+def test_it_listens_again_when_it_was_stopped_a_moment_ago(hub_name):
+    with PerformanceMetrics(name=hub_name) as metrics:
+        metrics.claim()
+        metrics.enable_profiling()
+        target = Target(0, os.getpid(), start_ticks("self"), metrics.instance)
+        listener = metrics._attachment._listener
+        for _ in range(20):
+            listener.stop()
+            listener.start()
+        until(lambda: listens(target))
+        assert listener._turn is not None
+
+
+def test_one_that_finds_a_slot_only_when_it_is_closed_listens_no_more(hub_name):
+    def take_the_only_slot():
+        metrics.claim()
+        os.write(writing, b".")
+        signal.pause()
+
+    reading, writing = os.pipe()
+    with PerformanceMetrics(name=hub_name, max_workers=1) as metrics:
+        other = forked(take_the_only_slot)
+        os.read(reading, 1)
+        metrics.enable_profiling()
+        metrics.update_inference(0.1)
+        writer, listener = metrics._attachment.writer, metrics._attachment._listener
+        assert writer.slot is None
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+    with Hub.attach(hub_name) as hub:
+        assert hub.statistics()["total_requests"] == 1  # so it found one
+    assert listener._turn is None
+    os.close(reading)
+    os.close(writing)
 
 
 def test_of_a_worker_in_another_network_namespace_it_is_said_that_it_is_there(hub_name):

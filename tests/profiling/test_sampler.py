@@ -175,7 +175,7 @@ def test_threads_that_wait_count_as_well_where_that_is_asked_for():
     with waiting(enough.wait) as ident:
         counts = sampled(Looks(10), idle=True, only=[ident])
         enough.set()
-    assert sum(counts.stacks.values()) == counts.idle == 10
+    assert (sum(counts.stacks.values()), counts.idle) == (10, 0)
     assert [stack[-1] for stack in stacks(counts)] == ["threading"]
 
 
