@@ -23,6 +23,12 @@ from shmetrics.writer import Writer
 class RequestWriter(Writer):
     """A writer to which requests come to their end. Any thread, greenlet or signal handler may call any method."""
 
+    def go_on(self) -> None:
+        """Say that this worker goes on, in the middle of a request. Nothing where it has no slot."""
+        folding = self._folding
+        if folding is not None:
+            folding.beat()
+
     @takes_token
     def complete(  # noqa: PLR0917  by position is cheapest
         self,

@@ -32,12 +32,13 @@ def _stuck(evidence: Evidence) -> Iterator[Finding]:
         what = f"{late[0].label or 'one request'} for {duration(age)}"
         if len(late) > 1:
             what += f", and {len(late) - 1} more for over {duration(limit)}"
-        look = f"look at it (py-spy dump --pid {worker.pid}), or end it"
+        look = f"look at it (py-spy dump --pid {worker.pid})"
         if silent > limit:
-            text = f"hangs: it has been serving {what}, and has recorded nothing for {duration(silent)}; {look}"
+            said = f"has recorded nothing for {duration(silent)}"
+            text = f"hangs: it has been serving {what}, and {said}; {look}, or end it"
             yield about(worker, "hung_worker", "problem", text, value=age, threshold=limit)
         else:
-            text = f"has been serving {what}, while it goes on with others; {look}"
+            text = f"has been serving {what}, while it goes on, with others or with parts of it; {look}"
             yield about(worker, "stuck_request", "warning", text, value=age, threshold=limit)
 
 

@@ -39,6 +39,9 @@ class Recorder(Protocol):
     ) -> None:
         """End a request: commit its record, count its duration, and take it off the board, all of it at `now`."""
 
+    def go_on(self) -> None:
+        """Say that this worker goes on, in the middle of a request: it sends a part of a long response, say."""
+
     def leave(self, ticket: int, now: float | None = None, /) -> None:
         """Take it off again. ``now``: as for `enter`."""
 

@@ -86,7 +86,7 @@ class WorkerSnapshot:
     role: str
     claimed_at: float
     last_seen: float
-    """When it last recorded, folded or claimed."""
+    """When it last recorded, folded, claimed, or sent a further part of a response."""
     ended_at: float | None
     """When its end was noticed; None while it lives, and while nobody has noticed."""
     counters: Counters

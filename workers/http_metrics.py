@@ -168,11 +168,14 @@ class HttpRequest(RequestMeasurement):
     def sent(self) -> None:
         """A part of the response, with bytes in it, was handed to the server. Of the last one it may remain unsaid.
 
-        The second part tells that the response is streamed, so that the time of its first byte means something.
+        The second part tells that the response is streamed, so that the time of its first byte means something. From
+        then on each says that the worker goes on, so that nobody takes it for one that hangs.
         """
         if self.first_byte is None:
             self.first_byte = self._source.clock() - self._start
-        elif not self.streams:
+            return
+        self._source.recorder.go_on()
+        if not self.streams:
             self.streams = True
             http = self._source.http
             if http is not None:

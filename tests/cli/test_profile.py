@@ -17,8 +17,8 @@ from shmetrics.cli import main
 from shmetrics.profiling import Profile
 from tests.cli import environment, run, started, until
 from tests.gunicorns import gunicorns, ready
+from tests.profiling.listening import address, samples_now, workers
 from tests.profiling.spies import spy
-from tests.profiling.test_listener import address, samples_now, workers
 from tests.profiling.workloads import assert_split, work
 
 NEVER = ("--py-spy", "never")

@@ -1,112 +1,26 @@
-"""Asking a live process for a profile of itself: real processes, real sockets."""
+"""The listener of a worker: who may ask, when, and what it costs the worker. Real processes, real sockets."""
 
-import ctypes
 import json
 import os
-import re
 import resource
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 
 import psutil
 import pytest
 
 from shmetrics import Hub, PerformanceMetrics
-from shmetrics.process import start_ticks, stat_fields
-from shmetrics.profiling import merged, wire
-from shmetrics.profiling.asking import Target, ask, targets
-from shmetrics.profiling.counts import Counts
-from shmetrics.profiling.frames import Frame
+from shmetrics.process import start_ticks
+from shmetrics.profiling.asking import Target, ask
 from shmetrics.profiling.wire import Request
 from tests.cli import until
 from tests.processes import forked
-from tests.profiling.workloads import assert_split, shared_account, work
-
-REQUEST = Request(1.0, 100.0, False)
-
-
-def serve(metrics, account=None):
-    """A worker: it takes its slot, and works until it is killed."""
-    metrics.claim()
-    while True:
-        work(account=account)
-
-
-@contextmanager
-def workers(name, count=1, enabled=True, function=serve, accounts=None):
-    """The targets of so many workers of a hub, forked from a process that made it; they are killed afterwards.
-
-    ``accounts``: one for each, of those that `serve`.
-    """
-    arguments = [()] * count if accounts is None else [(account,) for account in accounts]
-    with PerformanceMetrics(name=name) as metrics:
-        if enabled:
-            metrics.enable_profiling()
-        pids = [forked(lambda more=more: function(metrics, *more)) for more in arguments]
-        try:
-            with Hub.attach(name) as hub:
-                until(lambda: sum(worker.alive for worker in hub.snapshot().workers) == count)
-                found = targets(hub.snapshot(), metrics.instance)
-            if enabled:
-                until(lambda: all(listens(target) for target in found))
-            yield found
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-
-
-def address(target):
-    return wire.address(target.instance, target.pid, target.start_ticks)
-
-
-def listens(target):
-    with socket.socket(socket.AF_UNIX) as connection:
-        return connection.connect_ex(address(target)) == 0
-
-
-def answers_itself(metrics):
-    """Whether this process listens, asked by itself."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        return connection.connect_ex(wire.address(metrics.instance, os.getpid(), start_ticks("self"))) == 0
-
-
-def connected(target):
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(address(target))  # which waits while too many ask; one with a timeout would not
-    connection.settimeout(20)
-    return connection
-
-
-def asked(connection, request=REQUEST):
-    with suppress(BrokenPipeError):  # it was refused at once
-        connection.sendall(wire.encode_request(request))
-    return json.loads(connection.makefile().readline())
-
-
-def profile_of(found, seconds):
-    """Of all workers, from 1,000 looks on: one whose looks are dear, as on a machine without time, looks less often
-    than it is asked to, and each look counts for more; by few of them no share is known to within points.
-    """
-    profiles = []
-    while sum(profile.samples - profile.skipped for profile in profiles) < 1_000:
-        answers = ask(found, Request(seconds, 100.0, False))
-        assert [answer.problem for answer in answers] == [""] * len(found)
-        profiles += [answer.profile for answer in answers]
-    return merged(profiles)
-
-
-def samples_now(target, seconds=30.0):
-    """A conversation in which the worker has begun to sample."""
-    connection = connected(target)
-    assert asked(connection, Request(seconds, 100.0, False)) == {"accepted": True}
-    return connection
+from tests.profiling.listening import REQUEST, address, asked, connected, listens, profile_of, samples_now, workers
+from tests.profiling.workloads import assert_split, shared_account
 
 
 def test_a_worker_that_enabled_it_samples_itself_and_says_what_it_found(hub_name):
@@ -190,20 +104,6 @@ def test_the_environment_enables_it(hub_name, monkeypatch, setting, enabled):
             assert metrics._attachment._listener is None
 
 
-def test_a_worker_that_did_not_enable_it_is_not_asked_and_what_to_do_is_said(hub_name):
-    with workers(hub_name, enabled=False) as found:
-        (answer,) = ask(found, REQUEST)
-    assert answer.parts == []
-    assert f"worker 0 (pid {found[0].pid}) has not enabled profiling" in answer.problem
-    assert "SHMETRICS_PROFILING=1" in answer.problem
-
-
-def test_a_process_that_got_the_number_of_a_worker_is_not_asked(hub_name):
-    with workers(hub_name) as (target,):
-        (answer,) = ask([Target(target.slot, target.pid, target.start_ticks - 1, target.instance)], REQUEST)
-    assert "has ended" in answer.problem
-
-
 def test_a_worker_is_profiled_by_one_at_a_time(hub_name):
     with workers(hub_name) as found:
         with closing(samples_now(found[0])):
@@ -243,39 +143,6 @@ def test_a_worker_stops_when_whoever_asked_goes_away(hub_name):
         until(lambda: not ask(found, REQUEST)[0].problem)
 
 
-def test_of_a_worker_that_dies_there_is_what_it_said_until_then(hub_name):
-    with workers(hub_name) as found:
-
-        def kill(answers):
-            if len(answers[0].parts) == 2:
-                os.kill(found[0].pid, signal.SIGKILL)
-
-        (answer,) = ask(found, Request(60.0, 100.0, False), progress=kill)
-    assert f"{found[0]} has died after 2." in answer.problem
-    assert answer.profile.samples > 0
-
-
-def test_a_worker_that_stands_still_is_given_up(hub_name):
-    with workers(hub_name) as found:
-        os.kill(found[0].pid, signal.SIGSTOP)
-        until(lambda: stat_fields(f"/proc/{found[0].pid}/stat")[0] == b"T")
-        (answer,) = ask(found, REQUEST, patience=0.5)
-    assert "does not answer: nothing for" in answer.problem
-    assert "py-spy dump" in answer.problem
-
-
-def test_a_worker_in_a_call_that_keeps_the_interpreter_s_lock_is_given_up(hub_name):
-    def keep(metrics):
-        metrics.claim()
-        until(lambda: answers_itself(metrics))  # from now on no thread of it runs, so it has to have begun to listen
-        ctypes.PyDLL(None).sleep(30)
-
-    with workers(hub_name, function=keep) as found:
-        (answer,) = ask(found, REQUEST, patience=0.5)
-    # It may just have said that it begins.
-    assert re.search("(does not answer|stopped answering): nothing for .* keeps the interpreter's lock", answer.problem)
-
-
 def test_a_worker_whose_threads_are_greenlets_does_not_listen(hub_name):
     code = (
         "from gevent import monkey\nmonkey.patch_all()\n"
@@ -286,39 +153,6 @@ def test_a_worker_whose_threads_are_greenlets_does_not_listen(hub_name):
         "    assert listener is not None and listener._turn is None\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"SHMETRICS_PROFILING": "1"})
-
-
-def test_a_worker_that_stands_still_meanwhile_is_given_up_with_what_there_is(hub_name):
-    with workers(hub_name) as found:
-
-        def stop(answers):
-            if len(answers[0].parts) == 1:
-                os.kill(found[0].pid, signal.SIGSTOP)
-
-        (answer,) = ask(found, Request(60.0, 100.0, False), progress=stop, patience=2.0)
-    assert "stopped answering" in answer.problem
-    assert answer.profile.samples > 0
-
-
-def test_a_worker_that_does_not_come_to_an_end_is_given_up_with_what_there_is(hub_name):
-    part = wire.encode_part(Counts([Frame("app:main")], {(0,): 1}, seconds=0.1), last=False)
-
-    def go_on(server):
-        with server.accept()[0] as connection, suppress(OSError):
-            while True:
-                connection.sendall(part)
-                time.sleep(0.05)
-
-    with PerformanceMetrics(name=hub_name) as metrics, socket.socket(socket.AF_UNIX) as server:
-        target = Target(0, os.getpid(), start_ticks("self"), metrics.instance)
-        server.bind(address(target))
-        server.listen()
-        thread = threading.Thread(target=go_on, args=(server,))
-        thread.start()
-        (answer,) = ask([target], Request(0.1, 100.0, False), patience=0.5)
-        thread.join()
-    assert re.search(r"goes on after \d+ s of 0.1", answer.problem)
-    assert answer.profile.samples > 0
 
 
 def test_a_worker_that_is_out_of_descriptors_answers_when_it_has_some_again(hub_name):
@@ -395,20 +229,6 @@ def test_one_that_finds_a_slot_only_when_it_is_closed_listens_no_more(hub_name):
     os.close(writing)
 
 
-def test_of_a_worker_in_another_network_namespace_it_is_said_that_it_is_there(hub_name):
-    if os.geteuid() != 0:
-        pytest.skip("only root can make a network namespace")
-
-    def apart(metrics):
-        if ctypes.CDLL(None).unshare(0x40000000) != 0:  # CLONE_NEWNET
-            os._exit(0)
-        serve(metrics)
-
-    with workers(hub_name, enabled=False, function=apart) as found:
-        (answer,) = ask(found, REQUEST)
-    assert "is in another network namespace, and cannot be asked from here" in answer.problem
-
-
 def test_other_users_are_refused(hub_name):
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
@@ -424,14 +244,6 @@ def test_other_users_are_refused(hub_name):
         assert json.loads(os.read(reading, 1000)) == {"refused": "stranger"}
         os.close(reading)
         os.close(writing)
-
-
-def test_somebody_who_listens_in_the_place_of_a_worker_is_not_asked(hub_name):
-    with workers(hub_name, enabled=False) as (target,), socket.socket(socket.AF_UNIX) as impostor:
-        impostor.bind(address(target))
-        impostor.listen()
-        (answer,) = ask([target], REQUEST)
-    assert f"process {os.getpid()} of user {os.geteuid()} listens in the place of {target}" in answer.problem
 
 
 @pytest.mark.parametrize(

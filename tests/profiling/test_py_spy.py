@@ -17,8 +17,8 @@ from shmetrics.profiling.asking import Target, ask
 from shmetrics.profiling.frames import Frame
 from shmetrics.profiling.wire import Request
 from tests.processes import forked, wait_until
+from tests.profiling.listening import workers
 from tests.profiling.spies import spy
-from tests.profiling.test_listener import workers
 from tests.profiling.workloads import assert_split, shared_account, work
 
 
@@ -112,7 +112,7 @@ def test_of_a_worker_that_dies_there_is_what_the_real_one_found(hub_name):
 
 @pytest.mark.parametrize("holds", [False, True], ids=["sleeps", "holds it in its exit"])
 def test_a_program_that_does_not_notice_that_a_worker_has_died_is_ended(hub_name, tmp_path, holds):
-    """py-spy 0.4.3 held one of 240 that were killed while it looked at them: until it ended by itself."""
+    """py-spy 0.4.3 held 7 of 500 that were killed while it looked at them, until it ended by itself."""
     spy()  # whether it may be traced
     program = tmp_path / "py-spy"
     program.write_text(

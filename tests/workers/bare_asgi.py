@@ -71,6 +71,12 @@ def recorded(metrics):
     return figures
 
 
+def last_seen(metrics):
+    """When the only worker was last seen, as readers see it."""
+    (worker,) = metrics._attachment.view.snapshot().workers
+    return worker.last_seen
+
+
 def totals(metrics):
     figures = metrics.get_statistics()
     return figures["total_requests"], figures["total_errors"]

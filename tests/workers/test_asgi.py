@@ -15,6 +15,7 @@ from tests.workers.bare_asgi import (
     Client,
     counts,
     in_flight,
+    last_seen,
     part,
     recorded,
     replying,
@@ -135,6 +136,15 @@ def test_time_runs_until_the_last_part_of_a_stream_and_to_the_first_apart(wrap, 
 def test_a_response_of_several_parts_with_bytes_is_a_stream(wrap, metrics, messages, streams):
     serve(wrap(replying(*messages)))
     assert counts(metrics, "http_server_time_to_first_byte_seconds") == ({("GET", "200", ""): 1} if streams else {})
+
+
+def test_a_worker_that_sends_part_after_part_is_seen_to_go_on(wrap, metrics):
+    """One that streams to a single client records nothing for as long, and hangs no more than others."""
+    seen = []
+    messages = (start(), part(b"one", True), part(b"two", True), part(b"three", True), part(b"", True), part())
+    serve(wrap(replying(*messages, between=lambda: seen.append(last_seen(metrics)))))
+    begun, first, second, third, empty, _ = seen
+    assert begun == first < second < third == empty
 
 
 def test_time_runs_while_the_server_is_slow_to_take_a_part(wrap, metrics, clock):

@@ -9,6 +9,7 @@ import pytest
 
 from shmetrics import PerformanceMetrics
 from shmetrics.workers.wsgi import ENVIRON_KEY, MetricsMiddleware
+from tests.workers.bare_asgi import last_seen
 
 pytestmark = pytest.mark.usefixtures("written_in")
 
@@ -161,6 +162,13 @@ def test_time_runs_while_the_application_computes(wrap, metrics, clock):
 def test_time_runs_until_the_last_byte_of_a_stream(wrap, metrics, clock):
     serve(wrap(replying(Body(between=lambda: clock.sleep(0.5)))))
     assert recorded(metrics)["max_inference_time"] == 0.5
+
+
+def test_a_worker_that_sends_part_after_part_is_seen_to_go_on(wrap, metrics):
+    body = call(wrap(replying(iter([b"one", b"two", b"", b"three"]))))
+    begun, *seen = last_seen(metrics), *(last_seen(metrics) for _ in body)
+    first, second, empty, third = seen
+    assert begun == first < second == empty < third
 
 
 def test_time_runs_while_the_server_sends(wrap, metrics, clock):

@@ -7,7 +7,7 @@ import pytest
 from shmetrics import PerformanceMetrics, PerformanceProfiler
 from shmetrics.exporters.profiles.gathering import report_of
 from shmetrics.exporters.profiles.looking import look
-from tests.profiling.test_listener import workers
+from tests.profiling.listening import workers
 from tests.profiling.workloads import work
 
 
