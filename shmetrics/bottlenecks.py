@@ -151,11 +151,15 @@ def inference(evidence: Evidence) -> Bottleneck | None:
 
     It ought to, so the impact is high only where the workers are saturated.
     """
+    is_divided = any(evidence.measure(f"{stage}_time").any() for stage in ("preprocessing", "quantization"))
     return _stage(
         evidence,
         "inference",
         INFERENCE_LIMITS_SATURATED if evidence.busy >= BUSY_LIMITS[1] else INFERENCE_LIMITS,
-        "The model itself is what takes the time: compile or quantize it, use a smaller one, or larger batches.",
+        "The model itself is what takes the time: compile or quantize it, use a smaller one, or larger batches."
+        if is_divided
+        else "Whatever the application does counts as inference, since it names no stages: name them "
+        '(`with metrics.stage("preprocessing")`) to see what takes the time.',
     )
 
 

@@ -93,6 +93,12 @@ def hub_names() -> Iterator[str]:
             yield name
 
 
+def of_others(name: str) -> str:
+    """Which other users have a hub of that name, for a message; nothing where nobody has."""
+    users = [file.split(".")[1] for file in files() if file.startswith("shmetrics.") and file.endswith(f".{name}")]
+    return f"; user {' and user '.join(users)} has one of that name: ask as that user" if users else ""
+
+
 def known_hubs() -> str:
     """The hubs of this user, for a message: by name, but for private ones, which nobody asks for and may be many."""
     names = list(hub_names())

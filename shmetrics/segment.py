@@ -265,7 +265,7 @@ def _attach(name: str, *, writable: bool) -> Segment:
     except FileNotFoundError:
         raise HubNotFoundError(
             f"no hub named {name!r} for user {os.geteuid()}; there are: {naming.known_hubs()} "
-            "(the server that uses a hub makes it)"
+            f"(the server that uses a hub makes it){naming.of_others(name)}"
         ) from None
     except OSError as error:
         raise _refusal_to_open(path, error) from error

@@ -55,6 +55,11 @@ def test_inference_ought_to_take_the_time(share, expected):
     assert impact(bottlenecks.inference, of_stages(1e-4 * share, 1e-4 * (1.0 - share))) == expected
 
 
+def test_where_the_application_names_no_stages_it_is_said_that_all_counts_as_inference():
+    assert "names no stages: name them" in bottlenecks.inference(of_stages(0.1)).recommendation
+    assert "compile or quantize it" in bottlenecks.inference(of_stages(0.095, 0.005)).recommendation
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0.29, None), (0.31, LOW), (0.51, MEDIUM), (0.71, HIGH)])
 def test_inference_weighs_more_where_the_workers_are_saturated(share, expected):
     assert impact(bottlenecks.inference, of_stages(0.1 * share, 0.1 * (1.0 - share))) == expected

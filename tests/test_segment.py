@@ -161,6 +161,24 @@ def test_a_hub_that_is_not_there_is_reported_with_those_that_are(hub):
         segment.attach(f"{hub.name}-x")
 
 
+def test_of_a_hub_that_another_user_has_it_is_said_whose_it_is(hub_name):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+
+    def as_nobody():
+        os.setuid(65534)
+        segment.create(hub_name, Layout()).close()
+
+    in_forked_child(as_nobody)
+    try:
+        with pytest.raises(HubNotFoundError, match="; user 65534 has one of that name: ask as that user"):
+            segment.attach(hub_name)
+    finally:
+        for file in naming.files():
+            if file.endswith(f"shmetrics.65534.{hub_name}") or f"shmetrics.65534.{hub_name}." in file:
+                os.unlink(f"{naming.SHM_DIR}/{file}")
+
+
 def make_link(path):
     os.symlink("/dev/null", path)
 

@@ -118,7 +118,7 @@ def test_it_does_not_wait_for_a_stray_process_that_records_nothing(tmp_path):
         assert process.wait(PATIENCE) == 0
 
 
-def test_it_does_not_wait_for_workers_of_a_command_that_was_killed(tmp_path):
+def test_it_does_not_wait_for_workers_of_a_command_that_was_killed(tmp_path, hub_name):
     """Whoever supervises us is to know at once."""
     worker = RECORD + "import pathlib, time; pathlib.Path('ready').touch(); time.sleep(60)"
     code = f"""
@@ -128,10 +128,10 @@ def test_it_does_not_wait_for_workers_of_a_command_that_was_killed(tmp_path):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    with running(tmp_path, "--", *script(code)) as process:
-        name = hub_of(process)
+    with running(tmp_path, "--name", hub_name, "--", *script(code)) as process:
         assert process.wait(PATIENCE) == 137
-        assert files_of(name) == []
+        with Hub.attach(hub_name) as hub:
+            assert hub.statistics()["active_workers"] == 1
 
 
 @pytest.mark.parametrize("options", [["--pid", "--fork"], ["--pid", "--fork", "--mount-proc"]])

@@ -36,7 +36,7 @@ _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
 _ORDERLY: Final = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 """How commands end of which nobody would say that they failed."""
-_DYING: Final = 1.0
+_DYING: Final = 0.3
 """Seconds for which what a command began may outlive it without anybody being told."""
 _DIMENSIONS: Final = ("window_size", "max_workers", "max_series")
 
