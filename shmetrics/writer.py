@@ -303,6 +303,7 @@ class Writer:
             self.pending.append((write, args))
             return False
         if _SURE_TO_HAVE_IT or isinstance(error, struct.error | OverflowError):
+            self._advancing = False  # where a second interrupt kept `_advance` from it
             give(None)
         if self.pending:
             self.perform_pending()
@@ -364,8 +365,8 @@ class Writer:
 
     def _advance(self, give: Callable[[None], None]) -> None:
         """Before a write that finds no room: claim a slot, or fold. ``give``: the caller's, which a fork renews."""
-        self._advancing = True
         try:
+            self._advancing = True  # within, or an interrupt in between would leave it so, and a lost token stay lost
             folding = self._folding
             if folding is not None:
                 head, fold = self._words[HEAD], self._words[FOLD]
