@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import psutil
 import pytest
@@ -112,27 +112,28 @@ def test_a_worker_is_profiled_by_one_at_a_time(hub_name):
         until(lambda: not ask(found, REQUEST)[0].problem)
 
 
-def test_two_hubs_of_one_process_have_one_sampler(hub_name):
-    with PerformanceMetrics(name=hub_name) as one, PerformanceMetrics() as other:
+@contextmanager
+def in_two_hubs(name):
+    """This process, as a worker of two hubs that listens for both."""
+    with PerformanceMetrics(name=name) as one, PerformanceMetrics() as other:
         found = []
         for metrics in (one, other):
             metrics.claim()
             metrics.enable_profiling()
             found.append(Target(0, os.getpid(), start_ticks("self"), metrics.instance))
         until(lambda: all(listens(target) for target in found))
+        yield found
+
+
+def test_two_hubs_of_one_process_have_one_sampler(hub_name):
+    with in_two_hubs(hub_name) as found:
         with closing(samples_now(found[0])):
             (answer,) = ask(found[1:], REQUEST)
         assert "is being profiled by somebody else" in answer.problem
 
 
 def test_the_listener_of_another_hub_waits_and_is_no_work(hub_name):
-    with PerformanceMetrics(name=hub_name) as one, PerformanceMetrics() as other:
-        found = []
-        for metrics in (one, other):
-            metrics.claim()
-            metrics.enable_profiling()
-            found.append(Target(0, os.getpid(), start_ticks("self"), metrics.instance))
-        until(lambda: all(listens(target) for target in found))
+    with in_two_hubs(hub_name) as found:
         (answer,) = ask(found[:1], Request(0.5, 100.0, False), expanded=["all"])
     assert not any("profiling.listener" in frame for stack in answer.profile.stacks for frame in stack)
 
