@@ -95,7 +95,8 @@ def hub_names() -> Iterator[str]:
 
 def of_others(name: str) -> str:
     """Which other users have a hub of that name, for a message; nothing where nobody has."""
-    users = [file.split(".")[1] for file in files() if file.startswith("shmetrics.") and file.endswith(f".{name}")]
+    hubs = (re.fullmatch(rf"shmetrics\.(\d+)\.{re.escape(name)}", file, re.ASCII) for file in files())
+    users = [hub[1] for hub in hubs if hub]
     return f"; user {' and user '.join(users)} has one of that name: ask as that user" if users else ""
 
 

@@ -98,3 +98,17 @@ def test_the_hub_of_a_command_that_is_run_is_named_after_both_and_goes_with_the_
 @pytest.mark.parametrize("name", ["run-resnet-50", "run-2024", "gunicorn-x", "run-a-1-0123456g"])
 def test_a_name_that_a_person_would_give_is_no_automatic_one(name):
     assert naming.owner_of(name) is None
+
+
+def test_of_other_users_those_are_told_that_a_hub_can_have_and_no_file_of_another_kind(monkeypatch):
+    files = [
+        "shmetrics.7.a",
+        "shmetrics.12.a",
+        "shmetrics.\x1b[31m.a",
+        "shmetrics.7.x.a",
+        "shmetrics.\u0663.a",
+        "sem.shmetrics.3.a",
+    ]
+    monkeypatch.setattr(naming, "files", lambda: files)
+    assert naming.of_others("a") == "; user 7 and user 12 has one of that name: ask as that user"
+    assert naming.of_others("b") == ""

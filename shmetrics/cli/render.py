@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from shmetrics.cli.telling import TWO_LINES
 from shmetrics.statistics import Statistics
 from shmetrics.texts import counted, duration, percent, size
 
@@ -16,10 +17,7 @@ RED: Final = "31"
 YELLOW: Final = "33"
 COLOURS: Final = {"problem": RED, "warning": YELLOW, "ok": BOLD}
 """Of findings, by level."""
-_NOBODY: Final = (
-    "no worker yet: each shows with its first request at the latest; with a server other than gunicorn the application "
-    "needs two lines (docs/run.md)"
-)
+_NOBODY: Final = f"no worker yet: each shows with its first request at the latest; {TWO_LINES}"
 _WORKER_COLUMNS: Final = (
     "slot",
     "pid",

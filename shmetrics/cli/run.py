@@ -13,7 +13,7 @@ from shmetrics import endings, hub, inventory, naming, segment
 from shmetrics.attachment import PROFILING_VARIABLE
 from shmetrics.cli import serve
 from shmetrics.cli.options import UsageError, add_dimensions, add_json, add_switch, variable
-from shmetrics.cli.telling import STDERR, tell
+from shmetrics.cli.telling import STDERR, TWO_LINES, tell
 from shmetrics.errors import ShmetricsError
 from shmetrics.hub import View
 from shmetrics.layout import Layout
@@ -136,10 +136,7 @@ class _Run:
         """Say what is not as it was meant to be, or is left."""
         name = self._hub.name
         if self._seen() == self._seen_before:
-            self._say(
-                f"nothing was recorded in hub {name!r}; with a server other than gunicorn the application needs two "
-                f"lines (docs/run.md)"
-            )
+            self._say(f"nothing was recorded in hub {name!r}; {TWO_LINES}")
         if naming.owner_of(name) is not None and self._stays:
             self._say(f"hub {name!r} is kept: `shmetrics stats {name}` shows it, `shmetrics gc` removes it")
 

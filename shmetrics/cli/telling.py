@@ -6,9 +6,13 @@ has ended, its disk is full. Then a line is lost, and the server is supervised a
 
 import os
 from contextlib import suppress
+from typing import Final
 
 STDOUT = 1
 STDERR = 2
+
+TWO_LINES: Final = "with a server other than gunicorn the application needs two lines (docs/run.md)"
+"""What to do where nothing is recorded."""
 
 
 def tell(descriptor: int, line: str) -> None:

@@ -152,8 +152,9 @@ class _Run:
                 stderr=self._log,
                 pass_fds=[self._output.fileno()],
             )
-        except OSError as error:
-            self.answer.fail(f"py-spy cannot be started ({self._command[0]}): {error.strerror}")
+        except (OSError, subprocess.SubprocessError) as error:  # the latter where prctl is forbidden
+            why = getattr(error, "strerror", None) or error
+            self.answer.fail(f"py-spy cannot be started ({self._command[0]}): {why}")
 
     def look(self, expanded: Collection[str]) -> None:
         """See whether it is done, and what it found."""
@@ -173,16 +174,15 @@ class _Run:
             if took > until + _GRACE:
                 self.answer.fail(f"py-spy has not come to an end with {self._target} after {took:.0f} s")
             return
-        died = self._died_at is not None and self._died_at < self._seconds
-        problem = f"{self._target} has died after {until:.1f} s of {self._seconds}" if died else ""
+        if until < self._seconds:
+            self.answer.fail(f"{self._target} has died after {until:.1f} s of {self._seconds}")
         if status != 0:
-            self.answer.fail(problem or f"py-spy cannot look at {self._target}: {self._complaint()}")
+            self.answer.fail(f"py-spy cannot look at {self._target}: {self._complaint()}")
             return
         try:
             self.answer.parts.append(self._profile(_text_of(self._output), self.answer.passed, expanded))
         except ValueError as error:
-            problem = problem or f"py-spy has looked at {self._target}, and what it wrote cannot be read: {error}"
-        self.answer.problem = problem
+            self.answer.fail(f"py-spy has looked at {self._target}, and what it wrote cannot be read: {error}")
         self.answer.done = True
 
     def end(self) -> None:

@@ -208,7 +208,7 @@ class Sampler:
         found = counts.stacks
         for ident, calls in self._walk(_DEEPEST + 1, self._only, _looking):
             numbers, waits = self._numbers(calls)
-            if (waits or self._rested(ident, elapsed)) and not self._idle:
+            if not self._idle and (waits or self._rested(ident, elapsed)):
                 counts.idle += weight
                 continue
             if numbers not in found and len(found) >= _MOST_STACKS:

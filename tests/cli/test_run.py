@@ -261,8 +261,7 @@ def test_it_outlives_whoever_read_its_words_and_so_does_its_aggregator(tmp_path)
 DIE = """
 import os, signal, time
 from shmetrics import PerformanceMetrics
-from shmetrics.errors import HubInUseError
-from shmetrics.hub import Hub, remove
+from shmetrics.hub import Hub
 metrics = PerformanceMetrics()
 hub = Hub.attach(metrics.name)
 while not hub.has_aggregator:

@@ -165,7 +165,7 @@ def test_of_a_worker_that_dies_at_once_it_is_said_that_it_has_died(hub_name):
     assert re.search(r"has died after 0\.\d s of 10", answer.problem)
 
 
-def test_a_profile_that_is_killed_takes_its_py_spies_with_it_and_leaves_no_file(hub_name, tmp_path):
+def test_a_profile_that_is_killed_takes_its_py_spies_with_it_and_leaves_no_file(hub_name):
     program = spy()
     with workers(hub_name) as found:
         before = set(os.listdir(tempfile.gettempdir()))
