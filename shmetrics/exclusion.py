@@ -104,7 +104,7 @@ class WriteToken:
 
 def _has_holder() -> bool:
     """Whether a write that could have the token is on any thread's stack: it may be another writer's."""
-    return any(_holds(calls) for _, calls in stacks.walk(sys.maxsize, None, ()))
+    return any(_holds(calls) for _, calls in stacks.walker()(sys.maxsize, None, ()))
 
 
 def _holds(calls: Iterable[tuple[CodeType, object]]) -> bool:

@@ -5,12 +5,13 @@ follow what is freed, which ends the process (https://github.com/python/cpython/
 thread may go on from the first frame to the last. The interpreter gives its lock up between bytecodes, and in what a
 collection of garbage runs, which before CPython 3.12 any allocation may begin (there it would also keep
 `sys._current_frames` waiting for ever: https://github.com/python/cpython/issues/106883). Hence frames are followed
-within one call, with the collector off: in C, or by iterators that are C's own and call nothing else.
+within one call: in C, with the collector off, or by iterators that are C's own and call nothing else. These leave the
+collector as it is: it is everybody's, and who turned it off between bytecodes could be overtaken by another thread, a
+fork or a handler that raises, and it would stay off. So there, before CPython 3.12, a destructor may come in between.
 
 An interpreter without that lock has no such moment.
 """
 
-import gc
 import sys
 from collections.abc import Callable, Collection, Iterator
 from itertools import accumulate, chain, compress, islice, repeat, starmap, takewhile, tee
@@ -40,13 +41,7 @@ def walk(most: int, only: Collection[int] | None, but: Collection[int]) -> list[
     ``most``: of one thread; the innermost are told. ``only``: these threads, by their ``ident``; None for all. ``but``:
     not these.
     """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        return list(_stacks(most, only, but))  # in no variable, or it would hold this frame, which holds the variable
-    finally:
-        if collects:
-            gc.enable()
+    return list(_stacks(most, only, but))  # in no variable, or it would hold this frame, which holds the variable
 
 
 def _stacks(most: int, only: Collection[int] | None, but: Collection[int]) -> Iterator[Stack]:

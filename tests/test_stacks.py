@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from shmetrics import stacks
-from tests.processes import wait_until
+from tests.processes import in_forked_child, wait_until
 
 DEEP = 5
 
@@ -153,8 +153,10 @@ def collects(request):
         yield is_on
 
 
-def test_the_collector_is_off_while_a_frame_is_in_hand_and_as_it_was_afterwards(walk, monkeypatch, collects):
-    """A destructor may give the interpreter's lock up."""
+def test_the_collector_is_off_in_c_while_a_frame_is_in_hand_and_as_it_was_afterwards(
+    walk, written_in, monkeypatch, collects
+):
+    """A destructor may give the interpreter's lock up. Python cannot turn it off for one thread, and leaves it."""
     ask, was_on = sys._current_frames, []
 
     def frames():
@@ -163,7 +165,7 @@ def test_the_collector_is_off_while_a_frame_is_in_hand_and_as_it_was_afterwards(
 
     monkeypatch.setattr(sys, "_current_frames", frames)
     assert walk(100, None, ())
-    assert was_on == [False]
+    assert was_on == [collects and written_in == "Python"]
     assert gc.isenabled() == collects
 
 
@@ -178,6 +180,28 @@ def test_the_collector_is_as_it_was_where_frames_cannot_be_had(walk, monkeypatch
     with pytest.raises(RuntimeError, match="no"):
         walk(100, None, ())
     assert gc.isenabled() == collects
+
+
+def test_the_collector_stays_on_whoever_asks_at_once_and_in_children_forked_meanwhile(walk):
+    """Each looks where all are; and a child has only the thread that forked it."""
+
+    def ask(over):
+        while not over.is_set():
+            walk(100, None, ())
+
+    def is_on():
+        assert gc.isenabled()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with collector(True):
+            with threads(3, ask):
+                for _ in range(100):
+                    in_forked_child(is_on)
+            is_on()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.parametrize("most", [3, 100], ids=["cut", "whole"])
