@@ -141,7 +141,8 @@ _PROFILER: Final = "py-spy"
 def _is_only_looked_at(pid: int) -> bool:
     """Whether a process that its tracer has stopped goes on by itself: it does already, or py-spy looks at it."""
     try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        # A process may have a carriage return in its name, which ends no line there.
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace", newline="\n") as file:
             status = dict(line.split(":", 1) for line in file)
         if not status["State"].strip().startswith(_TRACED):
             return True
